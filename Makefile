@@ -1,0 +1,39 @@
+# All set-up happens here: nothing but Python 3.11, make, bash and the package index is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_VENV := .venv-demo
+
+.PHONY: demo test check format soak clean
+
+demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
+	$(DEMO_VENV)/bin/python stt.py demo
+
+test: $(VENV)/ready  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready  ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
+	$(BIN)/python -m pytest tests/soak --soak
+
+$(VENV)/ready: requirements.txt requirements-local.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(DEMO_VENV)/ready: requirements.txt requirements-local.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	touch $@
+
+clean:  ## forget the environments and the local data
+	rm -rf $(VENV) $(DEMO_VENV) .stt

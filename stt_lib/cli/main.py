@@ -1,0 +1,72 @@
+"""The commands and what they have in common: one line per error, one exit code per kind."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from stt_lib import __version__
+from stt_lib.cli import exits, run
+from stt_lib.cli.options import settings_options
+from stt_lib.errors import ConfigurationError, SttError, Unavailable
+from stt_lib.settings import load
+
+EPILOG = """\b
+MONGODB_URI       where MongoDB is [mongodb://localhost:27017]
+MONGODB_DATABASE  its database [the one in the URI, else stt]
+STT_SERVER_URL    the STT server; several, comma-separated [http://localhost:8081]
+STT_API_KEY       the key for it, sent as X-Api-Key
+
+\b
+Exit codes: 0 all done; 1 some sequences failed; 2 wrong usage;
+3 MongoDB or every STT server is away; 130, 143 stopped by a signal."""
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@settings_options(*run.OPTIONS)
+@click.version_option(__version__, prog_name="stt")
+@click.pass_context
+def stt(context: click.Context, /, **flags: Any) -> None:
+    """Turn pending speech chunks in MongoDB into transcripts, newest first.
+
+    Without a COMMAND: process the backlog. Each option can also be set by the variable
+    that stands behind it; the option wins.
+    """
+    if context.invoked_subcommand is None:
+        context.exit(run.run(load(flags)))
+    given = [name for name, value in flags.items() if value is not None]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise click.UsageError(f"{option} goes behind {context.invoked_subcommand}, not before it")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result = stt.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="stt.py",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _say(error.format_message(), exits.USAGE)
+    except click.ClickException as error:
+        return _say(f"{error.format_message()} (see python stt.py --help)", exits.USAGE)
+    except click.Abort:
+        return exits.by_signal(2)
+    except ConfigurationError as error:
+        return _say(str(error), exits.USAGE)
+    except Unavailable as error:
+        return _say(str(error), exits.UNAVAILABLE)
+    except SttError as error:
+        return _say(str(error), exits.FAILURES)
+    return result if isinstance(result, int) else exits.OK
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"stt: {message}", err=True)
+    return code

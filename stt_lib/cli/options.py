@@ -1,0 +1,53 @@
+"""Options, made from the settings: each is declared once, there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stt_lib.settings import ROOT, Settings, flag, variable
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command the flags of these settings; values arrive as typed, None when not given."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = _option(name)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    field = Settings.model_fields[name]
+    is_switch = field.annotation is bool
+    facts = f"[{variable(name)}; default: {_shown(field.default)}]"
+    return click.option(
+        flag(name),
+        name,
+        is_flag=is_switch,
+        default=None,
+        metavar=None if is_switch else _METAVARS.get(name, "N"),
+        help=f"{field.description} {facts}",
+    )
+
+
+_METAVARS = {
+    "log_file": "FILE",
+    "data_dir": "DIR",
+    "host": "ADDRESS",
+    "model": "NAME",
+    "api_key": "KEY",
+}
+
+
+def _shown(default: object) -> str:
+    if default is None or default is False:
+        return "none" if default is None else "off"
+    if isinstance(default, Path):
+        return str(default.relative_to(ROOT))
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,104 @@
+"""The run itself: what `python stt.py` does without a command."""
+
+import logging
+import os
+from urllib.parse import urlsplit
+
+from stt_lib import logs
+from stt_lib.cli import exits
+from stt_lib.cli.signals import StopSignal
+from stt_lib.errors import ConfigurationError, SttError
+from stt_lib.runner import Report, Runner
+from stt_lib.servers.pool import ServerPool
+from stt_lib.settings import Settings
+from stt_lib.store import Store
+
+log = logging.getLogger("stt")
+
+OPTIONS = (
+    "limit",
+    "max_workers",
+    "retry_errors",
+    "local",
+    "log_file",
+    "timeout_base",
+    "timeout_per_chunk",
+    "retries",
+    "backoff_base",
+    "backoff_max",
+    "max_failures",
+    "lease",
+    "server_wait",
+    "mongo_wait",
+    "grace",
+    "data_dir",
+)
+
+
+def run(settings: Settings) -> int:
+    """Process the backlog; returns the exit code."""
+    logs.set_up(settings.log_file, secrets(settings))
+    signals = StopSignal()
+    with signals.caught():
+        report = process(settings, signals)
+    code = exit_code(report, signals)
+    if report.abandoned:
+        # Their threads still wait for a server or for MongoDB; their claims expire.
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+def process(settings: Settings, signals: StopSignal) -> Report:
+    """One run, from connecting to the totals in the log."""
+    with Store(
+        settings.mongodb_uri,
+        settings.mongodb_database,
+        lease=settings.lease,
+        mongo_wait=settings.mongo_wait,
+        stop=signals.event,
+    ) as store:
+        store.ensure_indexes()
+        pool = ServerPool(
+            settings.server_url,
+            api_key=settings.api_key,
+            max_in_flight=settings.max_workers,
+            timeout=settings.timeout,
+            server_wait=settings.server_wait,
+            stop=signals.event,
+        )
+        report = Runner(store, pool, settings, signals.event).run()
+        if not report.abandoned:
+            pool.close()
+        if report.halted_by is not None:
+            log.error("Stopped: %s%s", report.halted_by, _left(store))
+    logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
+    return report
+
+
+def _left(store: Store) -> str:
+    try:
+        return f"; {store.count_pending()} chunks are left pending, untouched"
+    except SttError:
+        return ""
+
+
+def exit_code(report: Report, signals: StopSignal) -> int:
+    """What cron is told."""
+    if isinstance(report.halted_by, ConfigurationError):
+        return exits.USAGE
+    if report.halted_by is not None:
+        return exits.UNAVAILABLE
+    if signals.number is not None:
+        return exits.by_signal(signals.number)
+    return exits.FAILURES if report.failed else exits.OK
+
+
+def secrets(settings: Settings) -> list[str]:
+    """What must not be in a log, whatever library puts it there."""
+    found = [settings.api_key or ""]
+    for url in (settings.mongodb_uri, *settings.server_url):
+        parts = urlsplit(url)
+        userinfo = parts.netloc.rpartition("@")[0]
+        found += [userinfo, userinfo.partition(":")[2]]
+    return [secret for secret in found if secret]

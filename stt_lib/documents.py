@@ -1,0 +1,180 @@
+"""What our documents look like: the mapping between MongoDB's dicts and our records.
+
+Nothing here talks to MongoDB, and nothing that a document holds is trusted.
+"""
+
+import math
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from stt_lib import ogg
+from stt_lib.errors import FailureKind
+from stt_lib.model import (
+    NOMINAL_CHUNK_SECONDS,
+    Chunk,
+    ChunkRef,
+    NewChunk,
+    Problem,
+    Segment,
+    Transcript,
+)
+
+Document = Mapping[str, Any]
+
+_FORMAT = re.compile(r"[a-z0-9]{1,12}")
+_OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def identity(value: Any) -> Hashable:
+    """A hashable stand-in for any BSON value; values of different types are different."""
+    try:
+        hash(value)
+    except TypeError:
+        return type(value).__name__, repr(value)
+    return type(value).__name__, value
+
+
+def nested(document: Document, path: str) -> Any:
+    """The value at a dotted path, or None where the path ends early."""
+    value: Any = document
+    for name in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def chunk_ref(document: Document) -> ChunkRef:
+    """A chunk for the planner."""
+    original_id = document.get("original_id")
+    index = _whole_number(document.get("index"))
+    start = document.get("start")
+    prob = nested(document, "vad.prob")
+    return ChunkRef(
+        id=document["_id"],
+        original_id=original_id,
+        recording=identity(original_id),
+        index=index,
+        start=start if isinstance(start, datetime) else None,
+        prob=float(prob) if isinstance(prob, int | float) else None,
+        priority=_priority(document.get("priority")),
+        problem=_misplaced(document, index),
+    )
+
+
+def _priority(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _whole_number(value: Any) -> int | None:
+    """JavaScript drivers store whole numbers as doubles, so 3.0 is 3."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, int) else None
+
+
+def _misplaced(document: Document, index: int | None) -> Problem | None:
+    """Why a chunk cannot be placed in its recording, if so."""
+    original_id, start = document.get("original_id"), document.get("start")
+    if original_id is None:
+        return _invalid("has no original_id")
+    if isinstance(original_id, list):
+        return _invalid("original_id is a list: use a single value")
+    if index is None:
+        return _invalid(_wrong("index", document.get("index"), "a whole number"))
+    if not isinstance(start, datetime):
+        return _invalid(_wrong("start", start, "a date"))
+    return None
+
+
+def _invalid(message: str) -> Problem:
+    return Problem(FailureKind.INVALID_CHUNK, f"chunk {message}")
+
+
+def _wrong(name: str, value: Any, wanted: str) -> str:
+    if value is None:
+        return f"has no {name}"
+    return f"{name} is not {wanted} but of type {type(value).__name__}"
+
+
+def chunk(document: Document) -> Chunk:
+    """A chunk with its audio, or with the reason why it cannot be posted."""
+    index = _whole_number(document.get("index"))
+    start = document.get("start")
+    data, form = document.get("data"), document.get("format", "opus")
+    problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
+    audio = bytes(data) if isinstance(data, bytes) and not problem else b""
+    failures = nested(document, "stt.failures")
+    return Chunk(
+        id=document["_id"],
+        index=index or 0,
+        start=start if isinstance(start, datetime) else _EPOCH,
+        data=audio,
+        format=str(form),
+        seconds=_seconds(audio, form),
+        failures=failures if isinstance(failures, int) else 0,
+        was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
+        problem=problem,
+    )
+
+
+def _unusable(data: Any) -> Problem | None:
+    if not isinstance(data, bytes):
+        return _invalid(_wrong("data", data, "binary"))
+    return None if data else _invalid("data is empty")
+
+
+def _unknown_format(form: Any) -> Problem | None:
+    """The format becomes part of a request's header, so it has to be a plain word."""
+    if isinstance(form, str) and _FORMAT.fullmatch(form):
+        return None
+    return _invalid("format is not a plain word such as opus")
+
+
+def _seconds(audio: bytes, form: Any) -> float:
+    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
+    return measured or NOMINAL_CHUNK_SECONDS
+
+
+def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
+    """A document of `transcriptions`."""
+    return {
+        "_id": record.id,
+        "original": record.original_id,
+        "start": record.start,
+        "end": record.end,
+        "duration": (record.end - record.start).total_seconds(),
+        "language": record.language,
+        "top_language_probs": [list(pair) for pair in record.top_language_probs or ()],
+        "segments": [_segment(segment) for segment in record.segments],
+        "chunk_ids": list(record.chunk_ids),
+        "model": record.model,
+        "server": record.server,
+        "created_at": created_at,
+    }
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    """What the server did not give is absent, not invented."""
+    return {name: value for name, value in asdict(segment).items() if value is not None}
+
+
+def new_chunk(record: NewChunk, chunk_id: Any, original_id: Any, now: datetime) -> dict[str, Any]:
+    """A document of `audio_chunks` as an ingester writes it."""
+    return {
+        "_id": chunk_id,
+        "original_id": original_id,
+        "index": record.index,
+        "start": record.start,
+        "data": record.data,
+        "format": record.format,
+        "ingested_at": now,
+        "vad": {"ran_at": now, "prob": record.prob, "has_speech": record.has_speech},
+        "transcribed_at": None,
+    }

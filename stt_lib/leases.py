@@ -1,0 +1,66 @@
+"""Keeping claims alive while work goes on: one timer for all that this process holds."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stt_lib.errors import ClaimLost, SttError
+from stt_lib.model import Claim
+from stt_lib.store import Store
+
+log = logging.getLogger("stt")
+
+
+class Leases:
+    """Renews every held claim each `interval` seconds until it is let go."""
+
+    def __init__(self, store: Store, interval: float) -> None:
+        self._store = store
+        self._interval = interval
+        self._held: dict[str, list[object]] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="stt-leases", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @contextmanager
+    def hold(self, claim: Claim) -> Iterator[None]:
+        """Renew this claim for as long as the block runs."""
+        with self._lock:
+            self._held[claim.token] = [chunk.id for chunk in claim.chunks]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(claim.token, None)
+
+    def settle(self, token: str, chunk_id: object) -> None:
+        """This chunk is marked or given back: there is nothing to renew any more."""
+        with self._lock:
+            if token in self._held:
+                self._held[token] = [held for held in self._held[token] if held != chunk_id]
+
+    def _keep(self) -> None:
+        while not self._over.wait(self._interval):
+            with self._lock:
+                held = {token: list(ids) for token, ids in self._held.items() if ids}
+            for token, ids in held.items():
+                self._renew(token, ids)
+
+    def _renew(self, token: str, ids: list[object]) -> None:
+        try:
+            self._store.renew(ids, token)
+        except ClaimLost:
+            with self._lock:
+                lost = self._held.get(token) == ids  # else some were settled meanwhile
+                if lost:
+                    del self._held[token]
+            if lost:
+                log.warning("A claim was lost: its result will be dropped")
+        except SttError as error:
+            log.warning("A claim could not be renewed: %s", error)

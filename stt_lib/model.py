@@ -1,0 +1,208 @@
+"""The records that travel through a run, in the words of the design; none knows a query."""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from stt_lib.errors import FailureKind
+
+NOMINAL_CHUNK_SECONDS = 10.0
+"""What an ingester cuts; used only where the real duration cannot be read off the audio."""
+
+
+class Outcome(StrEnum):
+    """How a sequence ended in this run."""
+
+    TRANSCRIBED = "transcribed"
+    EMPTY = "empty"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a chunk cannot be posted at all."""
+
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """A pending chunk as the planner sees it: metadata, never audio.
+
+    `recording` is `original_id` in a hashable form; `index` and `start` (UTC) are None only
+    when `problem` says so; `prob` is the detector's probability of speech.
+    """
+
+    id: Any
+    original_id: Any
+    recording: Hashable
+    index: int | None
+    start: datetime | None
+    prob: float | None = None
+    priority: float | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Consecutive pending chunks of one recording, oldest first; one request.
+
+    `problem` is set for a single chunk that the planner could not place.
+    """
+
+    chunks: tuple[ChunkRef, ...]
+    problem: Problem | None = None
+
+    @property
+    def newest(self) -> ChunkRef:
+        return self.chunks[-1]
+
+    @property
+    def original_id(self) -> Any:
+        return self.newest.original_id
+
+    @property
+    def start(self) -> datetime | None:
+        return self.chunks[0].start
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A claimed chunk with its audio, checked: `problem` says why it cannot be posted, if so.
+
+    `seconds` is the duration of the audio; `failures` counts the earlier ones, and
+    `was_duplicate` when the last of them was for an index that another chunk has too.
+    """
+
+    id: Any
+    index: int
+    start: datetime
+    data: bytes
+    format: str
+    seconds: float
+    failures: int = 0
+    was_duplicate: bool = False
+    problem: Problem | None = None
+
+    @property
+    def end(self) -> datetime:
+        return self.start + timedelta(seconds=self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt."""
+
+    token: str
+    original_id: Any
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of text; `start` and `end` in seconds from the start of the audio that was posted.
+
+    Scores that the server did not give are None.
+    """
+
+    start: float
+    end: float
+    text: str
+    no_speech_prob: float | None = None
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an STT server heard in one request."""
+
+    segments: tuple[Segment, ...]
+    language: str | None = None
+    top_language_probs: tuple[tuple[str, float], ...] | None = None
+    model: str | None = None
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The text of one stretch of a recording; owns the audio of `chunk_ids`."""
+
+    id: Any
+    original_id: Any
+    start: datetime
+    end: datetime
+    chunk_ids: tuple[Any, ...]
+    segments: tuple[Segment, ...]
+    language: str | None
+    top_language_probs: tuple[tuple[str, float], ...] | None
+    model: str | None
+    server: str | None
+
+    @property
+    def text(self) -> str:
+        return " ".join(segment.text.strip() for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is stored on a chunk that failed; `message` holds neither text nor secrets."""
+
+    kind: FailureKind
+    message: str
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk that the embedded ingester made.
+
+    `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
+    the same file always makes the same chunks. `data` is one Ogg Opus file.
+    """
+
+    id_bytes: bytes
+    original_id_bytes: bytes
+    index: int
+    start: datetime
+    data: bytes
+    prob: float
+    has_speech: bool
+    format: str = "opus"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Outcomes of a run so far, counted in sequences."""
+
+    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome] += 1
+
+    def __getitem__(self, outcome: Outcome) -> int:
+        return self.counts[outcome]
+
+    @property
+    def attempted(self) -> int:
+        """Sequences that this run claimed: all but the skipped ones."""
+        return sum(self.counts.values()) - self.counts[Outcome.SKIPPED]
+
+
+def consecutive_runs(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
+    """Split chunks, oldest first, wherever an index is missing."""
+    run: list[Chunk] = []
+    for chunk in chunks:
+        if run and chunk.index != run[-1].index + 1:
+            yield tuple(run)
+            run = []
+        run.append(chunk)
+    if run:
+        yield tuple(run)

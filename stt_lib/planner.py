@@ -1,0 +1,142 @@
+"""Planning: pending chunks become sequences, a bounded way ahead of the work.
+
+Each batch is a fresh query from the newest chunk on, so that speech recorded meanwhile comes
+first, and so that no cursor has to stay open for hours. What was planned already is passed over.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from datetime import datetime
+
+from stt_lib.documents import identity
+from stt_lib.errors import SttError
+from stt_lib.model import ChunkRef, Sequence
+from stt_lib.sequences import group
+from stt_lib.store import Store
+
+log = logging.getLogger("stt")
+
+AHEAD = 1000
+"""Sequences planned ahead at most."""
+
+REFILL_BELOW = 250
+"""Sequences left when the next batch is read: enough work for the time that takes."""
+
+
+class Planner:
+    """Hands out sequences, newest first, each chunk once; plans ahead in a thread of its own."""
+
+    def __init__(self, store: Store, *, since: datetime, only_failed: bool = False) -> None:
+        self._store = store
+        self._since = since
+        self._only_failed = only_failed
+        self._changed = threading.Condition()
+        self._planned: deque[Sequence] = deque()
+        self._busy: set[Hashable] = set()  # chunks planned or under way
+        self._exhausted = False
+        self._wanted = True
+        self._over = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="stt-planner", daemon=True)
+        self._thread.start()
+
+    def next(self, seconds: float) -> Sequence | None:
+        """The next sequence; None when there is none within `seconds`, or none at all.
+
+        Raises:
+            SttError: what ended the planning.
+        """
+        with self._changed:
+            self._changed.wait_for(self._is_decided, seconds)
+            if self._failure is not None:
+                raise self._failure
+            if not self._planned:
+                return None
+            if len(self._planned) <= REFILL_BELOW and not self._exhausted:
+                self._wanted = True
+                self._changed.notify_all()
+            return self._planned.popleft()
+
+    def _is_decided(self) -> bool:
+        return bool(self._planned) or self._exhausted or self._failure is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether everything that was pending has been handed out."""
+        with self._changed:
+            return self._exhausted and not self._planned
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was pending has been planned."""
+        return self._exhausted
+
+    @property
+    def ahead(self) -> int:
+        """Sequences planned and not handed out yet."""
+        return len(self._planned)
+
+    def done(self, sequence: Sequence) -> None:
+        """The sequence has ended, one way or the other."""
+        with self._changed:
+            self._busy.difference_update(map(_identity, sequence.chunks))
+
+    def look_again(self) -> None:
+        """Plan what has become pending, or free of its claim, since."""
+        with self._changed:
+            self._exhausted = False
+            self._wanted = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._is_wanted():
+                complete = self._store.patiently(self._plan_batch)
+                with self._changed:
+                    self._exhausted = complete
+                    self._changed.notify_all()
+        except SttError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits for us
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    def _is_wanted(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._wanted)
+            self._wanted = False
+            return not self._over
+
+    def _plan_batch(self) -> bool:
+        """Plan up to `AHEAD` sequences; True when that is all there is."""
+        with self._changed:
+            busy = frozenset(self._busy)
+        pending = self._store.pending(since=self._since, only_failed=self._only_failed)
+        for sequence in group(_fresh(pending, busy)):
+            with self._changed:
+                if self._over or len(self._planned) >= AHEAD:
+                    return False
+                self._busy.update(map(_identity, sequence.chunks))
+                self._planned.append(sequence)
+                self._changed.notify_all()
+        return True
+
+
+def _fresh(chunks: Iterable[ChunkRef], busy: frozenset[Hashable]) -> Iterator[ChunkRef]:
+    return (chunk for chunk in chunks if _identity(chunk) not in busy)
+
+
+def _identity(chunk: ChunkRef) -> Hashable:
+    return identity(chunk.id)

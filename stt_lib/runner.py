@@ -1,0 +1,231 @@
+"""A run: plan → thread pool → outcomes; and how it stops.
+
+`max_workers` requests are in flight at the STT servers. There are more threads than that: while
+some wait for their answers, others load the next audio or save the last transcript, so that a
+server never waits for MongoDB.
+"""
+
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from stt_lib import logs
+from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
+from stt_lib.leases import Leases
+from stt_lib.model import Outcome, Sequence, Tally
+from stt_lib.planner import Planner
+from stt_lib.progress import Progress
+from stt_lib.servers.pool import ServerPool
+from stt_lib.settings import Settings
+from stt_lib.store import Store
+from stt_lib.worker import Result, Worker
+
+log = logging.getLogger("stt")
+
+POLL_SECONDS = 0.2
+AFTER_CUT_SECONDS = 5.0
+"""What threads get to give their claims back after their requests were cut off."""
+
+
+@dataclass(slots=True)
+class Report:
+    """How a run went; `unfinished` counts sequences that were begun and given back."""
+
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    unfinished: int = 0
+    halted_by: SttError | None = None
+    stopped: bool = False
+    abandoned: int = 0
+    """Threads that did not end in time; the process must not wait for them."""
+
+    @property
+    def failed(self) -> bool:
+        return self.tally[Outcome.ERROR] > 0
+
+
+class Runner:
+    """One run over the backlog."""
+
+    def __init__(
+        self, store: Store, pool: ServerPool, settings: Settings, stop: threading.Event
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._settings = settings
+        self._stop = stop
+        self._report = Report()
+        self._ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+        self._under_way: dict[Future[Result], Sequence] = {}
+        self._tickets = 0
+        self._chunks_planned = 0
+        self._pending_chunks: int | None = None
+        self._watched_claims = False
+
+    def run(self) -> Report:
+        """Process what is pending until there is nothing left, the limit, or a stop.
+
+        Never raises for what happens during the run: the report says it.
+        """
+        started = time.monotonic()
+        settings = self._settings
+        leases = Leases(self._store, settings.renewal_interval)
+        self._worker = Worker(self._store, self._pool, leases, settings, self._stop)
+        self._planner = Planner(
+            self._store, since=self._store.now(), only_failed=settings.retry_errors
+        )
+        self._threads = threads(settings.max_workers)
+        self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
+        self._progress = Progress()
+        logs.workers(settings.max_workers)
+        counting = threading.Thread(target=self._count_pending, name="stt-count", daemon=True)
+        counting.start()
+        try:
+            self._feed()
+        except SttError as error:
+            self._halt(error)
+        finally:
+            self._drain()
+            leases.stop()
+            self._progress.close()
+            self._report.seconds = time.monotonic() - started
+        counting.join(timeout=POLL_SECONDS)
+        return self._report
+
+    # -- feeding ------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Keep every thread busy until nothing is left to start."""
+        while not self._stop.is_set():
+            if not self._may_start():
+                if not self._under_way:
+                    return  # the limit is reached
+                self._collect(POLL_SECONDS)
+                continue
+            sequence = self._planner.next(0.0 if self._under_way else POLL_SECONDS)
+            if sequence is not None:
+                self._start(sequence)
+            elif self._under_way:
+                self._collect(POLL_SECONDS if self._planner.exhausted else POLL_SECONDS / 10)
+            elif self._planner.exhausted and not self._others_left_work():
+                return
+            self._collect(0.0)
+
+    def _may_start(self) -> bool:
+        if len(self._under_way) >= self._threads:
+            return False
+        limit = self._settings.limit
+        return limit is None or self._report.tally.attempted + len(self._under_way) < limit
+
+    def _start(self, sequence: Sequence) -> None:
+        self._tickets += 1
+        self._chunks_planned += len(sequence)
+        self._pool.line_up(self._tickets)
+        future = self._executor.submit(self._worker.process, sequence, self._tickets)
+        self._under_way[future] = sequence
+        future.add_done_callback(self._ended.put)
+
+    def _collect(self, seconds: float) -> None:
+        """Take in what has ended, waiting for the first up to `seconds`."""
+        try:
+            self._take_in(self._ended.get(timeout=seconds) if seconds else self._ended.get_nowait())
+            while True:
+                self._take_in(self._ended.get_nowait())
+        except queue.Empty:
+            return
+
+    def _take_in(self, future: Future[Result]) -> None:
+        sequence = self._under_way.pop(future)
+        try:
+            self._report.tally.add(future.result().outcome)
+        except Stopped:
+            self._report.unfinished += 1
+        except (Unavailable, ConfigurationError) as error:
+            self._report.unfinished += 1
+            self._halt(error)
+        except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
+            # Nothing could be written on its chunks, so only the planner can remember
+            # that they are not to be tried again in this run.
+            self._report.tally.add(Outcome.ERROR)
+            logs.failed(sequence, 0.0, error)
+        else:
+            self._planner.done(sequence)
+        self._progress.show(self._report.tally, self._expected_total())
+
+    def _halt(self, error: SttError) -> None:
+        """The run cannot go on."""
+        self._report.halted_by = self._report.halted_by or error
+        self._stop.set()
+
+    # -- what is left -------------------------------------------------------------------------
+
+    def _count_pending(self) -> None:
+        """On the side, for it takes a second or two on millions of chunks."""
+        try:
+            self._pending_chunks = self._store.count_pending()
+        except SttError as error:
+            log.warning("Pending chunks could not be counted: %s", error)
+        else:
+            logs.total_pending(self._pending_chunks)
+
+    def _expected_total(self) -> int:
+        """Sequences of the whole run: known once all are planned, extrapolated before."""
+        known = self._report.tally.attempted + len(self._under_way) + self._planner.ahead
+        total = known
+        if not self._planner.complete and self._pending_chunks and self._chunks_planned:
+            total = max(known, round(self._pending_chunks * self._tickets / self._chunks_planned))
+        return total if self._settings.limit is None else min(total, self._settings.limit)
+
+    def _others_left_work(self) -> bool:
+        """Wait once for the claims of others: whoever does not renew his has died.
+
+        What a killed worker held becomes ours as soon as its claim expires, so that the next run
+        after a crash finishes everything. Workers that live renew their claims well before.
+        """
+        if self._watched_claims or self._settings.retry_errors:
+            return False
+        self._watched_claims = True
+        watched = self._store.live_claims()
+        if not watched:
+            return False
+        log.info("Waiting until %d claim(s) of other workers are renewed or expire", len(watched))
+        deadline = time.monotonic() + self._settings.lease + 1.0
+        someone_ended = False
+        while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
+            live = self._store.live_claims()
+            someone_ended = someone_ended or bool(watched.keys() - live.keys())
+            watched = {token: until for token, until in watched.items() if live.get(token) == until}
+        if someone_ended:
+            self._planner.look_again()
+        return someone_ended
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Intake first, then the threads under one deadline; requests are cut off after that."""
+        self._planner.stop()
+        deadline: float | None = None
+        is_cut = False
+        while self._under_way:
+            self._collect(POLL_SECONDS)
+            if deadline is None and self._stop.is_set():
+                deadline = time.monotonic() + self._settings.grace
+            if deadline is None or time.monotonic() < deadline:
+                continue
+            if is_cut:
+                break
+            is_cut = True
+            self._pool.cut()
+            deadline = time.monotonic() + AFTER_CUT_SECONDS
+        self._report.abandoned = len(self._under_way)
+        self._report.unfinished += len(self._under_way)
+        self._report.stopped = self._stop.is_set() and self._report.halted_by is None
+        self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+
+def threads(max_workers: int) -> int:
+    """Threads for so many requests in flight: some load and save meanwhile."""
+    return max_workers + max(2, max_workers // 2)

@@ -1,0 +1,366 @@
+"""The pool of STT servers: who may post now, to which server, and what is done when none serves.
+
+At most `max_in_flight` requests are under way at any moment. Whoever wants to post stands in
+line with a ticket; the line is served in the order of the tickets, so that the newest sequences
+start first whichever thread is ready first.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib.resources import files
+
+from stt_lib.backoff import delay
+from stt_lib.errors import (
+    AttemptError,
+    AudioRejected,
+    ServerBusy,
+    ServerMisconfigured,
+    ServersUnavailable,
+    ServerTrouble,
+    Stopped,
+    Suspect,
+)
+from stt_lib.model import Answer, Chunk
+from stt_lib.servers.breaker import Breaker
+from stt_lib.servers.transcribe import transcribe
+from stt_lib.servers.transport import Channel, Watchdog, display_name
+
+log = logging.getLogger("stt")
+
+POLL_SECONDS = 0.25
+"""How soon a waiting thread notices that a rest is over or a stop was asked for."""
+
+RECENT_SECONDS = 30.0
+"""An answer so recent is evidence that a server works."""
+
+BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One STT server and what we know of its health; times of the monotonic clock."""
+
+    url: str
+    breaker: Breaker
+    in_flight: int = 0
+    on_trial: bool = False
+    misconfigured: bool = False
+    busy_answers: int = 0
+    paused_until: float = 0.0
+    answered_at: float = float("-inf")
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = display_name(self.url)
+
+    @property
+    def serves(self) -> bool:
+        """Whether its last word was an answer, not trouble."""
+        return self.breaker.closed and not self.busy_answers and not self.misconfigured
+
+    def takes_requests(self, now: float) -> bool:
+        return self.breaker.closed and not self.misconfigured and now >= self.paused_until
+
+    def wants_trial(self, now: float) -> bool:
+        return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A place to post; `is_trial` when a clip of ours has to be posted there first."""
+
+    server: Server
+    channel: Channel
+    is_trial: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    ticket: int
+    avoid: Server | None
+    granted: threading.Event = field(default_factory=threading.Event)
+    grant: _Grant | None = None
+
+
+class ServerPool:
+    """Thread-safe; `stop` ends every wait with `Stopped`."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        api_key: str | None,
+        max_in_flight: int,
+        timeout: Callable[[int], float],
+        server_wait: float,
+        stop: threading.Event,
+    ) -> None:
+        """Set up; nothing is sent yet.
+
+        `timeout` gives the seconds allowed for a request of so many chunks; after `server_wait`
+        seconds without any server in service, every wait ends with `ServersUnavailable`.
+        """
+        rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self._rng = rng
+        self.servers = [Server(url, Breaker(rng)) for url in urls]
+        self._api_key = api_key
+        self._timeout = timeout
+        self._server_wait = server_wait
+        self._stop = stop
+        self._channels = [Channel() for _ in range(max_in_flight)]
+        self._idle = list(self._channels)
+        self._lock = threading.Lock()
+        self._line: set[int] = set()
+        self._waiting: dict[int, _Waiter] = {}
+        self._out_since: float | None = None
+        self._last_trouble: AttemptError | None = None
+        self._over: ServersUnavailable | None = None
+        self._watchdog = Watchdog(self._channels)
+
+    def close(self) -> None:
+        self._watchdog.stop()
+        for channel in self._channels:
+            channel.close()
+
+    def cut(self) -> None:
+        """End all requests under way at once: their threads see a broken connection."""
+        for channel in self._channels:
+            channel.cut()
+
+    # -- the line -----------------------------------------------------------------------------
+
+    def line_up(self, ticket: int) -> None:
+        """Announce that this ticket will want to post soon: later ones wait for it."""
+        with self._lock:
+            self._line.add(ticket)
+
+    def step_out(self, ticket: int) -> None:
+        """This ticket will not post (for now): the next one need not wait for it."""
+        with self._lock:
+            self._line.discard(ticket)
+            self._dispatch()
+
+    @contextmanager
+    def slot(self, ticket: int, avoid: Server | None = None) -> Iterator["Slot"]:
+        """Wait for a place to post; another server than `avoid` if there is one.
+
+        Raises:
+            Stopped: the run is to end.
+            ServersUnavailable: no server has been in service for `server_wait` seconds.
+        """
+        server, channel = self._enter(ticket, avoid)
+        try:
+            yield Slot(self, server, channel)
+        finally:
+            self._leave(server, channel)
+
+    def _enter(self, ticket: int, avoid: Server | None) -> tuple[Server, Channel]:
+        waiter = _Waiter(ticket, avoid)
+        with self._lock:
+            self._waiting[ticket] = waiter
+        try:
+            while True:
+                grant = self._granted(waiter)
+                if not grant.is_trial:
+                    return grant.server, grant.channel
+                self._try_out(grant.server, grant.channel)
+        finally:
+            with self._lock:
+                del self._waiting[ticket]
+                self._line.discard(ticket)
+                self._dispatch()
+
+    def _granted(self, waiter: _Waiter) -> _Grant:
+        with self._lock:
+            waiter.grant = None
+            waiter.granted.clear()
+            self._line.add(waiter.ticket)
+        while True:
+            with self._lock:
+                self._dispatch()
+                if waiter.grant is not None:
+                    return waiter.grant
+                if self._stop.is_set():
+                    raise Stopped
+                self._check_outage()
+            waiter.granted.wait(POLL_SECONDS)
+
+    def _dispatch(self) -> None:
+        """Hand idle channels to whoever is first in line and ready. The lock is held."""
+        while self._idle and self._line and not self._stop.is_set():
+            waiter = self._waiting.get(min(self._line))
+            if waiter is None:
+                return  # the first one is still loading its audio
+            server, is_trial = self._choice(waiter.avoid)
+            if server is None:
+                return
+            self._line.discard(waiter.ticket)
+            server.in_flight += 1
+            server.on_trial = server.on_trial or is_trial
+            waiter.grant = _Grant(server, self._idle.pop(), is_trial)
+            waiter.granted.set()
+
+    def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
+        """A server that is due for a trial, else the least loaded one; and whether it is one."""
+        now = time.monotonic()
+        for server in self.servers:
+            if server.wants_trial(now):
+                return server, True
+        open_ = [server for server in self.servers if server.takes_requests(now)]
+        return min(open_, key=lambda s: (s is avoid, s.in_flight), default=None), False
+
+    def _leave(self, server: Server, channel: Channel) -> None:
+        with self._lock:
+            server.in_flight -= 1
+            self._idle.append(channel)
+            self._dispatch()
+
+    # -- health -------------------------------------------------------------------------------
+
+    def _try_out(self, server: Server, channel: Channel) -> None:
+        """One real transcription decides whether a resting server is back."""
+        try:
+            self._probe(server, channel)
+        finally:
+            with self._lock:
+                server.on_trial = False
+            self._leave(server, channel)
+
+    def _probe(self, server: Server, channel: Channel) -> bool:
+        """Post a clip that every working server transcribes; True when it does."""
+        try:
+            self._post(server, channel, (_probe_clip(),))
+        except AttemptError as error:
+            self._trouble(server, error, certain=not isinstance(error, ServerBusy))
+            return False
+        self._answered(server)
+        return True
+
+    def _post(self, server: Server, channel: Channel, chunks: Sequence[Chunk]) -> Answer:
+        return transcribe(
+            channel,
+            server.url,
+            chunks,
+            api_key=self._api_key,
+            server=server.name,
+            seconds=self._timeout(len(chunks)),
+        )
+
+    def _answered(self, server: Server) -> None:
+        with self._lock:
+            server.answered_at = time.monotonic()
+            server.busy_answers = 0
+            self._out_since = None
+            if server.breaker.success():
+                log.info("STT server %s answers again", server.name)
+
+    def _trouble(self, server: Server, error: AttemptError, *, certain: bool = False) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._last_trouble = error
+            if isinstance(error, ServerBusy):
+                self._pause(server, error, now)
+            elif isinstance(error, ServerMisconfigured):
+                self._give_up_on(server, error)
+            elif server.breaker.failure(now, certain=certain):
+                rest = (server.breaker.rest_ends or now) - now
+                log.warning("STT server %s rests until %s: %s", server.name, _clock(rest), error)
+            if self._out_since is None and not any(s.serves for s in self.servers):
+                self._out_since = now
+
+    def _pause(self, server: Server, busy: ServerBusy, now: float) -> None:
+        """All threads together leave a busy server alone for as long as it asks."""
+        server.busy_answers += 1
+        seconds = busy.retry_after
+        if seconds is None:
+            seconds = delay(server.busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, self._rng)
+        server.paused_until = max(server.paused_until, now + seconds)
+        if server.busy_answers == 1:
+            log.info("STT server %s is busy, pausing until %s", server.name, _clock(seconds))
+
+    def _give_up_on(self, server: Server, error: AttemptError) -> None:
+        if not server.misconfigured:
+            server.misconfigured = True
+            log.error("STT server %s is out for this run: %s", server.name, error)
+
+    def _check_outage(self) -> None:
+        """Raise when no server has been in service for too long. The lock is held."""
+        if self._over is None and self._is_outage():
+            names = ", ".join(server.name for server in self.servers)
+            why = f": {self._last_trouble}" if self._last_trouble else ""
+            self._over = ServersUnavailable(f"no STT server is available ({names}){why}")
+        if self._over is not None:
+            raise self._over
+
+    def _is_outage(self) -> bool:
+        if all(server.misconfigured for server in self.servers):
+            return True
+        if self._out_since is None or any(server.in_flight for server in self.servers):
+            return False
+        return time.monotonic() - self._out_since >= self._server_wait
+
+
+class Slot:
+    """The right to post to one server, until the slot is left."""
+
+    def __init__(self, pool: ServerPool, server: Server, channel: Channel) -> None:
+        self._pool = pool
+        self.server = server
+        self._channel = channel
+
+    def transcribe(self, chunks: Sequence[Chunk]) -> Answer:
+        """Post consecutive chunks, oldest first.
+
+        Raises:
+            ServerTrouble: the server's or the network's doing.
+            Suspect: it failed, though the server works with other audio.
+            AudioRejected: the server says that the audio is at fault, and works with other audio.
+        """
+        pool, server = self._pool, self.server
+        try:
+            answer = pool._post(server, self._channel, chunks)
+        except ServerTrouble as error:
+            pool._trouble(server, error, certain=error.unreachable)
+            raise
+        except (Suspect, AudioRejected) as error:
+            self._clear_the_server_of(error, alone=len(chunks) == 1)
+            raise
+        pool._answered(server)
+        return answer
+
+    def _clear_the_server_of(self, error: AttemptError, *, alone: bool) -> None:
+        """Turn a complaint about the audio into trouble unless the server works with other audio.
+
+        A chunk that fails alone is about to be blamed, so that nothing less than a trial counts
+        when the complaint may be the server's own fault.
+        """
+        if isinstance(error, AudioRejected) and not alone:
+            return
+        recently = time.monotonic() - self.server.answered_at < RECENT_SECONDS
+        if recently and not (alone and isinstance(error, Suspect)):
+            return
+        if not self._pool._probe(self.server, self._channel):
+            raise ServerTrouble(error.kind, str(error), self.server.name) from error
+
+
+def _clock(seconds: float) -> str:
+    return (datetime.now().astimezone() + timedelta(seconds=seconds)).strftime("%H:%M:%S")
+
+
+def _probe_clip() -> Chunk:
+    """A second of speech that comes with stt."""
+    data = files("stt_lib.servers").joinpath("probe.opus").read_bytes()
+    return Chunk(
+        id=None,
+        index=0,
+        start=datetime.now().astimezone(),
+        data=data,
+        format="opus",
+        seconds=1.0,
+    )

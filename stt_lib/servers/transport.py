@@ -1,0 +1,250 @@
+"""One request over HTTP: the only module that knows requests.
+
+What the network does becomes an error of ours here; what the answer means is decided elsewhere.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+import requests
+import requests.utils
+from requests.adapters import HTTPAdapter
+from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from stt_lib.errors import FailureKind, ServerMisconfigured, ServerTrouble, Suspect
+
+CONNECT_SECONDS: Final = 5.0
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Five minutes of speech are some 30 kB of JSON; word times and odd spacing some 500 kB."""
+
+Part = tuple[str, tuple[str, bytes, str]]
+"""Name of the field, then file name, content and media type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that came in whole, whatever it says; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+_posting = threading.local()  # which channel this thread opens a connection for
+
+
+class _Remembered:
+    """Makes a connection known to the channel that opened it, so that it can be cut."""
+
+    sock: Any
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        # The channel bounds the request as a whole. The time for connecting must not become
+        # the time for sending: a busy server may leave our upload in its queue for a while.
+        self.sock.settimeout(None)
+        _posting.channel.connections.add(self)
+
+
+class _Http(_Remembered, HTTPConnection):
+    pass
+
+
+class _Https(_Remembered, HTTPSConnection):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class Channel:
+    """Kept-alive connections for one request at a time; `cut` may be called by any thread."""
+
+    def __init__(self) -> None:
+        self.connections: WeakSet[Any] = WeakSet()
+        self.deadline: float | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False  # a .netrc must not add to what we send
+        self._session.mount("http://", _Adapter(pool_maxsize=1))
+        self._session.mount("https://", _Adapter(pool_maxsize=1))
+
+    def post(
+        self,
+        url: str,
+        parts: list[Part],
+        headers: Mapping[str, str],
+        *,
+        server: str,
+        seconds: float,
+    ) -> Reply:
+        """Post a multipart request and read the whole answer, all within `seconds`.
+
+        Redirects are answers, not followed: they would carry the key and the audio elsewhere.
+
+        Raises:
+            ServerTrouble: refused, broken, or too slow.
+            ServerMisconfigured: the address cannot be used at all.
+            Suspect: the answer is larger than any transcript.
+        """
+        _posting.channel = self
+        self.deadline = time.monotonic() + seconds
+        try:
+            with self._session.post(
+                url,
+                files=parts,
+                headers=dict(headers),
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                allow_redirects=False,
+                stream=True,
+                proxies=_proxies(url),
+            ) as response:
+                return Reply(
+                    response.status_code,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    _body(response, server),
+                )
+        except (requests.RequestException, urllib3_errors.HTTPError, OSError) as error:
+            late = time.monotonic() >= self.deadline
+            raise _translated(error, server, seconds, late=late) from error
+        finally:
+            self.deadline = None
+
+    def cut(self) -> None:
+        """End the request under way, at once, by closing its connection under it."""
+        for connection in list(self.connections):
+            sock = connection.sock
+            if sock is not None:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # closed already
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class Watchdog:
+    """Cuts requests that have run past their deadline.
+
+    A timeout of requests bounds the wait for the next byte; a server that sends a byte a second
+    would hold a worker for ever.
+    """
+
+    _LOOK_EVERY_SECONDS = 0.5
+
+    def __init__(self, channels: list[Channel]) -> None:
+        self._channels = channels
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stt-watchdog", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._LOOK_EVERY_SECONDS):
+            now = time.monotonic()
+            for channel in self._channels:
+                deadline = channel.deadline
+                if deadline is not None and now >= deadline:
+                    channel.cut()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def display_name(url: str) -> str:
+    """A server's address without the user, password and query it may carry."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+_known_proxies: dict[str, Any] = {}
+
+
+def _proxies(url: str) -> Any:
+    """The proxies of the environment, looked up once per address: it costs as much as a post."""
+    if url not in _known_proxies:
+        _known_proxies[url] = requests.utils.get_environ_proxies(url)
+    return _known_proxies[url]
+
+
+def _body(response: requests.Response, server: str) -> bytes:
+    pieces, size = [], 0
+    for piece in response.iter_content(64 * 1024):
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise Suspect(
+                FailureKind.INVALID_ANSWER,
+                f"{server} sent more than {MAX_ANSWER_BYTES // 2**20} MiB",
+                server,
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _translated(error: Exception, server: str, seconds: float, *, late: bool) -> ServerTrouble:
+    """Every failure of the network, in the words of the person who runs the server."""
+    if isinstance(error, requests.ConnectTimeout):
+        return _unreachable(f"Connection timeout: {server} does not accept connections", server)
+    if late or isinstance(error, requests.Timeout | TimeoutError):
+        message = f"Connection timeout: no complete answer from {server} within {seconds:g} s"
+        return ServerTrouble(FailureKind.TIMEOUT, message, server)
+    if isinstance(error, _UNUSABLE):
+        message = f"{server} is not an address that can be used ({type(error).__name__})"
+        return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
+    if isinstance(error, requests.exceptions.SSLError):
+        message = f"no secure connection to {server}: check its certificate"
+        return ServerMisconfigured(FailureKind.CONNECTION, message, server)
+    reason = _root(error)
+    if isinstance(reason, urllib3_errors.NameResolutionError | socket.gaierror):
+        return _unreachable(f"the name of {server} does not resolve", server)
+    if isinstance(reason, urllib3_errors.NewConnectionError | ConnectionRefusedError):
+        return _unreachable(f"{server} refused the connection: is it running?", server)
+    message = f"the connection to {server} broke ({type(reason).__name__})"
+    return ServerTrouble(FailureKind.CONNECTION, message, server)
+
+
+_UNUSABLE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidHeader,
+    urllib3_errors.LocationValueError,
+)
+
+
+def _unreachable(message: str, server: str) -> ServerTrouble:
+    trouble = ServerTrouble(FailureKind.CONNECTION, message, server)
+    trouble.unreachable = True
+    return trouble
+
+
+def _root(error: BaseException) -> BaseException:
+    """What is at the bottom: requests wraps urllib3, which wraps the socket's error."""
+    seen = error
+    while True:
+        inner = getattr(seen, "reason", None) or next(
+            (arg for arg in seen.args if isinstance(arg, BaseException)), None
+        )
+        if not isinstance(inner, BaseException):
+            return seen
+        seen = inner

@@ -1,0 +1,211 @@
+"""Everything a person can set: declared once, checked once, then frozen.
+
+A flag wins over an environment variable, which wins over the default. This is the only module
+that reads the environment.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from stt_lib.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where stt.py lies: logs and local data are found there whatever folder cron starts in."""
+
+MIN_LEASE_SECONDS = 3.0
+RENEWALS_PER_LEASE = 3
+"""A claim is renewed so often within one lease that a lost renewal or two do no harm."""
+
+
+def _servers(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(_server(url.strip()) for url in value.split(",") if url.strip()))
+
+
+def _server(url: str) -> str:
+    hint = "give it as http://HOST:PORT or https://HOST"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"is not a URL: {hint}") from None
+    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
+        raise ValueError(f"is not a URL with a host: {hint}")
+    return url.rstrip("/")
+
+
+def _mongodb_uri(value: object) -> object:
+    scheme, _, rest = str(value).partition("://")
+    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    if scheme not in ("mongodb", "mongodb+srv") or not host.strip(":,"):
+        raise ValueError("has no host: give it as mongodb://HOST:PORT")
+    return value
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """All settings of a run; times in seconds.
+
+    Each field is the flag `--its-name` and the variable `STT_ITS_NAME`, but for the names
+    in `VARIABLES`, and for `WITHOUT_FLAG`, which hold secrets or places and have no flag.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    mongodb_uri: Annotated[str, BeforeValidator(_mongodb_uri)] = Field(
+        "mongodb://localhost:27017", description="Where MongoDB is.", repr=False
+    )
+    mongodb_database: str | None = Field(
+        None, min_length=1, description="The database; else the one in the URI, else 'stt'."
+    )
+    server_url: Annotated[tuple[str, ...], BeforeValidator(_servers), Field(min_length=1)] = Field(
+        ("http://localhost:8081",),
+        description="Where the STT server is; several, separated by commas.",
+        repr=False,
+    )
+    api_key: str | None = Field(None, description="Key for the STT server.", repr=False)
+
+    limit: Count | None = Field(None, description="Attempt at most this many sequences.")
+    max_workers: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Requests in flight at the STT servers."
+    )
+    timeout_base: Seconds = Field(5.0, description="Seconds allowed for a request, and")
+    timeout_per_chunk: Seconds = Field(3.0, description="as many more for each of its chunks.")
+    retry_errors: bool = Field(
+        False, description="Process only what failed before, parked or not due as it may be."
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        3, description="Try a request again so often when the server or the network fails."
+    )
+    backoff_base: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Seconds before the first such retry; doubled for each further one."
+    )
+    backoff_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        30.0, description="Seconds before a retry at most."
+    )
+    max_failures: Count = Field(
+        5, description="Park a chunk when its audio has failed in so many runs."
+    )
+    lease: Annotated[float, Field(ge=MIN_LEASE_SECONDS, le=86400)] = Field(
+        60.0, description="Seconds until the claim of a worker that died is free again."
+    )
+    server_wait: Seconds = Field(
+        60.0, description="Wait so many seconds for an STT server when none answers."
+    )
+    mongo_wait: Seconds = Field(
+        60.0, description="Wait so many seconds for MongoDB when it goes away during a run."
+    )
+    grace: Seconds = Field(
+        30.0, description="After Ctrl-C or SIGTERM let requests finish for so many seconds."
+    )
+    log_file: Path = Field(
+        ROOT / "logs" / "stt.log", description="The log; rotated at 10 MB, 5 old ones are kept."
+    )
+    local: bool = Field(
+        False, description="Use the embedded MongoDB and Whisper server, started for this command."
+    )
+    data_dir: Path = Field(ROOT / ".stt", description="Where the embedded stack keeps its data.")
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8081, description="Port to listen on; 0 takes a free one."
+    )
+    model: str = Field(
+        "tiny.en", min_length=1, description="Whisper model; 'tiny.en' comes with the installation."
+    )
+
+    @model_validator(mode="after")
+    def _backoff_in_order(self) -> "Settings":
+        if self.backoff_max < self.backoff_base:
+            raise ValueError("--backoff-max must not be less than --backoff-base")
+        return self
+
+    @property
+    def renewal_interval(self) -> float:
+        """Seconds between two renewals of a claim."""
+        return self.lease / RENEWALS_PER_LEASE
+
+    def timeout(self, chunks: int) -> float:
+        """Seconds allowed for a request of so many chunks."""
+        return self.timeout_base + self.timeout_per_chunk * chunks
+
+
+VARIABLES = {"mongodb_uri": "MONGODB_URI", "mongodb_database": "MONGODB_DATABASE"}
+WITHOUT_FLAG = frozenset({"mongodb_uri", "mongodb_database", "server_url"})
+_SECRET = frozenset({"mongodb_uri", "api_key", "server_url"})
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return VARIABLES.get(name, f"STT_{name.upper()}")
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Merge flags (those that were given), environment and defaults.
+
+    Raises:
+        ConfigurationError: one line, naming the flag or variable, and what to do.
+    """
+    environ = os.environ if environment is None else environment
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in Settings.model_fields:
+        value = environ.get(variable(name), "")
+        if value and name not in given:
+            given[name] = value
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigurationError(_one_line(error, flags)) from None
+
+
+def child_environment() -> dict[str, str]:
+    """What a helper process of ours needs to start: paths and locale, none of our settings."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _one_line(error: ValidationError, flags: Mapping[str, Any]) -> str:
+    first = error.errors(include_url=False, include_context=True)[0]
+    if not first["loc"]:
+        return str(first["msg"]).removeprefix("Value error, ")
+    name = str(first["loc"][0])
+    source = flag(name) if flags.get(name) is not None else variable(name)
+    given = "" if name in _SECRET else f", not {first['input']!r}"
+    return f"{source} {_demand(first)}{given}"
+
+
+def _demand(problem: Any) -> str:
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "must be a whole number"
+        case "float_parsing" | "finite_number" | "float_type":
+            return "must be a number"
+        case "bool_parsing":
+            return "must be true or false"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g}"
+        case "greater_than":
+            return f"must be more than {context['gt']:g}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g}"
+        case "value_error":
+            return str(context["error"])
+        case "too_short" | "string_too_short":
+            return "must not be empty"
+        case _:
+            return f"is not valid: {problem['msg']}"

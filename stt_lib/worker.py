@@ -1,0 +1,310 @@
+"""One sequence from claim to mark: claim, load, post, filter, save, mark.
+
+Whatever happens on the way, every chunk of the claim ends up marked, failed or given back.
+"""
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+
+from stt_lib import backoff, filtering, logs
+from stt_lib.documents import identity
+from stt_lib.errors import (
+    AttemptError,
+    ClaimLost,
+    FailureKind,
+    ServerBusy,
+    ServerTrouble,
+    Stopped,
+    SttError,
+    Suspect,
+    Unavailable,
+)
+from stt_lib.leases import Leases
+from stt_lib.model import (
+    Answer,
+    Chunk,
+    Claim,
+    Failure,
+    Outcome,
+    Problem,
+    Segment,
+    Sequence,
+    Transcript,
+    consecutive_runs,
+)
+from stt_lib.salvage import Heard, Unusable, salvage
+from stt_lib.sequences import duplicate_index
+from stt_lib.servers.pool import Server, ServerPool
+from stt_lib.settings import Settings
+from stt_lib.store import Store
+
+log = logging.getLogger("stt")
+
+MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a sequence ended; `seconds` from the first request to the last write."""
+
+    sequence: Sequence
+    outcome: Outcome
+    seconds: float
+
+
+class Worker:
+    """Processes sequences; one object serves all threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: ServerPool,
+        leases: Leases,
+        settings: Settings,
+        stop: threading.Event,
+    ) -> None:
+        self.store = store
+        self.pool = pool
+        self.leases = leases
+        self.settings = settings
+        self.stop = stop
+        self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self._name = f"{socket.gethostname()}/{os.getpid()}"
+
+    def process(self, sequence: Sequence, ticket: int) -> Result:
+        """Process a sequence whose ticket stands in the pool's line.
+
+        Raises:
+            Stopped: a stop was asked for before the end; nothing is lost, nothing held.
+            Unavailable: MongoDB or all STT servers are away.
+        """
+        try:
+            token = f"{self._name}/{uuid.uuid4().hex}"
+            claim = self.store.claim(sequence, token)
+            if claim is None:
+                logs.skipped(sequence, "claimed by another worker")
+                return Result(sequence, Outcome.SKIPPED, 0.0)
+            with self.leases.hold(claim):
+                return _Job(self, sequence, claim, ticket).run()
+        finally:
+            self.pool.step_out(ticket)
+
+
+class _Job:
+    """The work on one claim."""
+
+    def __init__(self, worker: Worker, sequence: Sequence, claim: Claim, ticket: int) -> None:
+        self._worker = worker
+        self._store = worker.store
+        self._settings = worker.settings
+        self._sequence = sequence
+        self._claim = claim
+        self._ticket = ticket
+        self._open = {identity(chunk.id): chunk for chunk in claim.chunks}
+        self._outcomes: set[Outcome] = set()
+        self._started: float | None = None
+
+    def run(self) -> Result:
+        try:
+            self._fail_unusable()
+            self._mark_owned()
+            for run in consecutive_runs(list(self._open.values())):
+                self._transcribe(run)
+        except ClaimLost as lost:
+            return self._skipped(lost)
+        except ServerTrouble as error:
+            self._excuse_rest(error)
+        except (Stopped, Unavailable):
+            self._give_back()
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect must not stop the other sequences
+            self._blame_rest(error)
+        return self._finished()
+
+    # -- before the request -------------------------------------------------------------------
+
+    def _fail_unusable(self) -> None:
+        """Chunks that cannot be posted fail alone, before any request."""
+        for chunk in self._claim.chunks:
+            problem = self._sequence.problem or chunk.problem or self._twin_of(chunk)
+            if problem is not None:
+                self._blame(chunk, AttemptError(problem.kind, problem.message))
+
+    def _twin_of(self, chunk: Chunk) -> Problem | None:
+        """A chunk once known as a duplicate stays one after its twin was transcribed."""
+        if chunk.was_duplicate and self._store.has_transcribed_twin(self._claim, chunk):
+            return duplicate_index(chunk.index)
+        return None
+
+    def _mark_owned(self) -> None:
+        """What a saved transcript owns already was not marked because somebody crashed."""
+        ids = [chunk.id for chunk in self._open.values()]
+        if not ids:
+            return
+        owned = self._store.owned(self._claim.original_id, ids)
+        if owned:
+            self._settle([self._open[i] for i in owned])
+            self._outcomes.add(Outcome.TRANSCRIBED)
+
+    # -- the request --------------------------------------------------------------------------
+
+    def _transcribe(self, run: Several[Chunk]) -> None:
+        def post(chunks: Several[Chunk]) -> Answer:
+            return self._post(chunks, is_search=len(chunks) < len(run))
+
+        for piece in salvage(run, post):
+            match piece:
+                case Heard():
+                    self._save(piece)
+                case Unusable():
+                    self._blame(piece.chunk, piece.error)
+
+    def _post(self, chunks: Several[Chunk], *, is_search: bool) -> Answer:
+        """Post until there is an answer, a verdict on the audio, or no attempt left.
+
+        Trouble of the server or the network costs one of `retries`; a busy server costs none.
+        A suspicion against whole audio gets one more attempt, elsewhere if possible, so that
+        a stray error does not start a search.
+        """
+        avoid: Server | None = None
+        failures = suspicions = 0
+        while True:
+            with self._worker.pool.slot(self._ticket, avoid) as slot:
+                self._begin()
+                avoid = slot.server
+                try:
+                    return slot.transcribe(chunks)
+                except ServerBusy:
+                    continue
+                except ServerTrouble as error:
+                    failures += 1
+                    if failures > self._settings.retries:
+                        raise
+                    log.warning("Attempt %d failed, trying again: %s", failures, error)
+                except Suspect as error:
+                    suspicions += 1
+                    if is_search or suspicions > 1:
+                        raise
+                    log.warning("Attempt failed, trying once more: %s", error)
+            self._wait(failures + suspicions)
+
+    def _begin(self) -> None:
+        if self._started is None:
+            self._started = time.monotonic()
+            logs.processing(self._sequence)
+
+    def _wait(self, failures: int) -> None:
+        base, cap = self._settings.backoff_base, self._settings.backoff_max
+        if self._worker.stop.wait(backoff.delay(failures, base, cap, self._worker.rng)):
+            raise Stopped
+
+    # -- after the request --------------------------------------------------------------------
+
+    def _save(self, heard: Heard) -> None:
+        verdict = filtering.judge(heard.answer.segments)
+        ids = [chunk.id for chunk in heard.chunks]
+        # A claim that was lost while we were frozen or cut off must not become a transcript.
+        self._store.renew(ids, self._claim.token)
+        if verdict.kept:
+            transcript = _transcript(self._store.new_id(), self._claim, heard, verdict.kept)
+            if not self._store.save(transcript):
+                self._mark_owned()
+                raise ClaimLost("another worker has saved a transcript of these chunks")
+        self._settle(heard.chunks)
+        self._outcomes.add(Outcome.TRANSCRIBED if verdict.kept else Outcome.EMPTY)
+
+    def _settle(self, chunks: Several[Chunk]) -> None:
+        self._store.mark([chunk.id for chunk in chunks], self._claim.token)
+        self._close(chunks)
+
+    def _close(self, chunks: Several[Chunk]) -> None:
+        for chunk in chunks:
+            self._open.pop(identity(chunk.id), None)
+            self._worker.leases.settle(self._claim.token, chunk.id)
+
+    # -- when it fails ------------------------------------------------------------------------
+
+    def _blame(self, chunk: Chunk, error: AttemptError) -> None:
+        self._log_failure(error)
+        self._store.blame(
+            chunk.id,
+            self._claim.token,
+            _failure(error),
+            due_in=backoff.later_run_delay(chunk.failures + 1, self._worker.rng),
+            max_failures=self._settings.max_failures,
+        )
+        self._close([chunk])
+        self._outcomes.add(Outcome.ERROR)
+
+    def _excuse_rest(self, error: ServerTrouble) -> None:
+        self._log_failure(error)
+        chunks = list(self._open.values())
+        self._store.excuse([c.id for c in chunks], self._claim.token, _failure(error))
+        self._close(chunks)
+        self._outcomes.add(Outcome.ERROR)
+
+    def _blame_rest(self, defect: Exception) -> None:
+        """A defect of ours, or a refusal of MongoDB: count it, or it would be tried for ever."""
+        error = AttemptError(FailureKind.INTERNAL, f"internal error: {type(defect).__name__}")
+        error.__cause__ = defect
+        for chunk in list(self._open.values()):
+            self._blame(chunk, error)
+
+    def _give_back(self) -> None:
+        ids = [chunk.id for chunk in self._open.values()]
+        if ids:
+            try:
+                self._store.release(ids, self._claim.token)
+            except SttError as error:
+                log.warning("A claim could not be given back and will expire: %s", error)
+
+    def _skipped(self, lost: ClaimLost) -> Result:
+        logs.skipped(self._sequence, f"result dropped: {lost}")
+        self._give_back()
+        return Result(self._sequence, Outcome.SKIPPED, self._seconds())
+
+    def _log_failure(self, error: AttemptError) -> None:
+        self._begin()
+        logs.failed(self._sequence, self._seconds(), error)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    def _finished(self) -> Result:
+        ranked = (Outcome.ERROR, Outcome.TRANSCRIBED, Outcome.EMPTY)
+        outcome = next(o for o in ranked if o in self._outcomes)
+        self._begin()
+        if outcome is not Outcome.ERROR:
+            logs.completed(self._sequence, self._seconds(), outcome)
+        return Result(self._sequence, outcome, self._seconds())
+
+
+def _transcript(
+    transcript_id: object, claim: Claim, heard: Heard, kept: tuple[Segment, ...]
+) -> Transcript:
+    answer = heard.answer
+    return Transcript(
+        id=transcript_id,
+        original_id=claim.original_id,
+        start=heard.chunks[0].start,
+        end=heard.chunks[-1].end,
+        chunk_ids=tuple(chunk.id for chunk in heard.chunks),
+        segments=kept,
+        language=answer.language,
+        top_language_probs=answer.top_language_probs,
+        model=answer.model,
+        server=answer.server,
+    )
+
+
+def _failure(error: AttemptError) -> Failure:
+    return Failure(error.kind, str(error)[:MAX_MESSAGE], error.server)

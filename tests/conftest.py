@@ -1,0 +1,54 @@
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stt_lib import logs
+from stt_lib.local.mongod import Mongod
+from stt_lib.store import Store
+from tests.support.whisper import FakeWhisper
+from tests.support.world import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> None:
+    """A person's own settings must not decide how the tests end."""
+    for name in list(os.environ):
+        if name.startswith(("STT_", "MONGODB_")):
+            del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log() -> Iterator[None]:
+    yield
+    logs.tear_down()
+    logging.getLogger("stt").propagate = True
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    with Mongod(tmp_path_factory.mktemp("mongod")) as running:
+        yield running
+
+
+@pytest.fixture
+def whisper() -> Iterator[FakeWhisper]:
+    fake = FakeWhisper()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def world(mongod: Mongod, whisper: FakeWhisper, tmp_path: Path) -> Iterator[World]:
+    made = World(mongod.uri, tmp_path, whisper.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(world: World) -> Iterator[Store]:
+    with Store(world.uri, world.database, mongo_wait=5) as opened:
+        opened.ensure_indexes()
+        yield opened

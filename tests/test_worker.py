@@ -1,0 +1,28 @@
+"""The worker as its user runs it: a process, a real MongoDB, real HTTP."""
+
+from tests.support.whisper import FakeWhisper
+from tests.support.world import World
+
+
+def test_pending_chunks_become_transcripts(world: World, whisper: FakeWhisper) -> None:
+    recording = world.record(range(5))
+    done = world.run()
+    assert done.returncode == 0, done.stderr
+    world.assert_all_done()
+    [document] = world.transcriptions.find()
+    assert document["original"] == recording
+    assert [s["text"].strip() for s in document["segments"]] == [
+        f"{recording}/{i}" for i in range(5)
+    ]
+    assert document["duration"] == 50.0
+
+
+def test_a_hundred_recordings_of_sixty_chunks_are_five_hundred_requests(
+    world: World, whisper: FakeWhisper
+) -> None:
+    for number in range(100):
+        world.record(range(60), original_id=number, silent=range(12, 60, 13))
+    done = world.run("--max-workers", "4")
+    assert done.returncode == 0, done.stderr
+    assert len(whisper.requests) == 500
+    world.assert_all_done()
