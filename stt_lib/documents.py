@@ -16,7 +16,10 @@ from stt_lib.model import (
     NOMINAL_CHUNK_SECONDS,
     Chunk,
     ChunkRef,
+    ChunkStory,
+    FailedKind,
     NewChunk,
+    PastFailure,
     Problem,
     Segment,
     Transcript,
@@ -160,9 +163,76 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
     }
 
 
+def read_transcript(document: Document) -> Transcript:
+    """A transcript as it was saved."""
+    names = Segment.__dataclass_fields__
+    return Transcript(
+        id=document["_id"],
+        original_id=document["original"],
+        start=document["start"],
+        end=document["end"],
+        chunk_ids=tuple(document.get("chunk_ids", ())),
+        segments=tuple(
+            Segment(**{name: value for name, value in segment.items() if name in names})
+            for segment in document["segments"]
+        ),
+        language=document.get("language"),
+        top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
+        model=document.get("model"),
+        server=document.get("server"),
+    )
+
+
 def _segment(segment: Segment) -> dict[str, Any]:
     """What the server did not give is absent, not invented."""
     return {name: value for name, value in asdict(segment).items() if value is not None}
+
+
+def failed_kind(row: Document) -> FailedKind:
+    """A row of the summary of failures."""
+    return FailedKind(
+        kind=str(row["_id"]),
+        chunks=row["chunks"],
+        parked=row["parked"],
+        waiting=row["waiting"],
+        next_due=_date(row["next_due"]),
+        oldest=_date(row["oldest"]),
+        newest=_date(row["newest"]),
+    )
+
+
+def story(document: Document) -> ChunkStory:
+    """All that a chunk says of itself, but for its audio."""
+    history = nested(document, "stt.history")
+    failures = nested(document, "stt.failures")
+    claimed_by = nested(document, "stt.claim.by")
+    return ChunkStory(
+        id=document["_id"],
+        original_id=document.get("original_id"),
+        index=document.get("index"),
+        start=document.get("start"),
+        transcribed_at=_date(document.get("transcribed_at")),
+        parked_at=_date(nested(document, "stt.parked_at")),
+        retry_at=_date(nested(document, "stt.retry_at")),
+        claimed_by=str(claimed_by) if claimed_by is not None else None,
+        claimed_until=_date(nested(document, "stt.claim.until")),
+        failures=failures if isinstance(failures, int) else 0,
+        history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
+    )
+
+
+def _past_failure(entry: Document) -> PastFailure:
+    server = entry.get("server")
+    return PastFailure(
+        at=_date(entry.get("at")),
+        kind=str(entry.get("kind")),
+        message=str(entry.get("message")),
+        server=None if server is None else str(server),
+    )
+
+
+def _date(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None
 
 
 def new_chunk(record: NewChunk, chunk_id: Any, original_id: Any, now: datetime) -> dict[str, Any]:

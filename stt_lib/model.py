@@ -161,6 +161,54 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedKind:
+    """How many chunks failed for one reason and are not transcribed yet.
+
+    `parked` of them wait for a person, `waiting` for a later run, the first of these until
+    `next_due`; the others are due. `oldest` and `newest` are the times of their last failures.
+    """
+
+    kind: str
+    chunks: int
+    parked: int
+    waiting: int
+    next_due: datetime | None
+    oldest: datetime | None
+    newest: datetime | None
+
+    @property
+    def due(self) -> int:
+        return self.chunks - self.parked - self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class PastFailure:
+    """One failure of a chunk."""
+
+    at: datetime | None
+    kind: str
+    message: str
+    server: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStory:
+    """What happened to one chunk, for a person to read; its failures oldest first."""
+
+    id: Any
+    original_id: Any
+    index: Any
+    start: Any
+    transcribed_at: datetime | None
+    parked_at: datetime | None
+    retry_at: datetime | None
+    claimed_by: str | None
+    claimed_until: datetime | None
+    failures: int
+    history: tuple[PastFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NewChunk:
     """A chunk that the embedded ingester made.
 

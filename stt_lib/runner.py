@@ -26,6 +26,8 @@ from stt_lib.worker import Result, Worker
 log = logging.getLogger("stt")
 
 POLL_SECONDS = 0.2
+COUNT_FIRST_SECONDS = 0.05
+"""The log begins with the number of pending chunks unless counting takes longer than this."""
 AFTER_CUT_SECONDS = 5.0
 """What threads get to give their claims back after their requests were cut off."""
 
@@ -80,9 +82,10 @@ class Runner:
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress()
-        logs.workers(settings.max_workers)
         counting = threading.Thread(target=self._count_pending, name="stt-count", daemon=True)
         counting.start()
+        counting.join(COUNT_FIRST_SECONDS)
+        logs.workers(settings.max_workers)
         try:
             self._feed()
         except SttError as error:

@@ -6,6 +6,7 @@ as `mongo_wait` says, and then `StoreUnavailable` is raised. Times are the datab
 the clocks of the workers do not matter.
 """
 
+import functools
 import logging
 import random
 import threading
@@ -65,6 +66,7 @@ _ALSO_PLANNED_WITH: Final = [
 ]
 _PLAN: Final = dict.fromkeys([*dict(_NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
 _PLAN_KEYS: Final = [*_NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
+_ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
 _WITHOUT_EMPTY_STT: Final[Document] = {
     "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
 }
@@ -103,7 +105,7 @@ _INDEXES: Final = (
     Index(
         "stt_failed",
         "audio_chunks",
-        _PLAN_KEYS,
+        [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)],
         {"partialFilterExpression": _FAILED},
         "finding failed chunks reads the whole collection",
     ),
@@ -151,12 +153,11 @@ class Store:
         )
         self._chunks: Collection[Document] = self._db["audio_chunks"]
         self._transcriptions: Collection[Document] = self._db["transcriptions"]
-        self._has_index: dict[str, bool] = {}
         self._lease_ms = round(lease * 1000)
         self._mongo_wait = mongo_wait
         self._stop = stop or threading.Event()
         try:
-            self._call(self._hello, wait=0)
+            self._call(self._hello, seconds=CONNECT_SECONDS, wait=0)
         except BaseException:
             self.close()
             raise
@@ -174,14 +175,22 @@ class Store:
 
     def ensure_indexes(self) -> None:
         """Make the indexes that are missing; without the right to, warn and do without."""
-        existing = {name: self._existing_indexes(name) for name in {i.collection for i in _INDEXES}}
         for index in _INDEXES:
-            made = index.name in existing[index.collection]
-            self._has_index[index.name] = made or self._create(index)
+            if not self._is_indexed(index.name) and self._create(index):
+                self._indexed.add(index.name)
 
-    def _existing_indexes(self, collection: str) -> set[str]:
+    def _is_indexed(self, name: str) -> bool:
+        return name in self._indexed
+
+    @functools.cached_property
+    def _indexed(self) -> set[str]:
+        """Names of our indexes that exist."""
         try:
-            return set(self._call(self._db[collection].index_information))
+            return {
+                name
+                for collection in {index.collection for index in _INDEXES}
+                for name in self._call(self._db[collection].index_information)
+            }
         except ConfigurationError:
             return set()
 
@@ -222,7 +231,7 @@ class Store:
         return self._call(self._count_pending, seconds=None)
 
     def _count_pending(self) -> int:
-        if self._has_index.get("stt_pending"):
+        if self._is_indexed("stt_pending"):
             return self._chunks.count_documents({}, hint="stt_pending")
         return self._chunks.count_documents(_WORKABLE)
 
@@ -240,7 +249,7 @@ class Store:
         now = self._hello()["localTime"]
         # The partial index holds the wanted chunks and no others. Asked for with a filter,
         # MongoDB would read every document to check it once more, audio and all.
-        filtered = {} if self._has_index.get(index) else wanted
+        filtered = {} if self._is_indexed(index) else wanted
         cursor = self._chunks.find(
             filtered,
             _PLAN,
@@ -336,7 +345,7 @@ class Store:
         now = self._hello()["localTime"]
         live: dict[str, datetime] = {}
         query = {**_WORKABLE, "stt.claim.until": {"$gt": now}}
-        hint = "stt_pending" if self._has_index.get("stt_pending") else None
+        hint = "stt_pending" if self._is_indexed("stt_pending") else None
         for document in self._chunks.find(query, {"stt.claim": 1}, hint=hint):
             token = str(nested(document, "stt.claim.by"))
             until = nested(document, "stt.claim.until")
@@ -398,6 +407,11 @@ class Store:
             if left:
                 raise ClaimLost(f"{left} of {len(ids)} chunks are claimed by another")
 
+    def transcripts(self) -> list[model.Transcript]:
+        """All transcripts, oldest first."""
+        cursor = self._transcriptions.find({}, sort=[("start", 1)])
+        return [documents.read_transcript(d) for d in self._call(lambda: list(cursor.clone()))]
+
     # -- failures -----------------------------------------------------------------------------
 
     def blame(
@@ -457,6 +471,59 @@ class Store:
             done = self._call(lambda: self._chunks.count_documents(recorded))
             if done < len(ids):
                 raise ClaimLost(f"{len(ids) - done} of {len(ids)} chunks are claimed by another")
+
+    def failed_kinds(self) -> list[model.FailedKind]:
+        """What has failed and not been transcribed since, by kind, the most frequent first."""
+        parked = {"$ne": [{"$type": "$stt.parked_at"}, "date"]}
+        not_yet = {"$and": [parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+        summary = {
+            "_id": "$stt.error.kind",
+            "chunks": {"$sum": 1},
+            "parked": {"$sum": {"$cond": [parked, 0, 1]}},
+            "waiting": {"$sum": {"$cond": [not_yet, 1, 0]}},
+            "next_due": {"$min": {"$cond": [not_yet, "$stt.retry_at", None]}},
+            "oldest": {"$min": "$stt.error.at"},
+            "newest": {"$max": "$stt.error.at"},
+        }
+        stages: list[Document] = [{"$group": summary}, {"$sort": {"chunks": -1, "_id": 1}}]
+        rows = self._call(lambda: self._aggregate_failed(stages), seconds=None)
+        return [documents.failed_kind(row) for row in rows]
+
+    def _aggregate_failed(self, stages: list[Document]) -> list[Document]:
+        if self._is_indexed("stt_failed"):
+            # Looking at the index alone: a filter would make MongoDB read the documents.
+            return list(self._chunks.aggregate(stages, hint="stt_failed"))
+        return list(self._chunks.aggregate([{"$match": _FAILED}, *stages]))
+
+    def stories(self, text: str, limit: int = 100) -> list[model.ChunkStory]:
+        """What happened to the chunk with this id, or to the failed chunks of this recording."""
+        fields = {"data": 0}
+        by_id = {"_id": {"$in": _possible_ids(text)}}
+        by_recording = {**_FAILED, "original_id": {"$in": _possible_ids(text)}}
+        found = self._call(lambda: list(self._chunks.find(by_id, fields)))
+        if not found:
+            order = [("start", 1), ("index", 1)]
+            cursor = self._chunks.find(by_recording, fields, sort=order, limit=limit)
+            found = self._call(lambda: list(cursor.clone()), seconds=None)
+        return [documents.story(document) for document in found]
+
+    def count_failed(self, kind: str | None = None, text: str | None = None) -> int:
+        """How many chunks `retry_now` would make due."""
+        return self._call(
+            lambda: self._chunks.count_documents(_failed_query(kind, text)), seconds=None
+        )
+
+    def retry_now(self, kind: str | None = None, text: str | None = None) -> int:
+        """Make failed chunks due, parked or not, all or of one kind, chunk or recording.
+
+        They get their full number of tries again; what happened is kept. Returns how many.
+        """
+        due: list[Document] = [
+            {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0}},
+            {"$unset": "stt.parked_at"},
+        ]
+        query = _failed_query(kind, text)
+        return self._call(lambda: self._chunks.update_many(query, due), seconds=None).matched_count
 
     # -- ingest -------------------------------------------------------------------------------
 
@@ -542,6 +609,26 @@ def _client(uri: str) -> pymongo.MongoClient[Document]:
         return pymongo.MongoClient(uri, **options)
     except (mongo_errors.PyMongoError, ValueError, OSError) as error:
         raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
+
+
+def _possible_ids(text: str) -> list[Any]:
+    """The values that an id typed by a person may stand for."""
+    ids: list[Any] = [text]
+    if ObjectId.is_valid(text):
+        ids.append(ObjectId(text))
+    if text.lstrip("-").isdecimal():
+        ids.append(int(text))
+    return ids
+
+
+def _failed_query(kind: str | None, text: str | None) -> Document:
+    query = dict(_FAILED)
+    if kind is not None:
+        query["stt.error.kind"] = kind
+    if text is not None:
+        ids = {"$in": _possible_ids(text)}
+        query["$or"] = [{"_id": ids}, {"original_id": ids}]
+    return query
 
 
 def _limited(operation: Callable[[], T], seconds: float | None) -> Callable[[], T]:

@@ -187,7 +187,8 @@ class _Job:
                     failures += 1
                     if failures > self._settings.retries:
                         raise
-                    log.warning("Attempt %d failed, trying again: %s", failures, error)
+                    if slot.server.serves:  # else the pool has told already
+                        log.warning("Attempt %d failed, trying again: %s", failures, error)
                 except Suspect as error:
                     suspicions += 1
                     if is_search or suspicions > 1:

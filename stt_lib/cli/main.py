@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from stt_lib import __version__
-from stt_lib.cli import exits, run
+from stt_lib.cli import exits, local, run
+from stt_lib.cli.errors import errors
 from stt_lib.cli.options import settings_options
 from stt_lib.errors import ConfigurationError, SttError, Unavailable
 from stt_lib.settings import load
@@ -44,6 +45,12 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         raise click.UsageError(f"{option} goes behind {context.invoked_subcommand}, not before it")
 
 
+stt.add_command(local.demo)
+stt.add_command(local.ingest)
+stt.add_command(local.serve)
+stt.add_command(errors)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
@@ -55,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         return _say(error.format_message(), exits.USAGE)
     except click.ClickException as error:
-        return _say(f"{error.format_message()} (see python stt.py --help)", exits.USAGE)
+        return _say(f"{error.format_message().rstrip('.')}: see python stt.py --help", exits.USAGE)
     except click.Abort:
         return exits.by_signal(2)
     except ConfigurationError as error:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from stt_lib import logs
 from stt_lib.cli import exits
+from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, SttError
 from stt_lib.runner import Report, Runner
@@ -39,8 +40,8 @@ def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
     logs.set_up(settings.log_file, secrets(settings))
     signals = StopSignal()
-    with signals.caught():
-        report = process(settings, signals)
+    with signals.caught(), reachable(settings, whisper=True) as places:
+        report = process(places, signals)
     code = exit_code(report, signals)
     if report.abandoned:
         # Their threads still wait for a server or for MongoDB; their claims expire.

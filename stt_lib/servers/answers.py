@@ -47,7 +47,7 @@ class _Segment(BaseModel):
         return Segment(
             start=start,
             end=max(start, float(self.end)),
-            text=_storable(self.text),
+            text=self.text,
             no_speech_prob=self.no_speech_prob,
             avg_logprob=self.avg_logprob,
             compression_ratio=self.compression_ratio,
@@ -76,9 +76,9 @@ def transcription(reply: Reply, server: str) -> Answer:
         _invalid(error, server)
     return Answer(
         segments=tuple(segment.record() for segment in heard.segments),
-        language=_storable(heard.language) if heard.language else None,
+        language=heard.language or None,
         top_language_probs=_languages(heard),
-        model=_storable(heard.model) if heard.model else None,
+        model=heard.model or None,
         server=server,
     )
 
@@ -86,12 +86,7 @@ def transcription(reply: Reply, server: str) -> Answer:
 def _languages(heard: _Transcription) -> tuple[tuple[str, float], ...] | None:
     if heard.top_language_probs is None:
         return None
-    return tuple((_storable(name), float(prob)) for name, prob in heard.top_language_probs)
-
-
-def _storable(text: str) -> str:
-    """JSON may escape half a surrogate pair, which no UTF-8, and so no database, can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return tuple((name, float(prob)) for name, prob in heard.top_language_probs)
 
 
 def _invalid(error: ValidationError, server: str) -> NoReturn:

@@ -106,7 +106,8 @@ class Channel:
             Suspect: the answer is larger than any transcript.
         """
         _posting.channel = self
-        self.deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
+        self.deadline = deadline
         try:
             with self._session.post(
                 url,
@@ -117,16 +118,21 @@ class Channel:
                 stream=True,
                 proxies=_proxies(url),
             ) as response:
-                return Reply(
+                reply = Reply(
                     response.status_code,
                     {name.lower(): value for name, value in response.headers.items()},
                     _body(response, server),
                 )
         except (requests.RequestException, urllib3_errors.HTTPError, OSError) as error:
-            late = time.monotonic() >= self.deadline
-            raise _translated(error, server, seconds, late=late) from error
+            if time.monotonic() >= deadline:
+                raise _too_late(server, seconds) from None
+            # Without the cause: its text may quote what the server sent, and the log shows it.
+            raise _translated(error, server, seconds) from None
         finally:
             self.deadline = None
+        if time.monotonic() >= deadline:
+            raise _too_late(server, seconds)  # what was cut off may look whole
+        return reply
 
     def cut(self) -> None:
         """End the request under way, at once, by closing its connection under it."""
@@ -200,13 +206,12 @@ def _body(response: requests.Response, server: str) -> bytes:
     return b"".join(pieces)
 
 
-def _translated(error: Exception, server: str, seconds: float, *, late: bool) -> ServerTrouble:
+def _translated(error: Exception, server: str, seconds: float) -> ServerTrouble:
     """Every failure of the network, in the words of the person who runs the server."""
     if isinstance(error, requests.ConnectTimeout):
         return _unreachable(f"Connection timeout: {server} does not accept connections", server)
-    if late or isinstance(error, requests.Timeout | TimeoutError):
-        message = f"Connection timeout: no complete answer from {server} within {seconds:g} s"
-        return ServerTrouble(FailureKind.TIMEOUT, message, server)
+    if isinstance(error, requests.Timeout | TimeoutError):
+        return _too_late(server, seconds)
     if isinstance(error, _UNUSABLE):
         message = f"{server} is not an address that can be used ({type(error).__name__})"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
@@ -220,6 +225,11 @@ def _translated(error: Exception, server: str, seconds: float, *, late: bool) ->
         return _unreachable(f"{server} refused the connection: is it running?", server)
     message = f"the connection to {server} broke ({type(reason).__name__})"
     return ServerTrouble(FailureKind.CONNECTION, message, server)
+
+
+def _too_late(server: str, seconds: float) -> ServerTrouble:
+    message = f"Connection timeout: no complete answer from {server} within {seconds:g} s"
+    return ServerTrouble(FailureKind.TIMEOUT, message, server)
 
 
 _UNUSABLE = (

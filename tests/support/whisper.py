@@ -32,12 +32,17 @@ class Request:
 
 @dataclass
 class Reply:
-    """What to answer; `raw` replaces the whole answer on the wire."""
+    """What to answer.
+
+    `raw` replaces the whole answer on the wire; `drips` sends the head or the body of an answer
+    byte by byte, for as long as the client listens.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = None
+    drips: str | None = None
 
 
 Script = Callable[[Request], Reply]
@@ -123,7 +128,7 @@ def _handler(fake: FakeWhisper) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             request = Request(
                 self.path,
@@ -142,6 +147,9 @@ def _handler(fake: FakeWhisper) -> type[BaseHTTPRequestHandler]:
                     fake.changed.notify_all()
 
         def _answer(self, reply: Reply) -> None:
+            if reply.drips is not None:
+                self._drip(reply.drips)
+                return
             if reply.raw is not None:
                 self.wfile.write(reply.raw)
                 self.close_connection = True
@@ -152,6 +160,13 @@ def _handler(fake: FakeWhisper) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body)
+
+        def _drip(self, where: str) -> None:
+            self.close_connection = True
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: " if where == "head" else head)
+            while not fake.released.wait(0.05):
+                self.wfile.write(b" ")
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass

@@ -1,0 +1,32 @@
+"""Opening what a command works on: the user's MongoDB and servers, or the embedded ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stt_lib.settings import Settings, child_environment
+from stt_lib.store import Store
+
+
+@contextmanager
+def reachable(settings: Settings, *, whisper: bool) -> Iterator[Settings]:
+    """Settings that point at running services: with --local, at the embedded ones."""
+    if not settings.local:
+        yield settings
+        return
+    from stt_lib.local.stack import running_stack
+
+    with running_stack(settings.data_dir, whisper=whisper, env=child_environment()) as stack:
+        places = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt", "api_key": None}
+        if stack.server_url is not None:
+            places["server_url"] = (stack.server_url,)
+        yield settings.model_copy(update=places)
+
+
+@contextmanager
+def opened_store(settings: Settings) -> Iterator[Store]:
+    """The database, for commands that need no STT server."""
+    with (
+        reachable(settings, whisper=False) as places,
+        Store(places.mongodb_uri, places.mongodb_database, mongo_wait=places.mongo_wait) as store,
+    ):
+        yield store

@@ -1,0 +1,14 @@
+"""The sample recordings that come with stt; what they are stands in the README beside them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+NAMES = ("library", "phone", "birds", "tides")
+
+
+def recordings(start: datetime) -> Iterator[tuple[Path, datetime]]:
+    """Yield each sample's file and when it was recorded: the first at `start`, then hourly."""
+    folder = Path(__file__).parent
+    for hours, name in enumerate(NAMES):
+        yield folder / f"{name}.opus", start + timedelta(hours=hours)

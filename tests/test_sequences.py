@@ -1,0 +1,152 @@
+"""Grouping: every chunk in exactly one sequence, whatever comes."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stt_lib.errors import FailureKind
+from stt_lib.model import ChunkRef, Problem, Sequence
+from stt_lib.sequences import MAX_CHUNKS, PATIENCE, group
+from tests.support.world import START
+
+
+def ref(recording: str, index: int, *, start: int | None = None, **more: object) -> ChunkRef:
+    """A chunk ten seconds after the one before, unless `start` (seconds) says otherwise."""
+    seconds = 10 * index if start is None else start
+    return ChunkRef(
+        id=f"{recording}{index}@{seconds}{more or ''}",
+        original_id=recording,
+        recording=recording,
+        index=index,
+        start=START + timedelta(seconds=seconds),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def newest_first(chunks: list[ChunkRef]) -> list[ChunkRef]:
+    """The order of the pending index."""
+    return sorted(
+        chunks,
+        key=lambda c: (c.priority is not None, c.priority or 0, c.start or START, c.index or 0),
+        reverse=True,
+    )
+
+
+def indexes(sequences: list[Sequence]) -> list[list[int | None]]:
+    return [[chunk.index for chunk in sequence.chunks] for sequence in sequences]
+
+
+def test_a_gap_ends_a_sequence_and_the_chunk_in_hand_starts_the_next() -> None:
+    chunks = newest_first([ref("a", i) for i in (0, 1, 3, 4, 5)])
+    assert indexes(list(group(chunks))) == [[3, 4, 5], [0, 1]]
+
+
+def test_the_cap_ends_a_sequence_and_repeats_no_chunk() -> None:
+    found = list(group(newest_first([ref("a", i) for i in range(65)])))
+    assert indexes(found) == [list(range(35, 65)), list(range(5, 35)), list(range(5))]
+
+
+def test_recordings_that_run_at_the_same_time_do_not_cut_each_other() -> None:
+    chunks = newest_first([ref(r, i) for r in "abc" for i in range(20)])
+    assert sorted(map(len, group(chunks))) == [20, 20, 20]
+
+
+def test_sequences_come_in_the_order_of_their_newest_chunks() -> None:
+    long = [ref("long", i) for i in range(25)]
+    short = [ref("short", 7, start=235), ref("short", 5, start=215)]
+    found = list(group(newest_first(long + short)))
+    assert [(s.original_id, len(s)) for s in found] == [("long", 25), ("short", 1), ("short", 1)]
+
+
+def test_equal_starts_are_grouped_by_index() -> None:
+    found = list(group(newest_first([ref("a", i, start=0) for i in range(4)])))
+    assert indexes(found) == [[0, 1, 2, 3]]
+
+
+def test_the_first_sequence_does_not_wait_for_the_end_of_the_backlog() -> None:
+    def endless() -> object:
+        yield ref("newest", 0, start=0)
+        for i in range(10_000_000):
+            yield ref("old", 10_000_000 - i, start=-int(PATIENCE.total_seconds()) - 10 * i - 1)
+
+    assert next(iter(group(endless()))).original_id == "newest"  # type: ignore[arg-type]
+
+
+def test_the_second_chunk_with_an_index_fails_alone() -> None:
+    twin = ref("a", 3, start=31)
+    found = list(group(newest_first([ref("a", i) for i in range(6)] + [twin])))
+    whole = next(s for s in found if s.problem is None)
+    alone = next(s for s in found if s.problem is not None)
+    assert indexes([whole]) == [[0, 1, 2, 3, 4, 5]]
+    assert alone.problem is not None
+    assert alone.problem.kind is FailureKind.DUPLICATE_INDEX
+    assert len(alone) == 1
+
+
+def test_a_twin_of_the_last_chunk_before_the_cap_is_found_too() -> None:
+    twin = ref("a", 5, start=49)
+    found = list(group(newest_first([ref("a", i) for i in range(35)] + [twin])))
+    assert sorted(len(s) for s in found if s.problem is None) == [5, 30]
+    assert [len(s) for s in found if s.problem is not None] == [1]
+
+
+def test_a_chunk_with_a_problem_does_not_cut_its_neighbours() -> None:
+    bad = ref("a", 3, start=35, problem=Problem(FailureKind.INVALID_CHUNK, "no index"))
+    found = list(group(newest_first([ref("a", i) for i in range(6)] + [bad])))
+    assert indexes([s for s in found if s.problem is None]) == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_a_sequence_has_one_priority() -> None:
+    chunks = [ref("a", i, priority=5.0 if i >= 4 else None) for i in range(8)]
+    assert indexes(list(group(newest_first(chunks)))) == [[4, 5, 6, 7], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("cap", [1, 2, 30])
+def test_the_cap_is_kept(cap: int) -> None:
+    assert max(map(len, group(newest_first([ref("a", i) for i in range(40)]), cap))) == cap
+
+
+chunk_refs = st.lists(
+    st.builds(
+        ref,
+        st.sampled_from("abc"),
+        st.integers(0, 80),
+        start=st.one_of(st.none(), st.integers(0, 900)),
+        priority=st.sampled_from([None, None, None, 1.0, 2.0]),
+        problem=st.sampled_from([None] * 8 + [Problem(FailureKind.INVALID_CHUNK, "bad")]),
+    ),
+    max_size=120,
+)
+
+
+@given(chunk_refs, st.integers(1, MAX_CHUNKS))
+def test_every_chunk_is_in_exactly_one_sequence(chunks: list[ChunkRef], cap: int) -> None:
+    stream = newest_first(chunks)
+    found = list(group(stream, cap))
+    assert Counter(c.id for s in found for c in s.chunks) == Counter(c.id for c in stream)
+    for sequence in found:
+        numbers = [chunk.index for chunk in sequence.chunks]
+        assert len(numbers) <= cap
+        assert len({chunk.recording for chunk in sequence.chunks}) == 1
+        if sequence.problem is None:
+            first = numbers[0]
+            assert first is not None
+            assert numbers == list(range(first, first + len(numbers)))
+
+
+@given(st.sets(st.integers(0, 100), min_size=1), st.sets(st.integers(0, 100)))
+def test_recordings_with_gaps_make_as_few_sequences_as_possible(
+    one: set[int], other: set[int]
+) -> None:
+    chunks = [ref("a", i) for i in one] + [ref("b", i, start=10 * i + 4) for i in other]
+    found = list(group(newest_first(chunks)))
+    assert len(found) == fewest(one) + fewest(other)
+
+
+def fewest(numbers: set[int]) -> int:
+    runs = [n for n in numbers if n - 1 not in numbers]
+    lengths = [next(k for k in range(1, 102) if n + k not in numbers) for n in runs]
+    return sum(-(-length // MAX_CHUNKS) for length in lengths)

@@ -1,0 +1,74 @@
+"""Settings: flag over environment over default, and one clear line for nonsense."""
+
+import pytest
+
+from stt_lib.errors import ConfigurationError
+from stt_lib.settings import Settings, flag, load, variable
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
+    assert load({}, {}).max_workers == 1
+    assert load({}, {"STT_MAX_WORKERS": "4"}).max_workers == 4
+    assert load({"max_workers": "2"}, {"STT_MAX_WORKERS": "4"}).max_workers == 2
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert load({}, {"STT_API_KEY": "", "STT_LIMIT": ""}) == load({}, {})
+
+
+def test_several_servers_are_separated_by_commas_and_named_once() -> None:
+    urls = load({}, {"STT_SERVER_URL": "http://a:1/, https://b ,http://a:1"}).server_url
+    assert urls == ("http://a:1", "https://b")
+
+
+def test_the_timeout_grows_with_the_chunks() -> None:
+    assert Settings().timeout(30) == 5 + 3 * 30
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"STT_MAX_WORKERS": "0"}, "STT_MAX_WORKERS must be at least 1, not '0'"),
+        ({"STT_MAX_WORKERS": "-3"}, "STT_MAX_WORKERS must be at least 1, not '-3'"),
+        ({"STT_MAX_WORKERS": "two"}, "STT_MAX_WORKERS must be a whole number, not 'two'"),
+        ({"STT_MAX_WORKERS": "1.5"}, "STT_MAX_WORKERS must be a whole number, not '1.5'"),
+        ({"STT_LIMIT": "0"}, "STT_LIMIT must be at least 1, not '0'"),
+        ({"STT_TIMEOUT_BASE": "nan"}, "STT_TIMEOUT_BASE must be a number, not 'nan'"),
+        ({"STT_BACKOFF_BASE": "0"}, "STT_BACKOFF_BASE must be more than 0, not '0'"),
+        ({"STT_LEASE": "1"}, "STT_LEASE must be at least 3, not '1'"),
+        ({"STT_RETRY_ERRORS": "maybe"}, "STT_RETRY_ERRORS must be true or false, not 'maybe'"),
+        ({"STT_BACKOFF_BASE": "60"}, "--backoff-max must not be less than --backoff-base"),
+        ({"STT_SERVER_URL": "localhost:8081"}, "STT_SERVER_URL is not a URL with a host"),
+        ({"STT_SERVER_URL": "http://"}, "STT_SERVER_URL is not a URL with a host"),
+        ({"STT_SERVER_URL": "http://a:port"}, "STT_SERVER_URL is not a URL"),
+        ({"STT_SERVER_URL": ","}, "STT_SERVER_URL must not be empty"),
+        ({"MONGODB_URI": "mongodb://"}, "MONGODB_URI has no host"),
+        ({"MONGODB_URI": "mongodb://user:hunter2@/db"}, "MONGODB_URI has no host"),
+        ({"MONGODB_URI": "localhost"}, "MONGODB_URI has no host"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load({}, environment)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_flag_is_named_as_the_flag() -> None:
+    with pytest.raises(ConfigurationError, match=r"^--max-workers must be"):
+        load({"max_workers": "x"}, {"STT_MAX_WORKERS": "4"})
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    settings = load({}, {"STT_API_KEY": "s3cret", "MONGODB_URI": "mongodb://u:hunter2@h"})
+    assert "s3cret" not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+def test_every_option_has_the_variable_of_its_name() -> None:
+    for name in Settings.model_fields:
+        expected = name.upper() if name.startswith("mongodb") else f"STT_{name.upper()}"
+        assert variable(name) == expected
+        assert flag(name) == "--" + name.replace("_", "-")
+        assert Settings.model_fields[name].description
