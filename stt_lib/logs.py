@@ -49,19 +49,21 @@ class _Console(logging.Handler):
             self.handleError(record)
 
 
-def set_up(file: Path, secrets: Iterable[str] = ()) -> None:
-    """Log to `file` (with stack traces) and to the console (without).
+def set_up(file: Path | None, secrets: Iterable[str] = ()) -> None:
+    """Log to `file` (with stack traces) and to the console (without), or to the console only.
 
     A file that cannot be written is a warning, not an end.
     """
     tear_down()
     secrets = tuple(secrets)
     console = _Console()
-    console.setFormatter(_Formatter(secrets, traces=False))
+    console.setFormatter(_Formatter(secrets, traces=file is None))
     log.addHandler(console)
     log.setLevel(logging.INFO)
     log.propagate = False
     logging.raiseExceptions = False
+    if file is None:
+        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(

@@ -1,5 +1,6 @@
 """Opening what a command works on: the user's MongoDB and servers, or the embedded ones."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,14 +9,18 @@ from stt_lib.store import Store
 
 
 @contextmanager
-def reachable(settings: Settings, *, whisper: bool) -> Iterator[Settings]:
+def reachable(
+    settings: Settings, *, whisper: bool, stop: threading.Event | None = None
+) -> Iterator[Settings]:
     """Settings that point at running services: with --local, at the embedded ones."""
     if not settings.local:
         yield settings
         return
     from stt_lib.local.stack import running_stack
 
-    with running_stack(settings.data_dir, whisper=whisper, env=child_environment()) as stack:
+    with running_stack(
+        settings.data_dir, whisper=whisper, env=child_environment(), stop=stop
+    ) as stack:
         places = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt", "api_key": None}
         if stack.server_url is not None:
             places["server_url"] = (stack.server_url,)

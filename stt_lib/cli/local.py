@@ -1,6 +1,7 @@
 """`demo`, `ingest` and `serve`: the commands of the embedded stack."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from stt_lib.store import Store
 SAMPLES_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 """When the sample recordings were made, they say; an hour lies between them."""
 
+PARAGRAPH_SECONDS = 45.0
+
 
 @click.command()
 @settings_options("data_dir", "log_file")
@@ -32,7 +35,7 @@ def demo(**flags: Any) -> int:
     signals = StopSignal()
     with signals.caught():
         click.echo("Starting MongoDB and a Whisper server …")
-        with reachable(settings, whisper=True) as places:
+        with reachable(settings, whisper=True, stop=signals.event) as places:
             new = _ingest_samples(places)
             if new:
                 click.echo(f"{new} chunks of sample recordings are new in MongoDB.")
@@ -57,17 +60,29 @@ def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
     if not had_work:
         click.echo("Nothing to do: the samples were transcribed before. Their transcripts:")
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
+        recording = None
         for transcript in store.transcripts():
-            click.echo(f"\n{_heading(transcript)}")
-            click.echo(click.wrap_text(transcript.text, 88, "  ", "  "))
+            if transcript.original_id != recording:
+                recording = transcript.original_id
+                heading = f"{transcript.start.astimezone():%Y-%m-%d} · recording {recording}"
+                click.echo("\n" + click.style(heading, bold=True))
+            for start, text in _paragraphs(transcript):
+                click.echo(
+                    click.wrap_text(text, 88, f"  {start.astimezone():%H:%M:%S}  ", " " * 12)
+                )
 
 
-def _heading(transcript: Transcript) -> str:
-    start = transcript.start.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    minutes, seconds = divmod(round((transcript.end - transcript.start).total_seconds()), 60)
-    return click.style(
-        f"{start} · {minutes}:{seconds:02d} min · {transcript.original_id}", bold=True
-    )
+def _paragraphs(transcript: Transcript) -> Iterator[tuple[datetime, str]]:
+    """The text in pieces of about `PARAGRAPH_SECONDS`, each with the time when it begins."""
+    started, words = 0.0, ""
+    for segment in transcript.segments:
+        if words and segment.end - started > PARAGRAPH_SECONDS:
+            yield transcript.start + timedelta(seconds=started), words.strip()
+            words = ""
+        started = started if words else segment.start
+        words += " " + segment.text.strip()
+    if words:
+        yield transcript.start + timedelta(seconds=started), words.strip()
 
 
 @click.command()
@@ -121,6 +136,7 @@ def serve(**flags: Any) -> None:
         from stt_lib.local import server
     except ImportError as error:
         raise _not_installed(error) from None
+    logs.set_up(None, run.secrets(settings))
     server.serve(
         host=settings.host,
         port=settings.port,

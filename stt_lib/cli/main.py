@@ -1,5 +1,6 @@
 """The commands and what they have in common: one line per error, one exit code per kind."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from stt_lib import __version__
 from stt_lib.cli import exits, local, run
 from stt_lib.cli.errors import errors
 from stt_lib.cli.options import settings_options
-from stt_lib.errors import ConfigurationError, SttError, Unavailable
+from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.settings import load
 
 EPILOG = """\b
@@ -64,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _say(f"{error.format_message().rstrip('.')}: see python stt.py --help", exits.USAGE)
     except click.Abort:
-        return exits.by_signal(2)
+        return exits.by_signal(signal.SIGINT)
+    except Stopped:
+        return exits.by_signal(signal.SIGINT)
     except ConfigurationError as error:
         return _say(str(error), exits.USAGE)
     except Unavailable as error:

@@ -40,7 +40,10 @@ def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
     logs.set_up(settings.log_file, secrets(settings))
     signals = StopSignal()
-    with signals.caught(), reachable(settings, whisper=True) as places:
+    with (
+        signals.caught(),
+        reachable(settings, whisper=True, stop=signals.event) as places,
+    ):
         report = process(places, signals)
     code = exit_code(report, signals)
     if report.abandoned:

