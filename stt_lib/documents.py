@@ -113,7 +113,6 @@ def chunk(document: Document) -> Chunk:
     data, form = document.get("data"), document.get("format", "opus")
     problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
-    failures = nested(document, "stt.failures")
     return Chunk(
         id=document["_id"],
         index=index or 0,
@@ -121,7 +120,8 @@ def chunk(document: Document) -> Chunk:
         data=audio,
         format=str(form),
         seconds=_seconds(audio, form),
-        failures=failures if isinstance(failures, int) else 0,
+        failures=_count(nested(document, "stt.failures")),
+        excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
         problem=problem,
     )
@@ -204,7 +204,6 @@ def failed_kind(row: Document) -> FailedKind:
 def story(document: Document) -> ChunkStory:
     """All that a chunk says of itself, but for its audio."""
     history = nested(document, "stt.history")
-    failures = nested(document, "stt.failures")
     claimed_by = nested(document, "stt.claim.by")
     return ChunkStory(
         id=document["_id"],
@@ -216,7 +215,7 @@ def story(document: Document) -> ChunkStory:
         retry_at=_date(nested(document, "stt.retry_at")),
         claimed_by=str(claimed_by) if claimed_by is not None else None,
         claimed_until=_date(nested(document, "stt.claim.until")),
-        failures=failures if isinstance(failures, int) else 0,
+        failures=_count(nested(document, "stt.failures")),
         history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
     )
 
@@ -229,6 +228,10 @@ def _past_failure(entry: Document) -> PastFailure:
         message=str(entry.get("message")),
         server=None if server is None else str(server),
     )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _date(value: Any) -> datetime | None:

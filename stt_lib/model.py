@@ -77,8 +77,9 @@ class Sequence:
 class Chunk:
     """A claimed chunk with its audio, checked: `problem` says why it cannot be posted, if so.
 
-    `seconds` is the duration of the audio; `failures` counts the earlier ones, and
-    `was_duplicate` when the last of them was for an index that another chunk has too.
+    `seconds` is the duration of the audio. `failures` counts those of the audio itself so far,
+    `excuses` those of servers and network; `was_duplicate` when the last one was for an index
+    that another chunk has too.
     """
 
     id: Any
@@ -88,6 +89,7 @@ class Chunk:
     format: str
     seconds: float
     failures: int = 0
+    excuses: int = 0
     was_duplicate: bool = False
     problem: Problem | None = None
 

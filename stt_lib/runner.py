@@ -130,6 +130,7 @@ class Runner:
         future = self._executor.submit(self._worker.process, sequence, self._tickets)
         self._under_way[future] = sequence
         future.add_done_callback(self._ended.put)
+        self._progress.show(self._report.tally, self._expected_total())
 
     def _collect(self, seconds: float) -> None:
         """Take in what has ended, waiting for the first up to `seconds`."""

@@ -279,7 +279,11 @@ class Store:
         """
         ids = [chunk.id for chunk in sequence.chunks]
         taken = {"$set": {"stt.claim": self._claim_of(token)}}
-        newest = {"_id": sequence.newest.id, **self._claimable(token)}
+        newest = {
+            "_id": sequence.newest.id,
+            "original_id": sequence.original_id,  # the likely shard key of a sharded collection
+            **self._claimable(token),
+        }
         won = self._call(
             lambda: self._chunks.find_one_and_update(newest, [taken], projection={"_id": 1})
         )
@@ -303,7 +307,7 @@ class Store:
         ids = [chunk.id for chunk in sequence.chunks]
         held = self._held(ids, token)
         fields = dict.fromkeys(["index", "start", "original_id", "data", "format"], 1)
-        fields["stt.failures"] = fields["stt.error.kind"] = 1
+        fields |= dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1)
         found = {
             identity(document["_id"]): documents.chunk(document)
             for document in self._call(lambda: list(self._chunks.find(held, fields)))
@@ -424,11 +428,7 @@ class Store:
         max_failures: int,
     ) -> None:
         """Record that a chunk's own audio failed; due again in `due_in` seconds, or parked."""
-        counted = {
-            "stt.failures": {
-                "$add": [{"$cond": [{"$isNumber": "$stt.failures"}, "$stt.failures", 0]}, 1]
-            }
-        }
+        counted = {"stt.failures": {"$add": [_number("$stt.failures"), 1]}}
         parked = {"$cond": [{"$gte": ["$stt.failures", max_failures]}, "$$NOW", "$$REMOVE"]}
         self._record(
             [chunk_id],
@@ -438,9 +438,12 @@ class Store:
             [{"$set": counted}, {"$set": {"stt.parked_at": parked}}],
         )
 
-    def excuse(self, ids: Sequence[Any], token: str, failure: model.Failure) -> None:
-        """Record a failure that is not the audio's: due at once, for the next run."""
-        self._record(ids, token, failure, 0.0, [])
+    def excuse(
+        self, ids: Sequence[Any], token: str, failure: model.Failure, *, due_in: float = 0.0
+    ) -> None:
+        """Record a failure that is not the audio's: due in `due_in` seconds, but in a later run."""
+        excuses = {"stt.excuses": {"$add": [_number("$stt.excuses"), 1]}}
+        self._record(ids, token, failure, due_in, [{"$set": excuses}])
 
     def _record(
         self,
@@ -519,7 +522,7 @@ class Store:
         They get their full number of tries again; what happened is kept. Returns how many.
         """
         due: list[Document] = [
-            {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0}},
+            {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0, "stt.excuses": 0}},
             {"$unset": "stt.parked_at"},
         ]
         query = _failed_query(kind, text)
@@ -609,6 +612,11 @@ def _client(uri: str) -> pymongo.MongoClient[Document]:
         return pymongo.MongoClient(uri, **options)
     except (mongo_errors.PyMongoError, ValueError, OSError) as error:
         raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
+
+
+def _number(path: str) -> Document:
+    """The value of a field in an update, 0 where there is none or nonsense."""
+    return {"$cond": [{"$isNumber": path}, path, 0]}
 
 
 def _possible_ids(text: str) -> list[Any]:

@@ -89,7 +89,7 @@ class Worker:
             token = f"{self._name}/{uuid.uuid4().hex}"
             claim = self.store.claim(sequence, token)
             if claim is None:
-                logs.skipped(sequence, "claimed by another worker")
+                log.debug("Skipped a sequence: another worker has it")
                 return Result(sequence, Outcome.SKIPPED, 0.0)
             with self.leases.hold(claim):
                 return _Job(self, sequence, claim, ticket).run()
@@ -247,9 +247,21 @@ class _Job:
     def _excuse_rest(self, error: ServerTrouble) -> None:
         self._log_failure(error)
         chunks = list(self._open.values())
-        self._store.excuse([c.id for c in chunks], self._claim.token, _failure(error))
+        self._store.excuse(
+            [chunk.id for chunk in chunks],
+            self._claim.token,
+            _failure(error),
+            due_in=self._delay_after_excuses(max(chunk.excuses for chunk in chunks) + 1),
+        )
         self._close(chunks)
         self._outcomes.add(Outcome.ERROR)
+
+    def _delay_after_excuses(self, excuses: int) -> float:
+        """None at first, for the server is to blame; but audio that fails in run after run while
+        other audio is transcribed must not take a place in every run for ever.
+        """
+        beyond = excuses - self._settings.max_failures
+        return 0.0 if beyond < 0 else backoff.later_run_delay(beyond + 1, self._worker.rng)
 
     def _blame_rest(self, defect: Exception) -> None:
         """A defect of ours, or a refusal of MongoDB: count it, or it would be tried for ever."""

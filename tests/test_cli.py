@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from datetime import timedelta
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_mongodb_out_of_reach_exits_3_with_one_line_within_its_time(world: World
     [line] = done.stderr.splitlines()
     assert "MongoDB at 127.0.0.1:9 is not available" in line
     assert "hunter2" not in line
+    assert "is not available" in world.log, "cron's mail may go nowhere"
 
 
 # -- the log ----------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def test_a_log_folder_that_cannot_be_written_is_a_warning_not_an_end(
 
 def test_the_log_rotates_at_10_mb_and_keeps_5(tmp_path: Path) -> None:
     logs.set_up(tmp_path / "logs" / "stt.log")
-    [handler] = [h for h in logs.log.handlers if hasattr(h, "maxBytes")]
+    [handler] = [h for h in logs.log.handlers if isinstance(h, RotatingFileHandler)]
     assert (handler.maxBytes, handler.backupCount) == (10_000_000, 5)
     handler.maxBytes = 2000
     for number in range(300):
@@ -310,7 +312,7 @@ def test_connections_are_kept_alive(world: World, whisper: FakeWhisper) -> None:
         ports.add(address[1])
         inner(request, address)
 
-    whisper._server.process_request = count  # type: ignore[method-assign]
+    whisper._server.process_request = count  # type: ignore[method-assign, assignment]
     for number in range(20):
         world.record(range(2), original_id=number)
     world.run("--max-workers", "2")

@@ -329,6 +329,22 @@ def test_audio_that_fails_too_often_is_parked_until_somebody_asks(
     world.assert_all_done()
 
 
+def test_what_only_ever_times_out_does_not_take_a_place_in_every_run(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(2), original_id="slow")
+    whisper.script = only_for("slow", reset)
+    for _ in range(2):
+        assert world.run("--retries", "0", "--max-failures", "2").returncode == 1
+    asked = len(whisper.sequences)
+    assert world.run("--retries", "0", "--max-failures", "2").returncode == 0
+    assert len(whisper.sequences) == asked
+    assert all("parked_at" not in chunk["stt"] for chunk in world.pending())
+    whisper.script = echo
+    assert world.run("--retry-errors").returncode == 0
+    world.assert_all_done()
+
+
 def test_retry_errors_leaves_what_never_failed_alone(world: World, whisper: FakeWhisper) -> None:
     world.record(range(2), original_id="bad")
     whisper.script = only_for("bad", lambda _: status(400))

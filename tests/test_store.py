@@ -1,6 +1,6 @@
 """The store against a real MongoDB: indexes, planning, claims, and what each write refuses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ def test_planning_reads_the_index_and_no_document(world: World, store: Store) ->
 def test_a_user_without_the_right_to_make_indexes_gets_a_warning_and_a_slower_run(
     tmp_path: Path, whisper: FakeWhisper, auth_mongod: Mongod
 ) -> None:
-    admin = pymongo.MongoClient(auth_mongod.uri, username="root", password="r00t-pw")
+    admin: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+        auth_mongod.uri, username="root", password="r00t-pw"
+    )
     actions = ["find", "insert", "update"]
     world = World(f"mongodb://root:r00t-pw@127.0.0.1:{auth_mongod.port}/", tmp_path, whisper.url)
     privileges = [{"resource": {"db": world.database, "collection": ""}, "actions": actions}]
@@ -241,12 +243,13 @@ def test_an_expired_claim_is_free_and_its_token_can_write_nothing_any_more(
     expire(world)
     new = claimed(store, "new")
     failure = model.Failure(FailureKind.INTERNAL, "x")
-    for write in (
+    writes: list[Callable[[], object]] = [
         lambda: store.renew(ids(late), "late"),
         lambda: store.mark(ids(late), "late"),
         lambda: store.excuse(ids(late), "late", failure),
         lambda: store.blame(ids(late)[0], "late", failure, due_in=1, max_failures=5),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(ClaimLost):
             write()
     store.release(ids(late), "late")

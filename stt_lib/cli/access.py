@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stt_lib.settings import Settings, child_environment
 from stt_lib.store import Store
@@ -21,7 +22,11 @@ def reachable(
     with running_stack(
         settings.data_dir, whisper=whisper, env=child_environment(), stop=stop
     ) as stack:
-        places = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt", "api_key": None}
+        places: dict[str, Any] = {
+            "mongodb_uri": stack.mongodb_uri,
+            "mongodb_database": "stt",
+            "api_key": None,
+        }
         if stack.server_url is not None:
             places["server_url"] = (stack.server_url,)
         yield settings.model_copy(update=places)

@@ -25,7 +25,7 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
 def _option(name: str) -> Callable[[Command], Command]:
     field = Settings.model_fields[name]
     is_switch = field.annotation is bool
-    facts = f"[{variable(name)}; default: {_shown(field.default)}]"
+    facts = f"[{variable(name)}; default: {shown(field.default)}]"
     return click.option(
         flag(name),
         name,
@@ -45,7 +45,8 @@ _METAVARS = {
 }
 
 
-def _shown(default: object) -> str:
+def shown(default: object) -> str:
+    """A default as help and README write it."""
     if default is None or default is False:
         return "none" if default is None else "off"
     if isinstance(default, Path):

@@ -8,7 +8,7 @@ from stt_lib import logs
 from stt_lib.cli import exits
 from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
-from stt_lib.errors import ConfigurationError, SttError
+from stt_lib.errors import ConfigurationError, SttError, Unavailable
 from stt_lib.runner import Report, Runner
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
@@ -40,11 +40,15 @@ def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
     logs.set_up(settings.log_file, secrets(settings))
     signals = StopSignal()
-    with (
-        signals.caught(),
-        reachable(settings, whisper=True, stop=signals.event) as places,
-    ):
-        report = process(places, signals)
+    try:
+        with (
+            signals.caught(),
+            reachable(settings, whisper=True, stop=signals.event) as places,
+        ):
+            report = process(places, signals)
+    except (ConfigurationError, Unavailable) as error:
+        log.error("%s", error)  # one line, no stack trace: a person has to act
+        return exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
     code = exit_code(report, signals)
     if report.abandoned:
         # Their threads still wait for a server or for MongoDB; their claims expire.
