@@ -257,8 +257,10 @@ class _Job:
         self._outcomes.add(Outcome.ERROR)
 
     def _delay_after_excuses(self, excuses: int) -> float:
-        """None at first, for the server is to blame; but audio that fails in run after run while
-        other audio is transcribed must not take a place in every run for ever.
+        """None at first, for the server is to blame.
+
+        But audio that fails in run after run while other audio is transcribed must not take
+        a place in every run for ever.
         """
         beyond = excuses - self._settings.max_failures
         return 0.0 if beyond < 0 else backoff.later_run_delay(beyond + 1, self._worker.rng)
