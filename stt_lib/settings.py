@@ -23,9 +23,8 @@ RENEWALS_PER_LEASE = 3
 
 
 def _servers(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(dict.fromkeys(_server(url.strip()) for url in value.split(",") if url.strip()))
+    text = value if isinstance(value, str) else ",".join(map(str, value))  # type: ignore[call-overload]
+    return tuple(dict.fromkeys(_server(url.strip()) for url in text.split(",") if url.strip()))
 
 
 def _server(url: str) -> str:
@@ -40,6 +39,18 @@ def _server(url: str) -> str:
     return url.rstrip("/")
 
 
+def _per_second(value: object) -> object:
+    """A rate such as 2, 0.5, 10/m or 600/h, as so many per second."""
+    if not isinstance(value, str):
+        return value
+    number, _, unit = value.partition("/")
+    seconds = {"": 1, "s": 1, "m": 60, "h": 3600}.get(unit.strip())
+    try:
+        return float(number) / seconds if seconds else value
+    except ValueError:
+        raise ValueError("is not a rate: give it as 2, 0.5, 10/m or 600/h") from None
+
+
 def _mongodb_uri(value: object) -> object:
     scheme, _, rest = str(value).partition("://")
     host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
@@ -49,6 +60,7 @@ def _mongodb_uri(value: object) -> object:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -69,7 +81,7 @@ class Settings(BaseModel):
     )
     server_url: Annotated[tuple[str, ...], BeforeValidator(_servers), Field(min_length=1)] = Field(
         ("http://localhost:8081",),
-        description="Where the STT server is; several, separated by commas.",
+        description="An STT server; may be given several times, or separated by commas.",
         repr=False,
     )
     api_key: str | None = Field(None, description="Key for the STT server.", repr=False)
@@ -77,6 +89,18 @@ class Settings(BaseModel):
     limit: Count | None = Field(None, description="Attempt at most this many sequences.")
     max_workers: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Requests in flight at the STT servers."
+    )
+    server_max: Count | None = Field(
+        None, description="Requests in flight at any one STT server at most."
+    )
+    no_adapt: bool = Field(
+        False, description="Do not adapt the requests in flight to what each server takes."
+    )
+    rate_limit: Annotated[Positive | None, BeforeValidator(_per_second)] = Field(
+        None, description="Begin at most this many requests per second; also as 10/m or 600/h."
+    )
+    audio_rate: Positive | None = Field(
+        None, description="Send at most this many hours of audio per hour."
     )
     timeout_base: Seconds = Field(5.0, description="Seconds allowed for a request, and")
     timeout_per_chunk: Seconds = Field(3.0, description="as many more for each of its chunks.")
@@ -86,12 +110,10 @@ class Settings(BaseModel):
     retries: Annotated[int, Field(ge=0)] = Field(
         3, description="Try a request again so often when the server or the network fails."
     )
-    backoff_base: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    backoff_base: Positive = Field(
         1.0, description="Seconds before the first such retry; doubled for each further one."
     )
-    backoff_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        30.0, description="Seconds before a retry at most."
-    )
+    backoff_max: Positive = Field(30.0, description="Seconds before a retry at most.")
     max_failures: Count = Field(
         5, description="Park a chunk when its audio has failed in so many runs."
     )
@@ -140,7 +162,8 @@ class Settings(BaseModel):
 
 
 VARIABLES = {"mongodb_uri": "MONGODB_URI", "mongodb_database": "MONGODB_DATABASE"}
-WITHOUT_FLAG = frozenset({"mongodb_uri", "mongodb_database", "server_url"})
+FLAGS = {"server_url": "--server"}
+WITHOUT_FLAG = frozenset({"mongodb_uri", "mongodb_database"})
 _SECRET = frozenset({"mongodb_uri", "api_key", "server_url"})
 
 
@@ -151,7 +174,7 @@ def variable(name: str) -> str:
 
 def flag(name: str) -> str:
     """The command-line flag of a setting."""
-    return "--" + name.replace("_", "-")
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:

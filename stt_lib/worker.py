@@ -175,8 +175,9 @@ class _Job:
         """
         avoid: Server | None = None
         failures = suspicions = 0
+        audio = sum(chunk.seconds for chunk in chunks)
         while True:
-            with self._worker.pool.slot(self._ticket, avoid) as slot:
+            with self._worker.pool.slot(self._ticket, audio=audio, avoid=avoid) as slot:
                 self._begin()
                 avoid = slot.server
                 try:

@@ -21,7 +21,7 @@ LAYERS = [
         "stt_lib.settings",
         "stt_lib.documents",
     },
-    {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.ogg"},
+    {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.model"},
     {"stt_lib.errors"},
     {"stt_lib", "stt_lib.servers"},

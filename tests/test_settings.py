@@ -21,6 +21,21 @@ def test_several_servers_are_separated_by_commas_and_named_once() -> None:
     assert urls == ("http://a:1", "https://b")
 
 
+def test_servers_may_be_given_one_by_one() -> None:
+    assert load({"server_url": ("http://a:1", "http://b,http://c")}, {}).server_url == (
+        "http://a:1",
+        "http://b",
+        "http://c",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second"), [("2", 2.0), ("0.5/s", 0.5), ("30/m", 0.5), ("1800/h", 0.5)]
+)
+def test_rates_have_units(text: str, per_second: float) -> None:
+    assert load({"rate_limit": text}, {}).rate_limit == per_second
+
+
 def test_the_timeout_grows_with_the_chunks() -> None:
     assert Settings().timeout(30) == 5 + 3 * 30
 
@@ -38,6 +53,9 @@ def test_the_timeout_grows_with_the_chunks() -> None:
         ({"STT_LEASE": "1"}, "STT_LEASE must be at least 3, not '1'"),
         ({"STT_RETRY_ERRORS": "maybe"}, "STT_RETRY_ERRORS must be true or false, not 'maybe'"),
         ({"STT_BACKOFF_BASE": "60"}, "--backoff-max must not be less than --backoff-base"),
+        ({"STT_RATE_LIMIT": "10/day"}, "STT_RATE_LIMIT must be a number"),
+        ({"STT_RATE_LIMIT": "fast"}, "STT_RATE_LIMIT is not a rate: give it as 2, 0.5, 10/m"),
+        ({"STT_RATE_LIMIT": "0"}, "STT_RATE_LIMIT must be more than 0"),
         ({"STT_SERVER_URL": "localhost:8081"}, "STT_SERVER_URL is not a URL with a host"),
         ({"STT_SERVER_URL": "http://"}, "STT_SERVER_URL is not a URL with a host"),
         ({"STT_SERVER_URL": "http://a:port"}, "STT_SERVER_URL is not a URL"),
@@ -70,5 +88,6 @@ def test_every_option_has_the_variable_of_its_name() -> None:
     for name in Settings.model_fields:
         expected = name.upper() if name.startswith("mongodb") else f"STT_{name.upper()}"
         assert variable(name) == expected
-        assert flag(name) == "--" + name.replace("_", "-")
+        expected = "server" if name == "server_url" else name.replace("_", "-")
+        assert flag(name) == f"--{expected}"
         assert Settings.model_fields[name].description

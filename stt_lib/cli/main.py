@@ -11,12 +11,11 @@ from stt_lib.cli import exits, local, run
 from stt_lib.cli.errors import errors
 from stt_lib.cli.options import settings_options
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
-from stt_lib.settings import load
+from stt_lib.settings import flag, load
 
 EPILOG = """\b
 MONGODB_URI       where MongoDB is [mongodb://localhost:27017]
 MONGODB_DATABASE  its database [the one in the URI, else stt]
-STT_SERVER_URL    the STT server; several, comma-separated [http://localhost:8081]
 STT_API_KEY       the key for it, sent as X-Api-Key
 
 \b
@@ -42,8 +41,9 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         context.exit(run.run(load(flags)))
     given = [name for name, value in flags.items() if value is not None]
     if given:
-        option = "--" + given[0].replace("_", "-")
-        raise click.UsageError(f"{option} goes behind {context.invoked_subcommand}, not before it")
+        raise click.UsageError(
+            f"{flag(given[0])} goes behind {context.invoked_subcommand}, not before it"
+        )
 
 
 stt.add_command(local.demo)

@@ -30,13 +30,22 @@ def _option(name: str) -> Callable[[Command], Command]:
         flag(name),
         name,
         is_flag=is_switch,
+        multiple=name in _SEVERAL,
+        callback=_none_if_empty,
         default=None,
         metavar=None if is_switch else _METAVARS.get(name, "N"),
         help=f"{field.description} {facts}",
     )
 
 
+def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    return None if value == () else value
+
+
+_SEVERAL = frozenset({"server_url"})
 _METAVARS = {
+    "server_url": "URL",
+    "rate_limit": "RATE",
     "log_file": "FILE",
     "data_dir": "DIR",
     "host": "ADDRESS",
@@ -51,4 +60,6 @@ def shown(default: object) -> str:
         return "none" if default is None else "off"
     if isinstance(default, Path):
         return str(default.relative_to(ROOT))
+    if isinstance(default, tuple):
+        return ",".join(default)
     return f"{default:g}" if isinstance(default, float) else str(default)

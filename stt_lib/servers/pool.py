@@ -19,6 +19,7 @@ from stt_lib.backoff import delay
 from stt_lib.errors import (
     AttemptError,
     AudioRejected,
+    FailureKind,
     ServerBusy,
     ServerMisconfigured,
     ServersUnavailable,
@@ -26,6 +27,7 @@ from stt_lib.errors import (
     Stopped,
     Suspect,
 )
+from stt_lib.limits import Limit, Pacer
 from stt_lib.model import Answer, Chunk
 from stt_lib.servers.breaker import Breaker
 from stt_lib.servers.transcribe import transcribe
@@ -44,10 +46,15 @@ BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One STT server and what we know of its health; times of the monotonic clock."""
+    """One STT server and what we know of its health; times of the monotonic clock.
+
+    `pace` is its recent seconds per second of audio.
+    """
 
     url: str
     breaker: Breaker
+    limit: Limit
+    pace: float = 0.0
     in_flight: int = 0
     on_trial: bool = False
     misconfigured: bool = False
@@ -65,7 +72,17 @@ class Server:
         return self.breaker.closed and not self.busy_answers and not self.misconfigured
 
     def takes_requests(self, now: float) -> bool:
-        return self.breaker.closed and not self.misconfigured and now >= self.paused_until
+        return (
+            self.breaker.closed
+            and not self.misconfigured
+            and now >= self.paused_until
+            and self.room > 0
+        )
+
+    @property
+    def room(self) -> int:
+        """Requests that it may get right now."""
+        return self.limit.value - self.in_flight
 
     def wants_trial(self, now: float) -> bool:
         return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
@@ -83,6 +100,7 @@ class _Grant:
 @dataclass(slots=True, eq=False)
 class _Waiter:
     ticket: int
+    audio: float
     avoid: Server | None
     granted: threading.Event = field(default_factory=threading.Event)
     grant: _Grant | None = None
@@ -97,6 +115,10 @@ class ServerPool:
         *,
         api_key: str | None,
         max_in_flight: int,
+        server_max: int | None = None,
+        adapts: bool = True,
+        rate_limit: float | None = None,
+        audio_rate: float | None = None,
         timeout: Callable[[int], float],
         server_wait: float,
         stop: threading.Event,
@@ -105,10 +127,16 @@ class ServerPool:
 
         `timeout` gives the seconds allowed for a request of so many chunks; after `server_wait`
         seconds without any server in service, every wait ends with `ServersUnavailable`.
+        `server_max` bounds the requests at one server, `adapts` lets their number find itself
+        below that; `rate_limit` is in requests per second, `audio_rate` in seconds of audio per
+        second.
         """
         rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self._rng = rng
-        self.servers = [Server(url, Breaker(rng)) for url in urls]
+        ceiling = min(max_in_flight, server_max or max_in_flight)
+        self.servers = [Server(url, Breaker(rng), Limit(ceiling, adapts=adapts)) for url in urls]
+        self._requests = Pacer(rate_limit)
+        self._audio = Pacer(audio_rate)
         self._api_key = api_key
         self._timeout = timeout
         self._server_wait = server_wait
@@ -147,23 +175,22 @@ class ServerPool:
             self._dispatch()
 
     @contextmanager
-    def slot(self, ticket: int, avoid: Server | None = None) -> Iterator["Slot"]:
-        """Wait for a place to post; another server than `avoid` if there is one.
+    def slot(self, ticket: int, *, audio: float, avoid: Server | None = None) -> Iterator["Slot"]:
+        """Wait for a place to post `audio` seconds; elsewhere than at `avoid` if possible.
 
         Raises:
             Stopped: the run is to end.
             ServersUnavailable: no server has been in service for `server_wait` seconds.
         """
-        server, channel = self._enter(ticket, avoid)
+        server, channel = self._enter(_Waiter(ticket, audio, avoid))
         try:
             yield Slot(self, server, channel)
         finally:
             self._leave(server, channel)
 
-    def _enter(self, ticket: int, avoid: Server | None) -> tuple[Server, Channel]:
-        waiter = _Waiter(ticket, avoid)
+    def _enter(self, waiter: _Waiter) -> tuple[Server, Channel]:
         with self._lock:
-            self._waiting[ticket] = waiter
+            self._waiting[waiter.ticket] = waiter
         try:
             while True:
                 grant = self._granted(waiter)
@@ -172,8 +199,8 @@ class ServerPool:
                 self._try_out(grant.server, grant.channel)
         finally:
             with self._lock:
-                del self._waiting[ticket]
-                self._line.discard(ticket)
+                del self._waiting[waiter.ticket]
+                self._line.discard(waiter.ticket)
                 self._dispatch()
 
     def _granted(self, waiter: _Waiter) -> _Grant:
@@ -189,31 +216,40 @@ class ServerPool:
                 if self._stop.is_set():
                     raise Stopped
                 self._check_outage()
-            waiter.granted.wait(POLL_SECONDS)
+                pause = self._seconds_to_the_next()
+            waiter.granted.wait(min(POLL_SECONDS, pause) if pause else POLL_SECONDS)
+
+    def _seconds_to_the_next(self) -> float:
+        """What the rates still ask for. The lock is held."""
+        now = time.monotonic()
+        return max(self._requests.seconds_left(now), self._audio.seconds_left(now))
 
     def _dispatch(self) -> None:
         """Hand idle channels to whoever is first in line and ready. The lock is held."""
         while self._idle and self._line and not self._stop.is_set():
             waiter = self._waiting.get(min(self._line))
-            if waiter is None:
-                return  # the first one is still loading its audio
+            if waiter is None or self._seconds_to_the_next() > 0:
+                return  # the first one is still loading its audio, or it is too soon
             server, is_trial = self._choice(waiter.avoid)
             if server is None:
                 return
             self._line.discard(waiter.ticket)
             server.in_flight += 1
             server.on_trial = server.on_trial or is_trial
+            if not is_trial:
+                self._requests.take(time.monotonic())
+                self._audio.take(time.monotonic(), waiter.audio)
             waiter.grant = _Grant(server, self._idle.pop(), is_trial)
             waiter.granted.set()
 
     def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
-        """A server that is due for a trial, else the least loaded one; and whether it is one."""
+        """A server that is due for a trial, else the one with most room; and whether it is one."""
         now = time.monotonic()
         for server in self.servers:
             if server.wants_trial(now):
                 return server, True
         open_ = [server for server in self.servers if server.takes_requests(now)]
-        return min(open_, key=lambda s: (s is avoid, s.in_flight), default=None), False
+        return min(open_, key=lambda s: (s is avoid, -s.room, s.pace), default=None), False
 
     def _leave(self, server: Server, channel: Channel) -> None:
         with self._lock:
@@ -259,6 +295,18 @@ class ServerPool:
             self._out_since = None
             if server.breaker.success():
                 log.info("STT server %s answers again", server.name)
+
+    def _measured(self, server: Server, started: float, audio: float) -> None:
+        with self._lock:
+            now = time.monotonic()
+            seconds = now - started
+            pace = seconds / max(audio, 1e-3)
+            server.pace = 0.8 * server.pace + 0.2 * pace if server.pace else pace
+            server.limit.answered(now, audio=audio, seconds=seconds, in_flight=server.in_flight)
+
+    def _too_much(self, server: Server, started: float) -> None:
+        with self._lock:
+            server.limit.refused(time.monotonic(), started=started)
 
     def _trouble(self, server: Server, error: AttemptError, *, certain: bool = False) -> None:
         with self._lock:
@@ -323,15 +371,19 @@ class Slot:
             AudioRejected: the server says that the audio is at fault, and works with other audio.
         """
         pool, server = self._pool, self.server
+        started = time.monotonic()
         try:
             answer = pool._post(server, self._channel, chunks)
         except ServerTrouble as error:
+            if error.kind in (FailureKind.BUSY, FailureKind.TIMEOUT):
+                pool._too_much(server, started)
             pool._trouble(server, error, certain=error.unreachable)
             raise
         except (Suspect, AudioRejected) as error:
             self._clear_the_server_of(error, alone=len(chunks) == 1)
             raise
         pool._answered(server)
+        pool._measured(server, started, sum(chunk.seconds for chunk in chunks))
         return answer
 
     def _clear_the_server_of(self, error: AttemptError, *, alone: bool) -> None:

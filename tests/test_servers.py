@@ -1,0 +1,166 @@
+"""Several servers: who gets what, what happens when one of them is in trouble, and rates."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
+from tests.support.world import World
+
+
+@pytest.fixture
+def second() -> Iterator[FakeWhisper]:
+    fake = FakeWhisper()
+    yield fake
+    fake.stop()
+
+
+def both(whisper: FakeWhisper, second: FakeWhisper) -> list[str]:
+    return ["--server", whisper.url, "--server", second.url]
+
+
+def slow(seconds: float, whisper: FakeWhisper) -> None:
+    whisper.script = lambda request: (whisper.released.wait(seconds), echo(request))[1]
+
+
+def backlog(world: World, count: int) -> None:
+    for number in range(count):
+        world.record(range(2), original_id=number)
+
+
+def test_two_servers_share_the_work(
+    world: World, whisper: FakeWhisper, second: FakeWhisper
+) -> None:
+    backlog(world, 20)
+    slow(0.05, whisper)
+    slow(0.05, second)
+    assert world.run(*both(whisper, second), "--max-workers", "4").returncode == 0
+    assert len(whisper.requests) + len(second.requests) == 20
+    assert min(len(whisper.requests), len(second.requests)) >= 5
+    world.assert_all_done()
+
+
+def test_the_faster_server_gets_more(
+    world: World, whisper: FakeWhisper, second: FakeWhisper
+) -> None:
+    backlog(world, 40)
+    slow(0.02, whisper)
+    slow(0.4, second)
+    assert world.run(*both(whisper, second), "--max-workers", "2").returncode == 0
+    assert len(whisper.requests) > 3 * len(second.requests)
+
+
+def test_a_failed_request_is_retried_on_another_server_first(
+    world: World, whisper: FakeWhisper, second: FakeWhisper
+) -> None:
+    backlog(world, 1)
+    whisper.script = lambda _: Reply(raw=b"")
+    assert world.run(*both(whisper, second)).returncode == 0
+    assert len(whisper.requests) == 1
+    assert len(second.requests) == 1
+    world.assert_all_done()
+
+
+def test_one_server_down_of_two_costs_nothing_but_its_share(
+    world: World, whisper: FakeWhisper
+) -> None:
+    backlog(world, 10)
+    done = world.run("--server", "http://127.0.0.1:9", "--server", whisper.url)
+    assert done.returncode == 0
+    assert len(whisper.sequences) == 10
+    assert done.stderr.count("rests until") < 8
+    world.assert_all_done()
+
+
+def test_a_server_with_the_wrong_key_is_left_out_and_named_once(
+    world: World, whisper: FakeWhisper, second: FakeWhisper
+) -> None:
+    backlog(world, 10)
+    whisper.script = lambda _: status(401)
+    done = world.run(*both(whisper, second), "--max-workers", "2")
+    assert done.returncode == 0
+    assert done.stderr.count("is out for this run") == 1
+    assert "STT_API_KEY" in done.stderr
+    world.assert_all_done()
+
+
+def test_the_log_says_when_a_server_rests_until_when_and_when_it_is_back(
+    world: World, whisper: FakeWhisper
+) -> None:
+    backlog(world, 6)
+    seen: list[Request] = []
+
+    def trouble_at_first(request: Request) -> Reply:
+        seen.append(request)
+        return Reply(raw=b"") if len(seen) <= 3 else echo(request)
+
+    whisper.script = trouble_at_first
+    assert world.run().returncode == 0
+    assert world.log.count("rests until ") == 1
+    assert world.log.count("answers again") == 1
+    trial = whisper.requests[3]
+    assert trial.is_probe, "one real transcription decides"
+    world.assert_all_done()
+
+
+def test_server_max_bounds_each_server(
+    world: World, whisper: FakeWhisper, second: FakeWhisper
+) -> None:
+    backlog(world, 16)
+    slow(0.1, whisper)
+    slow(0.1, second)
+    done = world.run(*both(whisper, second), "--max-workers", "8", "--server-max", "2")
+    assert done.returncode == 0
+    assert whisper.max_in_flight <= 2
+    assert second.max_in_flight <= 2
+
+
+def test_a_server_that_refuses_too_many_at_once_gets_fewer(
+    world: World, whisper: FakeWhisper
+) -> None:
+    backlog(world, 60)
+    at_work: list[Request] = []
+
+    def two_at_a_time(request: Request) -> Reply:
+        with whisper.changed:
+            if len(at_work) >= 2:
+                return status(503, Retry_After="0")
+            at_work.append(request)
+        whisper.released.wait(0.05)
+        with whisper.changed:
+            at_work.remove(request)
+        return echo(request)
+
+    whisper.script = two_at_a_time
+    assert world.run("--max-workers", "12", "--retries", "0", seconds=90).returncode == 0
+    world.assert_all_done()
+    refused = len(whisper.sequences) - 60
+    assert refused < 40
+
+
+@pytest.mark.parametrize(
+    ("option", "rate"), [("--rate-limit", "5"), ("--rate-limit", "300/m"), ("--audio-rate", "100")]
+)
+def test_rates_are_kept_smoothly(
+    world: World, whisper: FakeWhisper, option: str, rate: str
+) -> None:
+    """Five requests a second; or a hundred hours an hour, which are 5 of 20 s in a second."""
+    backlog(world, 10)
+    assert world.run(option, rate, "--max-workers", "8").returncode == 0
+    starts = [request.started for request in whisper.requests]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert sum(gaps) >= 9 * 0.2 - 0.15
+    assert sorted(gaps)[1] > 0.1, "no bursts"
+
+
+def test_a_rate_does_not_hold_up_a_stop(world: World, whisper: FakeWhisper) -> None:
+    backlog(world, 5)
+    process = world.start("--rate-limit", "1/h")
+    whisper.wait_for(lambda: len(whisper.requests) == 1)
+    began = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert time.monotonic() - began < 5
