@@ -50,6 +50,8 @@ class Leases:
             with self._lock:
                 held = {token: list(ids) for token, ids in self._held.items() if ids}
             for token, ids in held.items():
+                if self._over.is_set():
+                    return
                 self._renew(token, ids)
 
     def _renew(self, token: str, ids: list[object]) -> None:

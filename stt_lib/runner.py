@@ -65,7 +65,7 @@ class Runner:
         self._tickets = 0
         self._chunks_planned = 0
         self._pending_chunks: int | None = None
-        self._watched_claims = False
+        self._has_looked_again = False
 
     def run(self) -> Report:
         """Process what is pending until there is nothing left, the limit, or a stop.
@@ -75,10 +75,9 @@ class Runner:
         started = time.monotonic()
         settings = self._settings
         leases = Leases(self._store, settings.renewal_interval)
-        self._worker = Worker(self._store, self._pool, leases, settings, self._stop)
-        self._planner = Planner(
-            self._store, since=self._store.now(), only_failed=settings.retry_errors
-        )
+        since = self._store.now()
+        self._worker = Worker(self._store, self._pool, leases, settings, self._stop, since)
+        self._planner = Planner(self._store, since=since, only_failed=settings.retry_errors)
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress()
@@ -184,27 +183,29 @@ class Runner:
         return total if self._settings.limit is None else min(total, self._settings.limit)
 
     def _others_left_work(self) -> bool:
-        """Wait once for the claims of others: whoever does not renew his has died.
+        """Look once more for what has become free since it was planned; True when we did.
 
-        What a killed worker held becomes ours as soon as its claim expires, so that the next run
-        after a crash finishes everything. Workers that live renew their claims well before.
+        What a killed worker held becomes ours as soon as its claim expires, before now or while
+        we wait for that, so that the next run after a crash finishes everything.
         """
-        if self._watched_claims or self._settings.retry_errors:
+        if self._has_looked_again or self._settings.retry_errors:
             return False
-        self._watched_claims = True
+        self._has_looked_again = True
+        self._wait_for_claims_of_others()
+        self._planner.look_again()
+        return True
+
+    def _wait_for_claims_of_others(self) -> None:
+        """Whoever does not renew his claim has died; those who live renew theirs well before."""
         watched = self._store.live_claims()
-        if not watched:
-            return False
-        log.info("Waiting until %d claim(s) of other workers are renewed or expire", len(watched))
+        if watched:
+            log.info(
+                "Waiting until %d claim(s) of other workers are renewed or expire", len(watched)
+            )
         deadline = time.monotonic() + self._settings.lease + 1.0
-        someone_ended = False
         while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
             live = self._store.live_claims()
-            someone_ended = someone_ended or bool(watched.keys() - live.keys())
             watched = {token: until for token, until in watched.items() if live.get(token) == until}
-        if someone_ended:
-            self._planner.look_again()
-        return someone_ended
 
     # -- stopping -----------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ T = TypeVar("T")
 log = logging.getLogger("stt")
 
 CONNECT_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 1.0
 OPERATION_SECONDS: Final = 20.0
 """Longer than any of our operations takes on a healthy server; indexes and counts excepted."""
 
@@ -163,7 +164,8 @@ class Store:
             raise
 
     def close(self) -> None:
-        self._client.close()
+        with pymongo.timeout(CLOSE_SECONDS):  # it says good-bye, but to whom, if MongoDB is away?
+            self._client.close()
 
     def __enter__(self) -> "Store":
         return self
@@ -271,18 +273,22 @@ class Store:
 
     # -- claims -------------------------------------------------------------------------------
 
-    def claim(self, sequence: model.Sequence, token: str) -> model.Claim | None:
+    def claim(
+        self, sequence: model.Sequence, token: str, *, since: datetime | None = None
+    ) -> model.Claim | None:
         """Claim a sequence and load its audio; None when somebody else has its newest chunk.
 
         The newest chunk is won first, by one atomic update: of two workers only one goes on.
-        Then the rest; what was won beyond a chunk that was not is given back.
+        Then the rest; what was won beyond a chunk that was not is given back. Chunks that failed
+        elsewhere after `since`, the start of the run, and have to wait now, are not claimed: the
+        plan could not know that.
         """
         ids = [chunk.id for chunk in sequence.chunks]
         taken = {"$set": {"stt.claim": self._claim_of(token)}}
         newest = {
             "_id": sequence.newest.id,
             "original_id": sequence.original_id,  # the likely shard key of a sharded collection
-            **self._claimable(token),
+            **self._claimable(token, since),
         }
         won = self._call(
             lambda: self._chunks.find_one_and_update(newest, [taken], projection={"_id": 1})
@@ -290,7 +296,7 @@ class Store:
         if won is None:
             return None
         if len(ids) > 1:
-            rest = {"_id": {"$in": ids[:-1]}, **self._claimable(token)}
+            rest = {"_id": {"$in": ids[:-1]}, **self._claimable(token, since)}
             self._call(lambda: self._chunks.update_many(rest, [taken]))
         return self._load(sequence, token)
 
@@ -298,10 +304,14 @@ class Store:
         until = {"$add": ["$$NOW", self._lease_ms]}
         return {"by": {"$literal": token}, "at": "$$NOW", "until": until}
 
-    def _claimable(self, token: str) -> Document:
-        """Free, expired, or ours already (the answer to our first try was lost)."""
-        free = {"$expr": {"$lte": ["$stt.claim.until", "$$NOW"]}}
-        return {**_PENDING, "$or": [free, {"stt.claim.by": token}]}
+    def _claimable(self, token: str, since: datetime | None) -> Document:
+        """Free or expired, or ours already (the answer to our first try was lost)."""
+        free: list[Document] = [{"$lte": ["$stt.claim.until", "$$NOW"]}]
+        if since is not None:
+            is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
+            waits = {"$or": [is_parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+            free.append({"$or": [{"$lte": ["$stt.error.at", since]}, {"$not": [waits]}]})
+        return {**_PENDING, "$or": [{"$expr": {"$and": free}}, {"stt.claim.by": token}]}
 
     def _load(self, sequence: model.Sequence, token: str) -> model.Claim | None:
         ids = [chunk.id for chunk in sequence.chunks]
@@ -566,7 +576,7 @@ class Store:
             reraise=True,
         )
         try:
-            return attempts(_limited(operation, seconds))
+            return attempts(_limited(operation, seconds, time.monotonic() + patience))
         except mongo_errors.DuplicateKeyError:
             raise
         except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
@@ -639,12 +649,17 @@ def _failed_query(kind: str | None, text: str | None) -> Document:
     return query
 
 
-def _limited(operation: Callable[[], T], seconds: float | None) -> Callable[[], T]:
+def _limited(operation: Callable[[], T], seconds: float | None, deadline: float) -> Callable[[], T]:
+    """Limit an operation, and the search for a server before it, which it shares the time with."""
+    if seconds is None:
+        return operation
+
     def within_time() -> T:
-        with pymongo.timeout(seconds):
+        left = max(deadline - time.monotonic(), CONNECT_SECONDS)
+        with pymongo.timeout(min(seconds, left)):
             return operation()
 
-    return operation if seconds is None else within_time
+    return within_time
 
 
 def _is_transient(error: BaseException) -> bool:

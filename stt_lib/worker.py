@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from datetime import datetime
 
 from stt_lib import backoff, filtering, logs
 from stt_lib.documents import identity
@@ -22,6 +23,7 @@ from stt_lib.errors import (
     ServerBusy,
     ServerTrouble,
     Stopped,
+    StoreUnavailable,
     SttError,
     Suspect,
     Unavailable,
@@ -69,12 +71,15 @@ class Worker:
         leases: Leases,
         settings: Settings,
         stop: threading.Event,
+        since: datetime | None = None,
     ) -> None:
+        """`since` is the start of the run by the database's clock."""
         self.store = store
         self.pool = pool
         self.leases = leases
         self.settings = settings
         self.stop = stop
+        self.since = since
         self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self._name = f"{socket.gethostname()}/{os.getpid()}"
 
@@ -87,7 +92,7 @@ class Worker:
         """
         try:
             token = f"{self._name}/{uuid.uuid4().hex}"
-            claim = self.store.claim(sequence, token)
+            claim = self.store.claim(sequence, token, since=self.since)
             if claim is None:
                 log.debug("Skipped a sequence: another worker has it")
                 return Result(sequence, Outcome.SKIPPED, 0.0)
@@ -121,6 +126,8 @@ class _Job:
             return self._skipped(lost)
         except ServerTrouble as error:
             self._excuse_rest(error)
+        except StoreUnavailable:
+            raise  # nor can the claim be given back: it will expire
         except (Stopped, Unavailable):
             self._give_back()
             raise
@@ -196,6 +203,8 @@ class _Job:
                         raise
                     log.warning("Attempt failed, trying once more: %s", error)
             self._wait(failures + suspicions)
+            # While we waited, or were frozen, the chunks may have become somebody else's task.
+            self._store.renew([chunk.id for chunk in chunks], self._claim.token)
 
     def _begin(self) -> None:
         if self._started is None:

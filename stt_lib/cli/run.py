@@ -8,7 +8,7 @@ from stt_lib import logs
 from stt_lib.cli import exits
 from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
-from stt_lib.errors import ConfigurationError, SttError, Unavailable
+from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.runner import Report, Runner
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
@@ -88,7 +88,9 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         if not report.abandoned:
             pool.close()
         if report.halted_by is not None:
-            log.error("Stopped: %s%s", report.halted_by, _left(store))
+            is_store_away = isinstance(report.halted_by, StoreUnavailable)
+            left = "" if is_store_away else _left(store)
+            log.error("Stopped: %s%s", report.halted_by, left)
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
