@@ -1,7 +1,7 @@
-"""The duration of an Ogg Opus file, read off its page headers without decoding."""
+"""What the page headers of Ogg Opus files tell without decoding: duration, and what is chainable."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 SAMPLE_RATE = 48_000
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -18,7 +18,7 @@ def opus_seconds(data: bytes) -> float | None:
     total = 0.0
     pre_skip: int | None = None
     last_granule = 0
-    for granule, body in _pages(data):
+    for granule, body, _ in _pages(data):
         if data.startswith(_OPUS_HEAD, body):
             total += _length(pre_skip, last_granule)
             pre_skip, last_granule = struct.unpack_from("<H", data, body + 10)[0], 0
@@ -28,12 +28,30 @@ def opus_seconds(data: bytes) -> float | None:
     return total if 0 < total <= _LONGEST_PLAUSIBLE_SECONDS else None
 
 
+def is_chainable(files: Iterable[bytes]) -> bool:
+    """Whether these files, one behind the other, are one stream that plays them all.
+
+    Decoders leave out garbage between files without a word, and lose the rest of a stream whose
+    channels change, so the files have to be whole and of one kind.
+    Source: RFC 7845 section 5.1 (channel count and mapping family).
+    """
+    layouts = set()
+    for data in files:
+        end = 0
+        for _, body, end in _pages(data):
+            if data.startswith(_OPUS_HEAD, body):
+                layouts.add((data[body + 9], data[body + 18 : body + 19]))
+        if end != len(data) or opus_seconds(data) is None:
+            return False
+    return len(layouts) == 1
+
+
 def _length(pre_skip: int | None, granule: int) -> float:
     return 0.0 if pre_skip is None else max(0, granule - pre_skip) / SAMPLE_RATE
 
 
-def _pages(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield granule position and offset of the body of every whole page, until garbage comes."""
+def _pages(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield granule position, start and end of the body of every page, until garbage comes."""
     offset = 0
     while offset + _HEADER.size <= len(data):
         capture, _, _, granule, _, _, _, count = _HEADER.unpack_from(data, offset)
@@ -43,5 +61,5 @@ def _pages(data: bytes) -> Iterator[tuple[int, int]]:
         length = sum(data[offset + _HEADER.size : body])
         if data.startswith(_OPUS_HEAD, body) and body + 12 > len(data):
             return
-        yield granule, body
         offset = body + length
+        yield granule, body, offset

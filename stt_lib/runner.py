@@ -217,7 +217,9 @@ class Runner:
         while self._under_way:
             self._collect(POLL_SECONDS)
             if deadline is None and self._stop.is_set():
-                deadline = time.monotonic() + self._settings.grace
+                grace = self._settings.grace
+                log.info("Stopping: requests in flight get up to %g s to finish", grace)
+                deadline = time.monotonic() + grace
             if deadline is None or time.monotonic() < deadline:
                 continue
             if is_cut:
