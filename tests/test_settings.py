@@ -3,7 +3,8 @@
 import pytest
 
 from stt_lib.errors import ConfigurationError
-from stt_lib.settings import Settings, flag, load, variable
+from stt_lib.servers import protocols
+from stt_lib.settings import PROTOCOLS, Settings, flag, load, variable
 
 
 def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
@@ -19,6 +20,12 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
 def test_several_servers_are_separated_by_commas_and_named_once() -> None:
     urls = load({}, {"STT_SERVER_URL": "http://a:1/, https://b ,http://a:1"}).server_url
     assert urls == ("http://a:1", "https://b")
+
+
+def test_a_server_may_name_its_protocol() -> None:
+    urls = ("openai+http://a:1/v1", "whispercpp+https://b")
+    assert load({"server_url": urls}, {}).server_url == urls
+    assert PROTOCOLS == protocols.NAMES
 
 
 def test_servers_may_be_given_one_by_one() -> None:
@@ -53,6 +60,9 @@ def test_the_timeout_grows_with_the_chunks() -> None:
         ({"STT_LEASE": "1"}, "STT_LEASE must be at least 3, not '1'"),
         ({"STT_RETRY_ERRORS": "maybe"}, "STT_RETRY_ERRORS must be true or false, not 'maybe'"),
         ({"STT_BACKOFF_BASE": "60"}, "--backoff-max must not be less than --backoff-base"),
+        ({"STT_PROTOCOL": "soap"}, "STT_PROTOCOL must be 'transcribe', 'openai'"),
+        ({"STT_SERVER_URL": "soap+http://a"}, "STT_SERVER_URL has no protocol 'soap': use one of"),
+        ({"STT_SERVER_URL": "openai+ftp://a"}, "STT_SERVER_URL is not a URL with a host"),
         ({"STT_RATE_LIMIT": "10/day"}, "STT_RATE_LIMIT must be a number"),
         ({"STT_RATE_LIMIT": "fast"}, "STT_RATE_LIMIT is not a rate: give it as 2, 0.5, 10/m"),
         ({"STT_RATE_LIMIT": "0"}, "STT_RATE_LIMIT must be more than 0"),

@@ -8,6 +8,9 @@ from typing import Any
 from stt_lib.settings import Settings, child_environment
 from stt_lib.store import Store
 
+EMBEDDED_MODEL = "tiny.en"
+"""It comes with the installation."""
+
 
 @contextmanager
 def reachable(
@@ -20,12 +23,17 @@ def reachable(
     from stt_lib.local.stack import running_stack
 
     with running_stack(
-        settings.data_dir, whisper=whisper, env=child_environment(), stop=stop
+        settings.data_dir,
+        whisper=whisper,
+        model=settings.model or EMBEDDED_MODEL,
+        env=child_environment(),
+        stop=stop,
     ) as stack:
         places: dict[str, Any] = {
             "mongodb_uri": stack.mongodb_uri,
             "mongodb_database": "stt",
             "api_key": None,
+            "protocol": "transcribe",
         }
         if stack.server_url is not None:
             places["server_url"] = (stack.server_url,)

@@ -9,7 +9,7 @@ import click
 
 from stt_lib import logs
 from stt_lib.cli import run
-from stt_lib.cli.access import opened_store, reachable
+from stt_lib.cli.access import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, LocalStackError
@@ -140,7 +140,7 @@ def serve(**flags: Any) -> None:
     server.serve(
         host=settings.host,
         port=settings.port,
-        model=settings.model,
+        model=settings.model or EMBEDDED_MODEL,
         api_key=settings.api_key,
         announce=lambda url: click.echo(f"Whisper server ready on {url}"),
     )

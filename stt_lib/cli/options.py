@@ -50,6 +50,9 @@ _METAVARS = {
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",
+    "protocol": "NAME",
+    "language": "CODE",
+    "prompt": "TEXT",
     "api_key": "KEY",
 }
 

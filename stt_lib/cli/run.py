@@ -10,6 +10,7 @@ from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.runner import Report, Runner
+from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
@@ -20,6 +21,10 @@ OPTIONS = (
     "limit",
     "max_workers",
     "server_url",
+    "protocol",
+    "model",
+    "language",
+    "prompt",
     "server_max",
     "no_adapt",
     "rate_limit",
@@ -74,7 +79,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         store.ensure_indexes()
         pool = ServerPool(
             settings.server_url,
-            api_key=settings.api_key,
+            options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
+            protocol=settings.protocol,
             max_in_flight=settings.max_workers,
             server_max=settings.server_max,
             adapts=not settings.no_adapt,

@@ -1,4 +1,4 @@
-"""The Whisper server: `POST /transcribe` and `GET /health` on uvicorn."""
+"""The Whisper server on uvicorn: `/transcribe`, `/v1/audio/transcriptions` and `/health`."""
 
 import logging
 import signal
@@ -54,8 +54,12 @@ def serve(
 def create_app(service: Service) -> FastAPI:
     """Return the HTTP side of a service."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route("/transcribe", service.transcribe, methods=["POST"], response_model=None)
-    app.add_api_route("/health", service.health, methods=["GET"], response_model=None)
+    for path, method, answer in (
+        ("/transcribe", "POST", service.transcribe),
+        ("/v1/audio/transcriptions", "POST", service.transcriptions),
+        ("/health", "GET", service.health),
+    ):
+        app.add_api_route(path, answer, methods=[method], response_model=None)
     app.add_middleware(AccessLog)
     return app
 

@@ -3,8 +3,9 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,20 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from stt_lib.local.decoding import WHISPER_RATE, NotAudio, Samples, TooLong, decode
+from stt_lib.local.formats import FORMATS
 from stt_lib.local.turns import Turns
-from stt_lib.local.upload import Body, Refusal, Upload, read_files
+from stt_lib.local.upload import Body, Form, Refusal, Upload, read_form
 from stt_lib.local.whisper import HungUp, Transcriber
+from stt_lib.servers import languages
 
 MAX_AUDIO_SECONDS = 3600.0
 """More sound than this in one request is refused: silence compresses to next to nothing."""
 
 CLIENT_CLOSED_REQUEST = 499
 """What the log says of a request whose client has left."""
+
+ANY_MODEL = "whisper-1"
+"""The model's name in the API of OpenAI: clients that do not care give it."""
 
 FILES_KEY = "stt.files"
 """Under this key of the ASGI scope the access log finds the number of files."""
@@ -50,13 +56,23 @@ class Service:
         }
 
     async def transcribe(self, request: Request) -> Response:
+        """Answer our own protocol: any number of parts named `files`."""
+        return await self._served(request, "files", self._own_answer)
+
+    async def transcriptions(self, request: Request) -> Response:
+        """Answer the protocol of OpenAI: one part named `file`, and fields."""
+        return await self._served(request, "file", self._openai_answer)
+
+    async def _served(
+        self, request: Request, part: str, answer: Callable[[Form, Body], Awaitable[Response]]
+    ) -> Response:
         """Answer a request; whatever happens, the client learns no more than a sentence."""
         body = Body(request.receive, self._max_bytes)
         try:
             self._admit(request)
-            files = await read_files(request, body, self._max_bytes)
-            request.scope[FILES_KEY] = len(files)
-            return JSONResponse(await self._text_of(files, body))
+            form = await read_form(request, body, self._max_bytes, part)
+            request.scope[FILES_KEY] = len(form.files)
+            return await answer(form, body)
         except Refusal as refusal:
             await body.discard()
             return refusal.response()
@@ -66,13 +82,39 @@ class Service:
             log.exception("The transcription of a request failed")
             return Refusal(500, "internal error; the server's log has the details").response()
 
+    async def _own_answer(self, form: Form, body: Body) -> Response:
+        heard = await self._text_of(form.files, body)
+        del heard["duration"]
+        return JSONResponse(heard)
+
+    async def _openai_answer(self, form: Form, body: Body) -> Response:
+        """What we cannot heed is refused where it would change the text, and ignored elsewhere."""
+        if len(form.files) > 1:
+            raise Refusal(400, "more than one part named file")
+        render = FORMATS.get(form.fields.get("response_format", "json"))
+        if render is None:
+            raise Refusal(400, f"response_format must be one of {', '.join(FORMATS)}")
+        hints = {"language": self._language(form), "prompt": form.fields.get("prompt")}
+        self._check_model(form)
+        return render(await self._text_of(form.files, body, **hints))
+
+    def _check_model(self, form: Form) -> None:
+        loaded = self._transcriber.model
+        if form.fields.get("model", ANY_MODEL) not in (ANY_MODEL, loaded):
+            raise Refusal(404, f"model not found: this server has {loaded}")
+
+    def _language(self, form: Form) -> str | None:
+        language = languages.code(form.fields.get("language"))
+        if language is not None and language not in self._transcriber.languages:
+            raise Refusal(400, f"{self._transcriber.model} does not speak that language")
+        return language
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _admit(self, request: Request) -> None:
-        given = request.headers.get("x-api-key", "")
-        if self._api_key is not None and not _same(given, self._api_key):
-            raise Refusal(401, "the header X-Api-Key is missing or wrong")
+        if self._api_key is not None and not _same(_key(request), self._api_key):
+            raise Refusal(401, "the header X-Api-Key, or a Bearer token, is missing or wrong")
         self._refuse_when_full()
 
     def _refuse_when_full(self) -> None:
@@ -83,23 +125,34 @@ class Service:
                 headers={"Retry-After": str(self._turns.retry_after())},
             )
 
-    async def _text_of(self, files: list[Upload], body: Body) -> dict[str, Any]:
+    async def _text_of(
+        self, files: list[Upload], body: Body, **hints: str | None
+    ) -> dict[str, Any]:
         # The queue may have filled up during the upload.
         self._refuse_when_full()
         hung_up = asyncio.create_task(body.wait_for_hang_up())
         try:
             async with self._turns.turn(hung_up):
-                return await self._compute(files, hung_up.done)
+                loop = asyncio.get_running_loop()
+                hear = partial(self._hear, files, hung_up.done, **hints)
+                return await loop.run_in_executor(self._pool, hear)
         finally:
             # Also tells the thread to stop when this task is cancelled.
             hung_up.cancel()
 
-    async def _compute(self, files: list[Upload], cancelled: Callable[[], bool]) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._hear, files, cancelled)
+    def _hear(
+        self, files: list[Upload], cancelled: Callable[[], bool], **hints: str | None
+    ) -> dict[str, Any]:
+        sound = _joined(files, cancelled)
+        heard = self._transcriber.transcribe(sound, cancelled, **hints)
+        return {**heard, "duration": round(sound.size / WHISPER_RATE, 3)}
 
-    def _hear(self, files: list[Upload], cancelled: Callable[[], bool]) -> dict[str, Any]:
-        return self._transcriber.transcribe(_joined(files, cancelled), cancelled)
+
+def _key(request: Request) -> str:
+    """The key that a client gives, in either of the usual headers."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.get("x-api-key", "")
+    return given or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 def _same(given: str, key: str) -> bool:

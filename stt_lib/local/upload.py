@@ -1,16 +1,15 @@
-"""The body of a request: counted while it is read, and split into its files."""
+"""The body of a request: counted while it is read, and split into its files and fields."""
 
 import asyncio
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-PART = "files"
 MAX_FILES = 1000
 NAME_LENGTH = 100
 UPLOAD_SECONDS = 60.0
@@ -38,6 +37,13 @@ class Upload(NamedTuple):
 
     name: str
     data: bytes
+
+
+class Form(NamedTuple):
+    """What a request holds; of several fields of one name the last one."""
+
+    files: list[Upload]
+    fields: dict[str, str]
 
 
 class Body:
@@ -79,19 +85,19 @@ def too_large(limit: int) -> Refusal:
     return Refusal(413, f"the request is larger than {limit} bytes")
 
 
-async def read_files(request: Request, body: Body, limit: int) -> list[Upload]:
-    """Return the files of a multipart request in their order."""
+async def read_form(request: Request, body: Body, limit: int, part: str) -> Form:
+    """Return the files named `part` of a multipart request in their order, and its fields."""
     _check_announced_size(request, limit)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
-            uploads = await _parts(Request(request.scope, body.receive))
+            form = await _form(Request(request.scope, body.receive), part)
     except TimeoutError:
         raise Refusal(408, f"the request took longer than {UPLOAD_SECONDS:.0f} s") from None
     except HTTPException as exc:
         raise Refusal(400, f"not a multipart request: {exc.detail}") from exc
-    if not uploads:
-        raise Refusal(400, f"no files: send multipart parts named {PART}")
-    return uploads
+    if not form.files:
+        raise Refusal(400, f"no files: send multipart parts named {part}")
+    return form
 
 
 def _check_announced_size(request: Request, limit: int) -> None:
@@ -100,14 +106,22 @@ def _check_announced_size(request: Request, limit: int) -> None:
         raise too_large(limit)
 
 
-async def _parts(request: Request) -> list[Upload]:
+async def _form(request: Request, part: str) -> Form:
     async with request.form(max_files=MAX_FILES) as form:
-        return [
-            await _upload(part, position) for position, part in enumerate(form.getlist(PART), 1)
+        files = [
+            await _upload(upload, part, position)
+            for position, upload in enumerate(form.getlist(part), 1)
         ]
+        return Form(files, _fields(form))
 
 
-async def _upload(part: UploadFile | str, position: int) -> Upload:
-    if isinstance(part, str):
-        raise Refusal(400, f"part {position} named {PART} has no filename, so it is not a file")
-    return Upload((part.filename or f"file {position}")[:NAME_LENGTH], await part.read())
+def _fields(form: FormData) -> dict[str, str]:
+    """Fields that were left empty count as not given."""
+    return {name: value for name, value in form.items() if isinstance(value, str) and value}
+
+
+async def _upload(upload: UploadFile | str, part: str, position: int) -> Upload:
+    if isinstance(upload, str):
+        raise Refusal(400, f"part {position} named {part} has no filename, so it is not a file")
+    name = (upload.filename or f"file {position}")[:NAME_LENGTH]
+    return Upload(name, await upload.read())

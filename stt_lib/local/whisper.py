@@ -45,15 +45,33 @@ class Transcriber:
         self.parallel = parallel or cores()
         self._whisper = _load(model, self.parallel)
 
-    def transcribe(self, audio: Samples, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    @property
+    def languages(self) -> list[str]:
+        """The codes of the languages that the model speaks."""
+        return list(self._whisper.supported_languages)
+
+    def transcribe(
+        self,
+        audio: Samples,
+        cancelled: Callable[[], bool],
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+    ) -> dict[str, Any]:
         """Return what is said in mono sound at 16 kHz, in the form of the answer.
 
-        Raises HungUp when `cancelled` says so, which is asked about every 30 s of sound.
+        Without a `language`, one of `languages`, the model finds out. A `prompt` is text that
+        might have come before. Raises HungUp when `cancelled` says so, which is asked about every
+        30 s of sound.
         """
         duration = audio.size / WHISPER_RATE
         # Text so far as context: without it beam search made more errors on the samples.
         found, info = self._whisper.transcribe(
-            audio, beam_size=BEAM_SIZE, condition_on_previous_text=True
+            audio,
+            beam_size=BEAM_SIZE,
+            condition_on_previous_text=True,
+            language=language,
+            initial_prompt=prompt,
         )
         segments = []
         for segment in found:

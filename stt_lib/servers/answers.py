@@ -1,11 +1,18 @@
-"""What an answer means: status codes to errors, JSON to an `Answer`. Strict in what it lets in."""
+"""What an answer means: status codes to errors, JSON to an `Answer`.
+
+Liberal in what is taken: numbers of any kind, fields that we do not know, scores that are not
+there. Strict in what comes out: finite times within the audio that do not run backwards.
+"""
 
 import email.utils
+import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,6 +20,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    model_validator,
 )
 
 from stt_lib.errors import (
@@ -24,63 +32,167 @@ from stt_lib.errors import (
     Suspect,
 )
 from stt_lib.model import Answer, Segment
+from stt_lib.servers import hints, languages
 from stt_lib.servers.transport import Reply
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
-_Finite = Annotated[StrictFloat | StrictInt, Field(allow_inf_nan=False)]
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
-class _Segment(BaseModel):
+_Number = StrictFloat | StrictInt
+_Finite = Annotated[_Number, Field(allow_inf_nan=False)]
+_Score = Annotated[_Number | None, AfterValidator(_finite_or_none)]
+"""A score that cannot be computed says nothing of the text, so it is absent, not wrong."""
+
+
+_ROW = (
+    *("id", "seek", "start", "end", "text", "tokens", "temperature"),
+    *("avg_logprob", "compression_ratio", "no_speech_prob"),
+)
+"""The order of faster-whisper's segments as tuples."""
+
+
+class _Model(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
+
+class _Segment(_Model):
     start: _Finite
     end: _Finite
     text: StrictStr
-    no_speech_prob: _Finite | None = None
-    avg_logprob: _Finite | None = None
-    compression_ratio: _Finite | None = None
+    no_speech_prob: _Score = None
+    avg_logprob: _Score = None
+    compression_ratio: _Score = None
 
-    def record(self) -> Segment:
-        """Times never run backwards or before the audio; a stray end is pulled to the start."""
-        start = max(0.0, float(self.start))
-        return Segment(
-            start=start,
-            end=max(start, float(self.end)),
-            text=self.text,
-            no_speech_prob=self.no_speech_prob,
-            avg_logprob=self.avg_logprob,
-            compression_ratio=self.compression_ratio,
-        )
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        """Older services send segments as rows, because that is how JSON writes named tuples."""
+        return dict(zip(_ROW, value, strict=False)) if isinstance(value, list) else value
+
+    def record(self, length: float | None) -> Segment:
+        """Times within the audio, as far as its length is known, that never run backwards."""
+        start = _within(self.start, length)
+        scores = (self.no_speech_prob, self.avg_logprob, self.compression_ratio)
+        if self.avg_logprob == 0:
+            # Nothing is ever that certain: a server without scores fills in constants.
+            scores = (None, None, None)
+        return Segment(start, max(start, _within(self.end, length)), self.text, *scores)
 
 
-class _Transcription(BaseModel):
-    model_config = ConfigDict(hide_input_in_errors=True)
+def _within(moment: float, length: float | None) -> float:
+    return max(0.0, min(float(moment), math.inf if length is None else length))
 
+
+class _Transcription(_Model):
     segments: list[_Segment]
     language: StrictStr | None = None
     top_language_probs: list[tuple[StrictStr, _Finite]] | None = None
     model: StrictStr | None = None
 
 
-def transcription(reply: Reply, server: str) -> Answer:
-    """Read `{"language", "top_language_probs", "segments", "model"}`.
+class _VerboseJson(_Model):
+    """`verbose_json` of OpenAI's API, and what is close to it."""
+
+    text: StrictStr | None = None
+    segments: list[_Segment] | None = None
+    language: StrictStr | None = None
+    duration: Any = None
+    model: StrictStr | None = None
+    language_probabilities: dict[str, _Finite] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "_VerboseJson":
+        if self.text is None and self.segments is None:
+            raise ValueError("neither text nor segments")
+        return self
+
+    @property
+    def told_duration(self) -> float | None:
+        """Some send the number as text."""
+        try:
+            seconds = float(self.duration)
+        except (TypeError, ValueError):
+            return None
+        return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verbose:
+    """An answer, and how far into the audio the server came for certain, if it told."""
+
+    answer: Answer
+    reach: float | None
+
+
+def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
+    """Read `{"language", "top_language_probs", "segments", "model"}`, our own protocol's answer.
+
+    `seconds` is the length of the audio, where it is known.
 
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
     """
-    check_status(reply, server)
-    try:
-        heard = _Transcription.model_validate_json(reply.body)
-    except ValidationError as error:
-        _invalid(error, server)
+    check_status(reply, server, "transcribe")
+    heard = _parsed(_Transcription, reply, server, "transcribe")
     return Answer(
-        segments=tuple(segment.record() for segment in heard.segments),
+        segments=tuple(segment.record(seconds) for segment in heard.segments),
         language=heard.language or None,
         top_language_probs=_languages(heard),
         model=heard.model or None,
         server=server,
     )
+
+
+def verbose_json(
+    reply: Reply, server: str, *, protocol: str, seconds: float | None, fallback: float
+) -> Verbose:
+    """Read `{"text", "language", "duration", "segments", …}`, of which much may be missing.
+
+    Text without segments becomes one segment over the whole audio, of `fallback` seconds where
+    neither `seconds` nor the server knows better.
+
+    Raises:
+        AttemptError: of the kind that the status code or the shape of the answer says.
+    """
+    check_status(reply, server, protocol)
+    heard = _parsed(_VerboseJson, reply, server, protocol)
+    segments = heard.segments or []
+    told = [segment.end for segment in segments]
+    told += [heard.told_duration] if heard.told_duration else []
+    if not segments and heard.text and heard.text.strip():
+        end = seconds or heard.told_duration or fallback
+        segments = [_Segment(start=0.0, end=end, text=heard.text)]
+    answer = Answer(
+        segments=tuple(segment.record(seconds) for segment in segments),
+        language=languages.code(heard.language),
+        top_language_probs=_ranked(heard.language_probabilities),
+        model=heard.model or None,
+        server=server,
+    )
+    return Verbose(answer, max(told, default=None))
+
+
+def check_model(answer: Answer, model: str | None, server: str) -> None:
+    """Refuse what another model than the one asked for has heard, if the server tells.
+
+    Raises:
+        ServerMisconfigured: the server has another model.
+    """
+    if model and answer.model and _plain(model) != _plain(answer.model):
+        message = (
+            f"{server} uses another model than the one asked for: leave out --model,"
+            " or start that server with it"
+        )
+        raise ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
+
+
+def _plain(model: str) -> str:
+    """A model's name without whose it is: `Systran/faster-whisper-tiny.en` is tiny.en."""
+    return model.lower().rpartition("/")[2].removeprefix("faster-").removeprefix("whisper-")
 
 
 def _languages(heard: _Transcription) -> tuple[tuple[str, float], ...] | None:
@@ -89,7 +201,27 @@ def _languages(heard: _Transcription) -> tuple[tuple[str, float], ...] | None:
     return tuple((name, float(prob)) for name, prob in heard.top_language_probs)
 
 
-def _invalid(error: ValidationError, server: str) -> NoReturn:
+def _ranked(probs: dict[str, float | int] | None) -> tuple[tuple[str, float], ...] | None:
+    if not probs:
+        return None
+    best = sorted(probs.items(), key=lambda pair: pair[1], reverse=True)[:_LANGUAGES]
+    return tuple((name, float(prob)) for name, prob in best)
+
+
+_LANGUAGES = 5
+"""How many of the probable languages are kept."""
+
+_Shape = TypeVar("_Shape", bound=_Model)
+
+
+def _parsed(shape: type[_Shape], reply: Reply, server: str, protocol: str) -> _Shape:
+    try:
+        return shape.model_validate_json(reply.body)
+    except ValidationError as error:
+        _invalid(error, reply, server, protocol)
+
+
+def _invalid(error: ValidationError, reply: Reply, server: str, protocol: str) -> NoReturn:
     """Say where the answer is wrong, never what it says: that may be transcript text."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
@@ -97,26 +229,23 @@ def _invalid(error: ValidationError, server: str) -> NoReturn:
         what = "is not JSON"
     elif first["type"] == "missing":
         what = f"lacks {place}"
+    elif not place and first["type"] == "value_error":
+        what = "lacks text and segments"
     else:
         what = f"has a wrong value at {place or 'its top level'} ({first['type']})"
-    message = f"the answer of {server} {what}: is it a Whisper server of this protocol?"
+    message = f"the answer of {server} {what}: {hints.hint(reply, protocol)}"
     raise Suspect(FailureKind.INVALID_ANSWER, message, server) from None
 
 
-def check_status(reply: Reply, server: str) -> None:
-    """Raise what a status code other than 2xx asks for."""
+def check_status(reply: Reply, server: str, protocol: str) -> None:
+    """Raise what a status code other than 2xx asks for; the body only decides between kinds."""
     status = reply.status
-    said = f"{server} answered {status}{_phrase(status)}"
     if 200 <= status < 300:
         return
-    if status in (429, 503):
+    said = f"{server} answered {status}{_phrase(status)}"
+    if status in (429, 503) or (status >= 500 and hints.says_busy(reply)):
         raise ServerBusy(f"{said}: busy", server, retry_after(reply.headers.get("retry-after")))
-    if status in (401, 403):
-        hint = "set STT_API_KEY to the key that it expects"
-        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {hint}", server)
-    if status in (404, 405, 501) or 300 <= status < 400:
-        hint = "is STT_SERVER_URL the address of a Whisper server?"
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {hint}", server)
+    _check_set_up(reply, said, server, protocol)
     if status == 408:
         raise ServerTrouble(FailureKind.TIMEOUT, said, server)
     if status in (400, 415, 422):
@@ -124,6 +253,21 @@ def check_status(reply: Reply, server: str) -> None:
     if 400 <= status < 500:
         raise AudioRejected(FailureKind.REJECTED, said, server)
     raise Suspect(FailureKind.SERVER_ERROR, said, server)
+
+
+def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
+    """Raise what a person has to mend: the model, the key, the address, the protocol."""
+    status = reply.status
+    if status in (400, 403, 404, 422) and hints.is_about_the_model(reply):
+        wanted = "it does not have the model: name one of its own with --model"
+        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {wanted}", server)
+    if status in (401, 403):
+        wanted = "set STT_API_KEY to the key that it expects"
+        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {wanted}", server)
+    is_nowhere = status in (404, 405, 501) or 300 <= status < 400
+    if is_nowhere or (status == 422 and hints.is_about_the_form(reply)):
+        guess = hints.hint(reply, protocol)
+        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {guess}", server)
 
 
 def _phrase(status: int) -> str:

@@ -29,8 +29,9 @@ from stt_lib.errors import (
 )
 from stt_lib.limits import Limit, Pacer
 from stt_lib.model import Answer, Chunk
+from stt_lib.servers import protocols
 from stt_lib.servers.breaker import Breaker
-from stt_lib.servers.transcribe import transcribe
+from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel, Watchdog, display_name
 
 log = logging.getLogger("stt")
@@ -51,6 +52,7 @@ class Server:
     `pace` is its recent seconds per second of audio.
     """
 
+    protocol: str
     url: str
     breaker: Breaker
     limit: Limit
@@ -113,7 +115,8 @@ class ServerPool:
         self,
         urls: Sequence[str],
         *,
-        api_key: str | None,
+        options: Options,
+        protocol: str,
         max_in_flight: int,
         server_max: int | None = None,
         adapts: bool = True,
@@ -125,6 +128,7 @@ class ServerPool:
     ) -> None:
         """Set up; nothing is sent yet.
 
+        `options` go to every server; `protocol` is that of the URLs which do not name theirs.
         `timeout` gives the seconds allowed for a request of so many chunks; after `server_wait`
         seconds without any server in service, every wait ends with `ServersUnavailable`.
         `server_max` bounds the requests at one server, `adapts` lets their number find itself
@@ -134,10 +138,13 @@ class ServerPool:
         rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self._rng = rng
         ceiling = min(max_in_flight, server_max or max_in_flight)
-        self.servers = [Server(url, Breaker(rng), Limit(ceiling, adapts=adapts)) for url in urls]
+        self.servers = [
+            Server(*protocols.parse(url, protocol), Breaker(rng), Limit(ceiling, adapts=adapts))
+            for url in urls
+        ]
         self._requests = Pacer(rate_limit)
         self._audio = Pacer(audio_rate)
-        self._api_key = api_key
+        self._options = options
         self._timeout = timeout
         self._server_wait = server_wait
         self._stop = stop
@@ -279,11 +286,12 @@ class ServerPool:
         return True
 
     def _post(self, server: Server, channel: Channel, chunks: Sequence[Chunk]) -> Answer:
-        return transcribe(
+        return protocols.transcribe(
+            server.protocol,
             channel,
             server.url,
             chunks,
-            api_key=self._api_key,
+            options=self._options,
             server=server.name,
             seconds=self._timeout(len(chunks)),
         )

@@ -3,30 +3,35 @@
 from collections.abc import Sequence
 
 from stt_lib.model import Answer, Chunk
-from stt_lib.servers import answers
+from stt_lib.servers import answers, joining
+from stt_lib.servers.form import endpoint
+from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel, Part
 
 
-def transcribe(
+def post(
     channel: Channel,
     url: str,
     chunks: Sequence[Chunk],
     *,
-    api_key: str | None,
+    options: Options,
     server: str,
     seconds: float,
 ) -> Answer:
     """Post the audio of consecutive chunks as one request, answered within `seconds`.
 
+    Language and prompt have no place in this protocol.
+
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
     headers = {"Accept": "application/json"}
-    if api_key:
-        headers["X-Api-Key"] = api_key
+    if options.api_key:
+        headers["X-Api-Key"] = options.api_key
     parts = [_part(position, chunk) for position, chunk in enumerate(chunks)]
-    reply = channel.post(f"{url}/transcribe", parts, headers, server=server, seconds=seconds)
-    return answers.transcription(reply, server)
+    address = endpoint(url, "/transcribe")
+    reply = channel.post(address, parts, headers, server=server, seconds=seconds)
+    return answers.transcription(reply, server, joining.measured(chunks))
 
 
 def _part(position: int, chunk: Chunk) -> Part:

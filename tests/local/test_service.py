@@ -25,7 +25,9 @@ class BrokenTranscriber(Transcriber):
         self.model = "broken"
         self.parallel = 1
 
-    def transcribe(self, audio: Samples, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    def transcribe(
+        self, audio: Samples, cancelled: Callable[[], bool], **hints: str | None
+    ) -> dict[str, Any]:
         raise ZeroDivisionError("a secret of the inside")
 
 

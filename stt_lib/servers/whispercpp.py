@@ -1,0 +1,50 @@
+"""The protocol `POST /inference` of whisper.cpp's server."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stt_lib.model import Answer, Chunk, Segment
+from stt_lib.servers import languages, single
+from stt_lib.servers.form import endpoint, fields
+from stt_lib.servers.options import Options
+from stt_lib.servers.transport import Channel
+
+
+def post(
+    channel: Channel,
+    url: str,
+    chunks: Sequence[Chunk],
+    *,
+    options: Options,
+    server: str,
+    seconds: float,
+) -> Answer:
+    """Post the audio of consecutive chunks as WAV, answered within `seconds`.
+
+    Always WAV: Ogg Opus is read only by a server that was started with `--convert`, and its
+    refusal is the same as for a chunk that is not audio. There is no key and no choice of model.
+
+    Raises:
+        AttemptError: whatever went wrong, by what the caller does next.
+    """
+    request = single.Request(
+        channel=channel,
+        protocol="whispercpp",
+        address=endpoint(url, "/inference"),
+        file_field="file",
+        form=fields(
+            response_format="verbose_json",
+            language=languages.code(options.language),
+            prompt=options.prompt,
+        ),
+        headers={},
+        server=server,
+        seconds=seconds,
+    )
+    answer = single.post_as_wav(request, chunks)
+    return replace(answer, segments=tuple(map(_in_one_line, answer.segments)))
+
+
+def _in_one_line(segment: Segment) -> Segment:
+    """Without the line breaks that this server puts into its texts."""
+    return replace(segment, text=" ".join(segment.text.split()))
