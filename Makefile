@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 
-.PHONY: demo test check format soak clean
+.PHONY: demo test check format soak bench clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -24,6 +24,9 @@ format: $(VENV)/ready
 
 soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
 	$(BIN)/python -m pytest tests/soak --soak
+
+bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop of requests.post
+	$(BIN)/python -m tests.benchmarks
 
 $(VENV)/ready: requirements.txt requirements-local.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)

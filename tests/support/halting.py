@@ -1,0 +1,58 @@
+"""The worker, which kills or freezes itself when it first comes to a given point of its work.
+
+    python -m tests.support.halting POINT kill|freeze [ARGUMENTS OF stt.py]
+
+What a test from outside can only hope to hit is hit exactly this way, and the process dies, or
+stands still, as it would by a signal from anywhere.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pymongo.collection import Collection
+
+from stt_lib.cli import main
+from stt_lib.servers.pool import Slot
+from stt_lib.store import Store
+
+POINTS: dict[str, tuple[type, str, bool]] = {
+    "newest chunk won": (Collection, "update_many", False),  # the rest of the sequence is next
+    "claimed": (Store, "claim", True),
+    "answered": (Slot, "transcribe", True),
+    "saving": (Store, "save", False),
+    "saved": (Store, "save", True),
+    "marked": (Store, "mark", True),
+}
+"""For each point: a method, and whether the point is after it or before it."""
+
+SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+
+
+def halt_at(point: str, how: str) -> None:
+    """Make this process send itself the signal, once."""
+    owner, name, is_after = POINTS[point]
+    method: Callable[..., Any] = getattr(owner, name)
+    once = threading.Lock()
+
+    def halt() -> None:
+        if once.acquire(blocking=False):
+            # To this very thread, so that it does not get one step further.
+            signal.pthread_kill(threading.get_ident(), SIGNALS[how])
+
+    def halting(*args: Any, **named: Any) -> Any:
+        if not is_after:
+            halt()
+        result = method(*args, **named)
+        if is_after:
+            halt()
+        return result
+
+    setattr(owner, name, halting)
+
+
+if __name__ == "__main__":
+    halt_at(sys.argv[1], sys.argv[2])
+    sys.exit(main(sys.argv[3:]))
