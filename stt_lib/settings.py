@@ -34,6 +34,7 @@ def _servers(value: object) -> object:
 def _server(url: str) -> str:
     hint = "give it as http://HOST:PORT or https://HOST"
     protocol, plus, plain = url.partition("+")
+    protocol = protocol.lower()
     if plus and "://" not in protocol and protocol not in PROTOCOLS:
         raise ValueError(f"has no protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
     try:

@@ -16,7 +16,7 @@ from stt_lib.settings import flag, load
 EPILOG = """\b
 MONGODB_URI       where MongoDB is [mongodb://localhost:27017]
 MONGODB_DATABASE  its database [the one in the URI, else stt]
-STT_API_KEY       the key for it, sent as X-Api-Key
+STT_API_KEY       the key for STT servers, as X-Api-Key or, with openai, as Bearer
 
 \b
 Exit codes: 0 all done; 1 some sequences failed; 2 wrong usage;

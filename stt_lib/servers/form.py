@@ -1,7 +1,5 @@
 """The parts of a multipart request, and where it goes."""
 
-from typing import cast
-
 from stt_lib.servers.transport import Part
 
 Form = list[Part]
@@ -9,7 +7,7 @@ Form = list[Part]
 
 def field(name: str, value: str) -> Part:
     """A plain field: a part without a file name."""
-    return cast(Part, (name, (None, value)))
+    return name, (None, value)
 
 
 def fields(**values: str | None) -> Form:

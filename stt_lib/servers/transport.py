@@ -25,8 +25,8 @@ CONNECT_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Five minutes of speech are some 30 kB of JSON; word times and odd spacing some 500 kB."""
 
-Part = tuple[str, tuple[str, bytes, str]]
-"""Name of the field, then file name, content and media type."""
+Part = tuple[str, tuple[str, bytes, str] | tuple[None, str]]
+"""Name of the field, then file name, content and media type; or None and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,8 @@ class Channel:
             self.deadline = None
         if time.monotonic() >= deadline:
             raise _too_late(server, seconds)  # what was cut off may look whole
+        if reply.status >= 500:
+            self._session.close()  # a server that failed so often hangs up, a moment later
         return reply
 
     def cut(self) -> None:
