@@ -1,8 +1,6 @@
 """The entry: `python stt.py`."""
 
-import sys
-
-from stt_lib.cli import main
+from stt_lib.cli import run_and_exit
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

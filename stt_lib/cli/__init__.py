@@ -1,5 +1,5 @@
 """The command line: options, commands, signals, exit codes."""
 
-from stt_lib.cli.main import main
+from stt_lib.cli.main import main, run_and_exit
 
-__all__ = ["main"]
+__all__ = ["main", "run_and_exit"]

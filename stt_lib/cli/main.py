@@ -1,8 +1,12 @@
 """The commands and what they have in common: one line per error, one exit code per kind."""
 
+import contextlib
+import logging
+import os
 import signal
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -75,6 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SttError as error:
         return _say(str(error), exits.FAILURES)
     return result if isinstance(result, int) else exits.OK
+
+
+def run_and_exit() -> NoReturn:
+    """Run the command line and end the process without waiting for any thread.
+
+    MongoDB's driver sleeps for up to half a second before it notices that it was closed, and
+    a request that outlasted its grace may never end. What matters is written by now.
+    """
+    code = main()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed by whoever was to read it
+            stream.flush()
+    os._exit(code)
 
 
 def _say(message: str, code: int) -> int:

@@ -1,7 +1,6 @@
 """The run itself: what `python stt.py` does without a command."""
 
 import logging
-import os
 from urllib.parse import urlsplit
 
 from stt_lib import logs
@@ -59,12 +58,7 @@ def run(settings: Settings) -> int:
     except (ConfigurationError, Unavailable) as error:
         log.error("%s", error)  # one line, no stack trace: a person has to act
         return exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
-    code = exit_code(report, signals)
-    if report.abandoned:
-        # Their threads still wait for a server or for MongoDB; their claims expire.
-        logging.shutdown()
-        os._exit(code)
-    return code
+    return exit_code(report, signals)
 
 
 def process(settings: Settings, signals: StopSignal) -> Report:
