@@ -16,24 +16,30 @@ from tests.support.halting import POINTS
 from tests.support.promises import assert_intact, assert_kept, fill
 from tests.support.world import World
 
-ARGUMENTS = ("--max-workers", "3", "--lease", "3", "--timeout-base", "1")
-PATIENCE = ("--timeout-per-chunk", "0", "--server-wait", "20", "--max-failures", "50")
-EVENT_SECONDS = 20.0
-MOST_REQUESTS = 8
-"""About so many requests end in the life of a worker, so that the backlog lasts for all kills."""
+ARGUMENTS = ("--max-workers", "3", "--lease", "3", "--max-failures", "50")
+IMPATIENT = ("--timeout-base", "1", "--timeout-per-chunk", "0")
+EVENT_SECONDS = 60.0
+MORE = 20
+"""Sequences that are added when all are done before the kills are."""
 
 
 # -- at random moments ----------------------------------------------------------------------------
 
 
 class _KillLoop:
-    """Starts one worker after the other and kills each at a moment of its own."""
+    """Starts one worker after the other and kills each at a moment of its own.
 
-    def __init__(self, world: World, server: FaultyWhisper, crew: Crew, rng: random.Random) -> None:
+    About `most` requests at most end in the life of a worker, so that the backlog lasts.
+    """
+
+    def __init__(
+        self, world: World, server: FaultyWhisper, crew: Crew, rng: random.Random, most: int
+    ) -> None:
         self._world = world
         self._server = server
         self._crew = crew
         self._rng = rng
+        self._most = most
         self.kills = 0
         self.kills_with_requests = 0
         self._moments: tuple[Callable[[Hand], None], ...] = (
@@ -45,7 +51,7 @@ class _KillLoop:
         )
 
     def kill_one(self) -> None:
-        hand = self._crew.start(self._world, *ARGUMENTS, *PATIENCE)
+        hand = self._crew.start(self._world, *ARGUMENTS, *IMPATIENT)
         self._rng.choice(self._moments)(hand)
         is_posting = any(
             visit.worker == hand.name and visit.ended is None for visit in self._server.requests
@@ -58,13 +64,13 @@ class _KillLoop:
         self._a_moment(0.8)
 
     def _after_some_requests(self, hand: Hand) -> None:
-        wanted = self._rng.randint(1, MOST_REQUESTS)
+        wanted = self._rng.randint(1, self._most)
         self._until(hand, lambda: self._count(hand, ended=False) >= wanted)
         self._a_moment(0.1)
 
     def _when_a_request_ends(self, hand: Hand) -> None:
         """Then its result is on its way to MongoDB."""
-        wanted = self._rng.randint(1, MOST_REQUESTS)
+        wanted = self._rng.randint(1, self._most)
         self._until(hand, lambda: self._count(hand, ended=True) >= wanted)
         self._a_moment(0.02)
 
@@ -81,7 +87,7 @@ class _KillLoop:
         """Until it comes true, or never will, or too much work would be done waiting for it."""
 
         def is_over() -> bool:
-            return condition() or not hand.runs or self._count(hand, ended=True) > MOST_REQUESTS
+            return condition() or not hand.runs or self._count(hand, ended=True) > self._most
 
         eventually(is_over, EVENT_SECONDS, "what was to come first")
 
@@ -99,16 +105,18 @@ def test_hundreds_of_kills_on_a_faulty_server_lose_nothing_and_double_nothing(
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, kills = size.of(75, 2000), size.of(8, 200)
+    sequences, kills, most = size.of((75, 8, 8), (2000, 200, 24))
     began = time.monotonic()
     with faulty(rate=0.2, pause=(0.0, 0.15), seed=rng.getrandbits(32)) as server:
         world = worlds(mongod.uri, server.url)
         chunks = fill(world, sequences, rng)
-        loop = _KillLoop(world, server, crew, rng)
+        loop = _KillLoop(world, server, crew, rng, most)
         while loop.kills < kills:
-            assert world.pending(), "the backlog is empty before all kills are done"
             loop.kill_one()
             assert_intact(world)
+            if not world.pending():
+                chunks += fill(world, MORE, rng)
+                sequences += MORE
         left = len(world.pending())
         server.rate = 0.0
         runs = _finish(world, crew)
@@ -128,7 +136,7 @@ def _finish(world: World, crew: Crew) -> int:
     who does not want to wait uses --retry-errors.
     """
     for number, more in enumerate([(), ("--retry-errors",), ()], start=1):
-        code, hand = crew.run(world, *ARGUMENTS, *PATIENCE, *more, seconds=900)
+        code, hand = crew.run(world, *ARGUMENTS, *more, seconds=900)
         assert code == 0, hand.console
         if not world.pending():
             return number
@@ -205,10 +213,10 @@ def test_a_run_takes_what_a_dead_worker_held_though_the_claim_expires_meanwhile(
         claim = {"by": "dead", "at": until, "until": until}
         world.chunks.update_many({"original_id": held}, {"$set": {"stt": {"claim": claim}}})
         server.gate.clear()
-        hand = crew.start(world)
+        hand = crew.start(world, "--timeout-base", "120")
         assert server.wait_for(lambda: len(server.requests) == 1, EVENT_SECONDS)
         eventually(
-            lambda: world.client.admin.command("hello")["localTime"] > until, 20, "the expiry"
+            lambda: world.client.admin.command("hello")["localTime"] > until, 60, "the expiry"
         )
         server.gate.set()
         assert hand.end() == 0, hand.console

@@ -445,7 +445,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.fixture
 def bench(worlds: Worlds, mongod: Mongod) -> Iterator[Bench]:
     world = worlds(mongod.uri, "http://127.0.0.1:9")
-    stores = [Store(world.uri, world.database) for _ in range(WORKERS)]
+    stores = [Store(world.uri, world.database, lease=3600) for _ in range(WORKERS)]
     stores[0].ensure_indexes()
     yield Bench(world, stores)
     for store in stores:

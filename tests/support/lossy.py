@@ -16,17 +16,15 @@ BODY_AT = HEADER_BYTES + 4 + 1
 
 
 class LossyProxy:
-    """Forwards to a mongod, which does all it is asked; but some writes are never confirmed.
+    """Forwards to a mongod, which does all it is asked; but each write's first answer is lost.
 
-    `loses` decides by the number of a write, counted from 1 over all connections, whether the
-    connection breaks between the server's answer and the client.
+    The connection breaks instead. When the same write is asked for again, all goes well.
     """
 
-    def __init__(self, port: int, loses: Callable[[int], bool]) -> None:
+    def __init__(self, port: int) -> None:
         self._upstream = ("127.0.0.1", port)
-        self._loses = loses
         self._lock = threading.Lock()
-        self._writes = 0
+        self._seen: set[bytes] = set()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.lost: Counter[str] = Counter()
@@ -66,8 +64,8 @@ class LossyProxy:
         self, client: socket.socket, server: socket.socket, loses_next: threading.Event
     ) -> None:
         for message in _messages(client):
-            name = _command(message)
-            if name in WRITES and self._is_lost(name):
+            name, what = _write(message)
+            if name in WRITES and self._is_new(name, what):
                 loses_next.set()
             try:
                 server.sendall(message)
@@ -75,12 +73,12 @@ class LossyProxy:
                 break
         _end(server)
 
-    def _is_lost(self, name: str) -> bool:
+    def _is_new(self, name: str, what: bytes) -> bool:
         with self._lock:
-            self._writes += 1
-            is_lost = self._loses(self._writes)
-            self.lost[name] += is_lost
-            return is_lost
+            is_new = what not in self._seen
+            self._seen.add(what)
+            self.lost[name] += is_new
+            return is_new
 
     def _forward_answers(
         self, server: socket.socket, client: socket.socket, loses_next: threading.Event
@@ -121,12 +119,14 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
     return received
 
 
-def _command(message: bytes) -> str:
-    """The name of the command: the first key of the body."""
+def _write(message: bytes) -> tuple[str, bytes]:
+    """The name of the command, and what it is to write: the same when it is asked for again."""
     if int.from_bytes(message[12:16], "little") != OP_MSG:
-        return ""
+        return "", b""
     size = int.from_bytes(message[BODY_AT : BODY_AT + 4], "little")
-    return next(iter(bson.decode(message[BODY_AT : BODY_AT + size])))
+    body = bson.decode(message[BODY_AT : BODY_AT + size])
+    rows = message[BODY_AT + size :]  # what insert and update write stands behind the body
+    return next(iter(body)), repr((body.get("query"), body.get("update"), rows)).encode()
 
 
 def _end(sock: socket.socket) -> None:
@@ -137,8 +137,8 @@ def _end(sock: socket.socket) -> None:
 
 
 @contextmanager
-def lossy(port: int, loses: Callable[[int], bool]) -> Iterator[LossyProxy]:
-    proxy = LossyProxy(port, loses)
+def lossy(port: int) -> Iterator[LossyProxy]:
+    proxy = LossyProxy(port)
     try:
         yield proxy
     finally:
