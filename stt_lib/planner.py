@@ -102,6 +102,8 @@ class Planner:
                 complete = self._store.patiently(self._plan_batch)
                 with self._changed:
                     self._exhausted = complete
+                    # It may have been asked for once more while this batch was on its way.
+                    self._wanted = self._wanted and len(self._planned) <= REFILL_BELOW
                     self._changed.notify_all()
         except SttError as error:
             self._fail(error)
