@@ -288,18 +288,18 @@ def test_a_slow_sequence_holds_nobody_up(world: World, whisper: FakeWhisper) -> 
                 "data": b"x",
                 "format": "opus",
             }
-            for n in range(1300)
+            for n in range(1100)
         ]
     )
 
     def script(request: Request) -> Reply:
         if b"slow" in request.audio[0]:
             with whisper.changed:
-                assert whisper.changed.wait_for(lambda: len(whisper.requests) >= 1301, 60)
+                assert whisper.changed.wait_for(lambda: len(whisper.requests) >= 1101, 100)
         return echo(request)
 
     whisper.script = script
-    done = world.run("--max-workers", "2")
+    done = world.run("--max-workers", "2", "--timeout-base", "100", seconds=110)
     assert done.returncode == 0, done.stderr
     world.assert_all_done()
 
