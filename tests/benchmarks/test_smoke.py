@@ -1,0 +1,56 @@
+"""The benchmarks run, and what they write has the right shape; no figure is judged here."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from stt_lib.local.mongod import Mongod
+from stt_lib.ogg import opus_seconds
+from tests.benchmarks import audio, database, processes, speed, tables
+from tests.benchmarks.lab import TINY, Goal, Lab, Row, Table
+
+
+@pytest.fixture
+def lab(mongod: Mongod, tmp_path: Path) -> Lab:
+    return Lab(mongod, tmp_path, TINY)
+
+
+def test_saturation_and_commands_make_tables_and_json(lab: Lab, tmp_path: Path) -> None:
+    done = {1: speed.saturation(lab), 5: database.commands(lab)}
+    tables.save(tmp_path / "out.json", done, TINY, (0.0, 0.0))
+    saved = json.loads((tmp_path / "out.json").read_text())["measurements"]
+    (row,) = saved["1"]["rows"]
+    assert row["requests"] == 6
+    assert 0 < row["busy"] <= 1
+    assert 0 < row["bare"] <= 1
+    assert {goal["met"] for goal in saved["1"]["goals"]} <= {True, False}
+    commands = {row["command"] for row in saved["5"]["rows"]}
+    assert {"all", "insert transcriptions", "update audio_chunks"} <= commands
+
+
+def test_a_server_counts_failures_refusals_and_busy_time(tmp_path: Path) -> None:
+    with processes.serving(slots=1, service=0.02, failing=1.0) as url:
+        command = [sys.executable, "-m", "tests.benchmarks.bare", url, "--requests=2"]
+        output = json.loads(processes.run(command, tmp_path).output)
+        report = processes.report(url)
+    assert output["errors"] == ["HTTPError"]
+    assert report["requests"] == report["failed"] == 1
+    assert report["answered"] == report["refused"] == 0
+    assert len(report["busy"]) == 1
+    assert report["busy"][0] > 0
+
+
+def test_a_table_names_its_rows_and_judges_its_goals() -> None:
+    rows: list[Row] = [{"slots": 1, "busy": 0.5}, {"slots": 2, "req/s": 7}]
+    text = tables.text(Table("Title", rows, [Goal("busy", 0.98, 0.5)], ("a note",)))
+    assert "slots  busy  req/s" in text
+    assert "goal: busy >= 0.98: 0.5 - MISSED" in text
+    assert "a note" in text
+
+
+def test_chunks_look_like_audio_of_the_size_that_is_promised() -> None:
+    chunk = audio.chunk(1)
+    assert abs(len(chunk) - audio.CHUNK_BYTES) < 200
+    assert opus_seconds(chunk) == audio.CHUNK_SECONDS
