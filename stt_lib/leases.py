@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from stt_lib.errors import ClaimLost, SttError
@@ -19,6 +20,7 @@ class Leases:
         self._store = store
         self._interval = interval
         self._held: dict[str, list[object]] = {}
+        self._renewed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="stt-leases", daemon=True)
@@ -29,21 +31,30 @@ class Leases:
         self._thread.join()
 
     @contextmanager
-    def hold(self, claim: Claim) -> Iterator[None]:
-        """Renew this claim for as long as the block runs."""
+    def hold(self, claim: Claim, taken: float) -> Iterator[None]:
+        """Renew this claim, `taken` by the monotonic clock, for as long as the block runs."""
         with self._lock:
+            self._renewed[claim.token] = taken
             self._held[claim.token] = [chunk.id for chunk in claim.chunks]
         try:
             yield
         finally:
             with self._lock:
                 self._held.pop(claim.token, None)
+                self._renewed.pop(claim.token, None)
 
-    def settle(self, token: str, chunk_id: object) -> None:
-        """This chunk is marked or given back: there is nothing to renew any more."""
+    def is_fresh(self, token: str) -> bool:
+        """Whether this claim was ours so recently that it cannot have expired meanwhile."""
+        with self._lock:
+            renewed = self._renewed.get(token, float("-inf"))
+        return time.monotonic() - renewed < 2 * self._interval  # of the three in a lease
+
+    def settle(self, token: str, ids: Iterable[object]) -> None:
+        """These chunks are marked or given back: there is nothing to renew any more."""
+        settled = list(ids)
         with self._lock:
             if token in self._held:
-                self._held[token] = [held for held in self._held[token] if held != chunk_id]
+                self._held[token] = [held for held in self._held[token] if held not in settled]
 
     def _keep(self) -> None:
         while not self._over.wait(self._interval):
@@ -55,13 +66,18 @@ class Leases:
                 self._renew(token, ids)
 
     def _renew(self, token: str, ids: list[object]) -> None:
+        now = time.monotonic()
         try:
             self._store.renew(ids, token)
+            with self._lock:
+                if token in self._renewed:
+                    self._renewed[token] = now
         except ClaimLost:
             with self._lock:
                 lost = self._held.get(token) == ids  # else some were settled meanwhile
                 if lost:
                     del self._held[token]
+                    self._renewed.pop(token, None)
             if lost:
                 log.warning("A claim was lost: its result will be dropped")
         except SttError as error:

@@ -1,7 +1,9 @@
 """The log: its line formats, where it goes, and what must never be in it."""
 
+import functools
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
@@ -20,6 +22,11 @@ BACKUPS = 5
 log = logging.getLogger("stt")
 
 
+@functools.lru_cache(maxsize=8)
+def _clock(second: int) -> str:
+    return time.strftime(DATE_FORMAT, time.localtime(second))
+
+
 class _Formatter(logging.Formatter):
     """Writes records with every known secret blotted out, whoever put it there."""
 
@@ -28,8 +35,11 @@ class _Formatter(logging.Formatter):
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
         self._traces = traces
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return _clock(int(record.created))
+
     def format(self, record: logging.LogRecord) -> str:
-        if not self._traces:
+        if not self._traces and (record.exc_info or record.stack_info):
             record = logging.makeLogRecord(
                 {**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None}
             )
@@ -39,12 +49,23 @@ class _Formatter(logging.Formatter):
         return text
 
 
+class _File(RotatingFileHandler):
+    """Rotates once the file is full, without formatting each record twice to know it before."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
+        return int(self.stream is not None and self.stream.tell() >= self.maxBytes)
+
+
 class _Console(logging.Handler):
     """Writes above the progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            line = self.format(record)
+            if sys.stderr.isatty():
+                tqdm.write(line, file=sys.stderr)
+            else:
+                print(line, file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001 - a closed terminal must not end the run
             self.handleError(record)
 
@@ -66,9 +87,7 @@ def set_up(file: Path | None, secrets: Iterable[str] = ()) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            file, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8"
-        )
+        handler = _File(file, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
     except OSError as error:
         log.warning("No log file: %s cannot be written (%s)", file, error.strerror or error)
         return

@@ -100,11 +100,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt."""
+    """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt.
+
+    `owned` says (by `identity`) which of them a saved transcript owns already.
+    """
 
     token: str
     original_id: Any
     chunks: tuple[Chunk, ...]
+    owned: frozenset[Hashable] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ first, and so that no cursor has to stay open for hours. What was planned alread
 import logging
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable
 from datetime import datetime
 
 from stt_lib.documents import identity
@@ -125,8 +125,8 @@ class Planner:
         """Plan up to `AHEAD` sequences; True when that is all there is."""
         with self._changed:
             busy = frozenset(self._busy)
-        pending = self._store.pending(since=self._since, only_failed=self._only_failed)
-        for sequence in group(_fresh(pending, busy)):
+        pending = self._store.pending(since=self._since, only_failed=self._only_failed, but=busy)
+        for sequence in group(pending):
             with self._changed:
                 if self._over or len(self._planned) >= AHEAD:
                     return False
@@ -134,10 +134,6 @@ class Planner:
                 self._planned.append(sequence)
                 self._changed.notify_all()
         return True
-
-
-def _fresh(chunks: Iterable[ChunkRef], busy: frozenset[Hashable]) -> Iterator[ChunkRef]:
-    return (chunk for chunk in chunks if _identity(chunk) not in busy)
 
 
 def _identity(chunk: ChunkRef) -> Hashable:

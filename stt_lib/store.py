@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -67,6 +67,10 @@ _ALSO_PLANNED_WITH: Final = [
 ]
 _PLAN: Final = dict.fromkeys([*dict(_NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
 _PLAN_KEYS: Final = [*_NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
+_LOADED: Final[Document] = {
+    **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
+    **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1),
+}
 _ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
 _WITHOUT_EMPTY_STT: Final[Document] = {
     "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
@@ -153,6 +157,8 @@ class Store:
             read_preference=pymongo.ReadPreference.PRIMARY,
         )
         self._chunks: Collection[Document] = self._db["audio_chunks"]
+        # A mark that a crash forgets is made again: the transcript says which chunks it owns.
+        self._marks = self._chunks.with_options(write_concern=WriteConcern("majority", j=False))
         self._transcriptions: Collection[Document] = self._db["transcriptions"]
         self._lease_ms = round(lease * 1000)
         self._mongo_wait = mongo_wait
@@ -239,7 +245,13 @@ class Store:
 
     # -- planning -----------------------------------------------------------------------------
 
-    def pending(self, *, since: datetime, only_failed: bool = False) -> Iterator[model.ChunkRef]:
+    def pending(
+        self,
+        *,
+        since: datetime,
+        only_failed: bool = False,
+        but: Container[Hashable] = frozenset(),
+    ) -> Iterator[model.ChunkRef]:
         """Stream what may be worked on now, newest first: metadata, never audio.
 
         Chunks under somebody's live claim are left out, and so are those that became due again
@@ -262,6 +274,8 @@ class Store:
         )
         with cursor:
             for document in cursor:
+                if identity(document["_id"]) in but:
+                    continue
                 if _is_claimable(document, now) and (
                     _failed_before(document, since) if only_failed else _is_due(document, since)
                 ):
@@ -314,21 +328,34 @@ class Store:
         return {**_PENDING, "$or": [{"$expr": {"$and": free}}, {"stt.claim.by": token}]}
 
     def _load(self, sequence: model.Sequence, token: str) -> model.Claim | None:
+        """What is held now, and which of it a transcript owns already: in one query."""
         ids = [chunk.id for chunk in sequence.chunks]
-        held = self._held(ids, token)
-        fields = dict.fromkeys(["index", "start", "original_id", "data", "format"], 1)
-        fields |= dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1)
-        found = {
-            identity(document["_id"]): documents.chunk(document)
-            for document in self._call(lambda: list(self._chunks.find(held, fields)))
-        }
+        owner: list[Document] = [
+            {"$match": _owners(sequence.original_id, ids)},
+            {"$project": {"chunk_ids": 1}},
+        ]
+        pipeline: list[Document] = [
+            {"$match": self._held(ids, token)},
+            {"$project": _LOADED},
+            {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
+        ]
+        found: dict[Hashable, model.Chunk] = {}
+        owned: set[Hashable] = set()
+        for document in self._call(lambda: list(self._chunks.aggregate(pipeline))):
+            if "chunk_ids" in document:
+                owned.update(map(identity, document["chunk_ids"]))
+            else:
+                found[identity(document["_id"])] = documents.chunk(document)
         won = [found.get(identity(chunk_id)) for chunk_id in ids]
         first = max((at + 1 for at, chunk in enumerate(won) if chunk is None), default=0)
         beyond = [chunk.id for chunk in won[:first] if chunk is not None]
         if beyond:
             self.release(beyond, token)
         chunks = tuple(chunk for chunk in won[first:] if chunk is not None)
-        return model.Claim(token, sequence.original_id, chunks) if chunks else None
+        owned.intersection_update(identity(chunk.id) for chunk in chunks)
+        if not chunks:
+            return None
+        return model.Claim(token, sequence.original_id, chunks, frozenset(owned))
 
     @staticmethod
     def _held(ids: Sequence[Any], token: str) -> Document:
@@ -374,7 +401,7 @@ class Store:
 
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
         """Which of these chunks (by `identity`) a saved transcript owns already."""
-        query = {"original": original_id, "chunk_ids": {"$in": list(ids), "$exists": True}}
+        query = _owners(original_id, ids)
         found = self._call(lambda: list(self._transcriptions.find(query, {"chunk_ids": 1})))
         theirs = {identity(i) for document in found for i in document["chunk_ids"]}
         return theirs & {identity(i) for i in ids}
@@ -406,15 +433,18 @@ class Store:
         query = {"_id": transcript_id}
         return self._call(lambda: self._transcriptions.find_one(query, {"_id": 1})) is not None
 
-    def mark(self, ids: Sequence[Any], token: str) -> None:
-        """Mark chunks as transcribed, once their transcript or verdict is safe; forget the rest.
+    def mark(self, ids: Sequence[Any], token: str, *, is_verdict: bool = False) -> None:
+        """Mark chunks as transcribed, once their transcript is safe; forget the rest.
+
+        `is_verdict` when the mark itself is what says that they hold no speech.
 
         Raises:
             ClaimLost: some are neither ours any more nor marked by somebody else.
         """
         done: list[Document] = [{"$set": {"transcribed_at": "$$NOW"}}, {"$unset": "stt"}]
         held = self._held(ids, token)
-        matched = self._call(lambda: self._chunks.update_many(held, done)).matched_count
+        chunks = self._chunks if is_verdict else self._marks
+        matched = self._call(lambda: chunks.update_many(held, done)).matched_count
         if matched < len(ids):
             unmarked = {"_id": {"$in": list(ids)}, "transcribed_at": None}
             left = self._call(lambda: self._chunks.count_documents(unmarked))
@@ -566,6 +596,21 @@ class Store:
     ) -> T:
         """Do an operation, again and again while MongoDB is away, for `wait` seconds in all."""
         patience = self._mongo_wait if wait is None else wait
+        try:
+            return self._repeatedly(
+                _limited(operation, seconds, time.monotonic() + patience), patience
+            )
+        except mongo_errors.DuplicateKeyError:
+            raise
+        except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
+            raise self._translated(error) from None  # its text may quote our documents
+
+    def _repeatedly(self, operation: Callable[[], T], patience: float) -> T:
+        try:
+            return operation()  # nearly always enough, and what follows costs half a query
+        except mongo_errors.PyMongoError as error:
+            if patience <= 0 or not _is_transient(error):
+                raise
         rng = random.Random()  # noqa: S311 - jitter, not cryptography
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_transient),
@@ -575,12 +620,7 @@ class Store:
             before_sleep=_tell,
             reraise=True,
         )
-        try:
-            return attempts(_limited(operation, seconds, time.monotonic() + patience))
-        except mongo_errors.DuplicateKeyError:
-            raise
-        except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
-            raise self._translated(error) from None  # its text may quote our documents
+        return attempts(operation)
 
     def _is_too_late(self, state: tenacity.RetryCallState, patience: float) -> bool:
         if self._stop.is_set():
@@ -622,6 +662,11 @@ def _client(uri: str) -> pymongo.MongoClient[Document]:
         return pymongo.MongoClient(uri, **options)
     except (mongo_errors.PyMongoError, ValueError, OSError) as error:
         raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
+
+
+def _owners(original_id: Any, ids: Sequence[Any]) -> Document:
+    """The transcripts that own some of these chunks."""
+    return {"original": original_id, "chunk_ids": {"$in": list(ids), "$exists": True}}
 
 
 def _number(path: str) -> Document:

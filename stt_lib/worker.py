@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Hashable, Set
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,11 +93,12 @@ class Worker:
         """
         try:
             token = f"{self._name}/{uuid.uuid4().hex}"
+            taken = time.monotonic()
             claim = self.store.claim(sequence, token, since=self.since)
             if claim is None:
                 log.debug("Skipped a sequence: another worker has it")
                 return Result(sequence, Outcome.SKIPPED, 0.0)
-            with self.leases.hold(claim):
+            with self.leases.hold(claim, taken):
                 return _Job(self, sequence, claim, ticket).run()
         finally:
             self.pool.step_out(ticket)
@@ -119,7 +121,7 @@ class _Job:
     def run(self) -> Result:
         try:
             self._fail_unusable()
-            self._mark_owned()
+            self._mark_owned(self._claim.owned)
             for run in consecutive_runs(list(self._open.values())):
                 self._transcribe(run)
         except ClaimLost as lost:
@@ -150,14 +152,11 @@ class _Job:
             return duplicate_index(chunk.index)
         return None
 
-    def _mark_owned(self) -> None:
+    def _mark_owned(self, owned: Set[Hashable]) -> None:
         """What a saved transcript owns already was not marked because somebody crashed."""
-        ids = [chunk.id for chunk in self._open.values()]
-        if not ids:
-            return
-        owned = self._store.owned(self._claim.original_id, ids)
-        if owned:
-            self._settle([self._open[i] for i in owned])
+        chunks = [self._open[i] for i in owned & self._open.keys()]
+        if chunks:
+            self._settle(chunks)
             self._outcomes.add(Outcome.TRANSCRIBED)
 
     # -- the request --------------------------------------------------------------------------
@@ -222,23 +221,25 @@ class _Job:
         verdict = filtering.judge(heard.answer.segments)
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
-        self._store.renew(ids, self._claim.token)
+        if not self._worker.leases.is_fresh(self._claim.token):
+            self._store.renew(ids, self._claim.token)
         if verdict.kept:
             transcript = _transcript(self._store.new_id(), self._claim, heard, verdict.kept)
             if not self._store.save(transcript):
-                self._mark_owned()
+                self._mark_owned(self._store.owned(self._claim.original_id, ids))
                 raise ClaimLost("another worker has saved a transcript of these chunks")
-        self._settle(heard.chunks)
+        self._settle(heard.chunks, is_verdict=not verdict.kept)
         self._outcomes.add(Outcome.TRANSCRIBED if verdict.kept else Outcome.EMPTY)
 
-    def _settle(self, chunks: Several[Chunk]) -> None:
-        self._store.mark([chunk.id for chunk in chunks], self._claim.token)
+    def _settle(self, chunks: Several[Chunk], *, is_verdict: bool = False) -> None:
+        ids = [chunk.id for chunk in chunks]
+        self._store.mark(ids, self._claim.token, is_verdict=is_verdict)
         self._close(chunks)
 
     def _close(self, chunks: Several[Chunk]) -> None:
         for chunk in chunks:
             self._open.pop(identity(chunk.id), None)
-            self._worker.leases.settle(self._claim.token, chunk.id)
+        self._worker.leases.settle(self._claim.token, [chunk.id for chunk in chunks])
 
     # -- when it fails ------------------------------------------------------------------------
 
