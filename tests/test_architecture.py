@@ -67,7 +67,7 @@ def test_imports_point_downwards(path: Path) -> None:
     for name in imports(path):
         if not name.startswith("stt_lib") or name == own:
             continue
-        same_package = own.startswith(("stt_lib.cli", "stt_lib.local")) and (
+        same_package = own.startswith(("stt_lib.cli", "stt_lib.local", "stt_lib.store")) and (
             own.split(".")[:2] == name.split(".")[:2]
         )
         assert same_package or layer(name) > layer(own), f"{own} imports {name}"
@@ -83,7 +83,7 @@ def test_imports_point_downwards(path: Path) -> None:
 )
 def test_the_outside_has_one_door_each(library: tuple[str, ...], importer: str) -> None:
     users = {
-        name_of(path)
+        "stt_lib.store" if name_of(path).startswith("stt_lib.store.") else name_of(path)
         for path in MODULES
         if any(name.split(".")[0] in library for name in imports(path))
         or ("os.environ" in library and reads_environment(path))

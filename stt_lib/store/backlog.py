@@ -1,0 +1,199 @@
+"""The backlog: what is pending, and the claims on it."""
+
+from collections.abc import Container, Hashable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from stt_lib import documents, model
+from stt_lib.documents import identity, nested
+from stt_lib.errors import ClaimLost
+from stt_lib.store.connection import Document
+from stt_lib.store.schema import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Schema
+
+_LOADED: Final[Document] = {
+    **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
+    **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1),
+}
+_WITHOUT_EMPTY_STT: Final[Document] = {
+    "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
+}
+
+
+class Backlog(Schema):
+    """Pending chunks and who holds them."""
+
+    def count_pending(self) -> int:
+        """How many chunks are pending and not parked."""
+        return self._call(self._count_pending, seconds=None)
+
+    def _count_pending(self) -> int:
+        if self._is_indexed("stt_pending"):
+            return self._chunks.count_documents({}, hint="stt_pending")
+        return self._chunks.count_documents(WORKABLE)
+
+    # -- planning -----------------------------------------------------------------------------
+
+    def pending(
+        self,
+        *,
+        since: datetime,
+        only_failed: bool = False,
+        but: Container[Hashable] = frozenset(),
+    ) -> Iterator[model.ChunkRef]:
+        """Stream what may be worked on now, newest first: metadata, never audio.
+
+        Chunks under somebody's live claim are left out, and so are those that became due again
+        only after `since`, the start of the run: what fails in a run is not picked again in it.
+        `only_failed` streams what has failed before `since` instead, parked or not due as it may
+        be. May raise errors of the driver half-way: call through `patiently`, and start again.
+        """
+        index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
+        now = self._hello()["localTime"]
+        # The partial index holds the wanted chunks and no others. Asked for with a filter,
+        # MongoDB would read every document to check it once more, audio and all.
+        filtered = {} if self._is_indexed(index) else wanted
+        cursor = self._chunks.find(
+            filtered,
+            PLAN,
+            sort=NEWEST_FIRST,
+            hint=None if filtered else index,
+            allow_disk_use=True if filtered else None,
+            batch_size=1000,
+        )
+        with cursor:
+            for document in cursor:
+                if identity(document["_id"]) in but:
+                    continue
+                if _is_claimable(document, now) and (
+                    _failed_before(document, since) if only_failed else _is_due(document, since)
+                ):
+                    yield documents.chunk_ref(document)
+
+    # -- claims -------------------------------------------------------------------------------
+
+    def claim(
+        self, sequence: model.Sequence, token: str, *, since: datetime | None = None
+    ) -> model.Claim | None:
+        """Claim a sequence and load its audio; None when somebody else has its newest chunk.
+
+        The newest chunk is won first, by one atomic update: of two workers only one goes on.
+        Then the rest; what was won beyond a chunk that was not is given back. Chunks that failed
+        elsewhere after `since`, the start of the run, and have to wait now, are not claimed: the
+        plan could not know that.
+        """
+        ids = [chunk.id for chunk in sequence.chunks]
+        taken = {"$set": {"stt.claim": self._claim_of(token)}}
+        newest = {
+            "_id": sequence.newest.id,
+            "original_id": sequence.original_id,  # the likely shard key of a sharded collection
+            **self._claimable(token, since),
+        }
+        won = self._call(
+            lambda: self._chunks.find_one_and_update(newest, [taken], projection={"_id": 1})
+        )
+        if won is None:
+            return None
+        if len(ids) > 1:
+            rest = {"_id": {"$in": ids[:-1]}, **self._claimable(token, since)}
+            self._call(lambda: self._chunks.update_many(rest, [taken]))
+        return self._load(sequence, token)
+
+    def _claim_of(self, token: str) -> Document:
+        until = {"$add": ["$$NOW", self._lease_ms]}
+        return {"by": {"$literal": token}, "at": "$$NOW", "until": until}
+
+    def _claimable(self, token: str, since: datetime | None) -> Document:
+        """Free or expired, or ours already (the answer to our first try was lost)."""
+        free: list[Document] = [{"$lte": ["$stt.claim.until", "$$NOW"]}]
+        if since is not None:
+            is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
+            waits = {"$or": [is_parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+            free.append({"$or": [{"$lte": ["$stt.error.at", since]}, {"$not": [waits]}]})
+        return {**PENDING, "$or": [{"$expr": {"$and": free}}, {"stt.claim.by": token}]}
+
+    def _load(self, sequence: model.Sequence, token: str) -> model.Claim | None:
+        """What is held now, and which of it a transcript owns already: in one query."""
+        ids = [chunk.id for chunk in sequence.chunks]
+        owner: list[Document] = [
+            {"$match": owners(sequence.original_id, ids)},
+            {"$project": {"chunk_ids": 1}},
+        ]
+        pipeline: list[Document] = [
+            {"$match": held_by(ids, token)},
+            {"$project": _LOADED},
+            {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
+        ]
+        found: dict[Hashable, model.Chunk] = {}
+        owned: set[Hashable] = set()
+        for document in self._call(lambda: list(self._chunks.aggregate(pipeline))):
+            if "chunk_ids" in document:
+                owned.update(map(identity, document["chunk_ids"]))
+            else:
+                found[identity(document["_id"])] = documents.chunk(document)
+        won = [found.get(identity(chunk_id)) for chunk_id in ids]
+        first = max((at + 1 for at, chunk in enumerate(won) if chunk is None), default=0)
+        beyond = [chunk.id for chunk in won[:first] if chunk is not None]
+        if beyond:
+            self.release(beyond, token)
+        chunks = tuple(chunk for chunk in won[first:] if chunk is not None)
+        owned.intersection_update(identity(chunk.id) for chunk in chunks)
+        if not chunks:
+            return None
+        return model.Claim(token, sequence.original_id, chunks, frozenset(owned))
+
+    def renew(self, ids: Sequence[Any], token: str) -> None:
+        """Hold the claim for another lease.
+
+        Raises:
+            ClaimLost: not all of the chunks are ours any more.
+        """
+        until = [{"$set": {"stt.claim": self._claim_of(token)}}]
+        held = held_by(ids, token)
+        matched = self._call(lambda: self._chunks.update_many(held, until)).matched_count
+        if matched != len(ids):
+            raise ClaimLost(f"{len(ids) - matched} of {len(ids)} chunks are claimed by another")
+
+    def release(self, ids: Sequence[Any], token: str) -> None:
+        """Give chunks back untouched; those that are not ours any more are left alone."""
+        forget: list[Document] = [{"$unset": "stt.claim"}, _WITHOUT_EMPTY_STT]
+        self._call(lambda: self._chunks.update_many(held_by(ids, token), forget))
+
+    def live_claims(self) -> dict[str, datetime]:
+        """Tokens that hold pending chunks now, and until when they do unless renewed."""
+        return self._call(self._live_claims)
+
+    def _live_claims(self) -> dict[str, datetime]:
+        now = self._hello()["localTime"]
+        live: dict[str, datetime] = {}
+        query = {**WORKABLE, "stt.claim.until": {"$gt": now}}
+        hint = "stt_pending" if self._is_indexed("stt_pending") else None
+        for document in self._chunks.find(query, {"stt.claim": 1}, hint=hint):
+            token = str(nested(document, "stt.claim.by"))
+            until = nested(document, "stt.claim.until")
+            live[token] = max(until, live.get(token, until))
+        return live
+
+
+def held_by(ids: Sequence[Any], token: str) -> Document:
+    """Those of these chunks that this token holds."""
+    return {"_id": {"$in": list(ids)}, "stt.claim.by": token, "transcribed_at": None}
+
+
+def owners(original_id: Any, ids: Sequence[Any]) -> Document:
+    """The transcripts that own some of these chunks."""
+    return {"original": original_id, "chunk_ids": {"$in": list(ids), "$exists": True}}
+
+
+def _is_claimable(document: Document, now: datetime) -> bool:
+    until = nested(document, "stt.claim.until")
+    return not isinstance(until, datetime) or until <= now
+
+
+def _is_due(document: Document, since: datetime) -> bool:
+    retry_at = nested(document, "stt.retry_at")
+    return not isinstance(retry_at, datetime) or retry_at <= since
+
+
+def _failed_before(document: Document, since: datetime) -> bool:
+    failed_at = nested(document, "stt.error.at")
+    return not isinstance(failed_at, datetime) or failed_at <= since

@@ -1,0 +1,29 @@
+"""The embedded ingester's writing."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from bson import ObjectId
+from bson.binary import Binary
+
+from stt_lib import documents, model
+from stt_lib.store.connection import Connection, Document
+
+
+class Ingest(Connection):
+    """New chunks."""
+
+    def insert_chunks(self, chunks: Iterable[model.NewChunk]) -> int:
+        """Insert chunks of the embedded ingester; returns how many were not there before."""
+        now = datetime.now(UTC)
+        rows = [
+            documents.new_chunk(c, ObjectId(c.id_bytes), ObjectId(c.original_id_bytes), now)
+            for c in chunks
+        ]
+        return sum(self._insert_new(row) for row in rows)
+
+    def _insert_new(self, row: Document) -> bool:
+        row["data"] = Binary(row["data"])
+        query, new = {"_id": row["_id"]}, {"$setOnInsert": row}
+        result = self._call(lambda: self._chunks.update_one(query, new, upsert=True))
+        return result.upserted_id is not None

@@ -1,0 +1,80 @@
+"""The results: transcripts, and the marks on the chunks that they own."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo import errors as mongo_errors
+from pymongo.write_concern import WriteConcern
+
+from stt_lib import documents, model
+from stt_lib.documents import identity
+from stt_lib.errors import ClaimLost
+from stt_lib.store.backlog import held_by, owners
+from stt_lib.store.connection import Connection, Document
+
+
+class Results(Connection):
+    """Saving first, marking second."""
+
+    @staticmethod
+    def new_id() -> ObjectId:
+        return ObjectId()
+
+    def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
+        """Which of these chunks (by `identity`) a saved transcript owns already."""
+        query = owners(original_id, ids)
+        found = self._call(lambda: list(self._transcriptions.find(query, {"chunk_ids": 1})))
+        theirs = {identity(i) for document in found for i in document["chunk_ids"]}
+        return theirs & {identity(i) for i in ids}
+
+    def has_transcribed_twin(self, claim: model.Claim, chunk: model.Chunk) -> bool:
+        """Whether another chunk of the same recording and index is in a transcript."""
+        query = {"original": claim.original_id, "chunk_ids": {"$exists": True}}
+        found = self._call(lambda: list(self._transcriptions.find(query, {"chunk_ids": 1})))
+        ids = [chunk_id for document in found for chunk_id in document["chunk_ids"]]
+        twin = {"_id": {"$in": ids, "$ne": chunk.id}, "index": chunk.index}
+        return self._call(lambda: self._chunks.find_one(twin, {"_id": 1})) is not None
+
+    def save(self, transcript: model.Transcript) -> bool:
+        """Insert a transcript, durably; False when another one owns some of its chunks.
+
+        Repeating it with the same transcript is harmless: it is recognised by its id.
+        """
+        document = documents.transcript(transcript, datetime.now(UTC))
+        collection = self._transcriptions.with_options(
+            write_concern=WriteConcern("majority", j=True)
+        )
+        try:
+            self._call(lambda: collection.insert_one(document))
+        except mongo_errors.DuplicateKeyError:
+            return self._is_saved(transcript.id)
+        return True
+
+    def _is_saved(self, transcript_id: Any) -> bool:
+        query = {"_id": transcript_id}
+        return self._call(lambda: self._transcriptions.find_one(query, {"_id": 1})) is not None
+
+    def mark(self, ids: Sequence[Any], token: str, *, is_verdict: bool = False) -> None:
+        """Mark chunks as transcribed, once their transcript is safe; forget the rest.
+
+        `is_verdict` when the mark itself is what says that they hold no speech.
+
+        Raises:
+            ClaimLost: some are neither ours any more nor marked by somebody else.
+        """
+        done: list[Document] = [{"$set": {"transcribed_at": "$$NOW"}}, {"$unset": "stt"}]
+        held = held_by(ids, token)
+        chunks = self._chunks if is_verdict else self._marks
+        matched = self._call(lambda: chunks.update_many(held, done)).matched_count
+        if matched < len(ids):
+            unmarked = {"_id": {"$in": list(ids)}, "transcribed_at": None}
+            left = self._call(lambda: self._chunks.count_documents(unmarked))
+            if left:
+                raise ClaimLost(f"{left} of {len(ids)} chunks are claimed by another")
+
+    def transcripts(self) -> list[model.Transcript]:
+        """All transcripts, oldest first."""
+        cursor = self._transcriptions.find({}, sort=[("start", 1)])
+        return [documents.read_transcript(d) for d in self._call(lambda: list(cursor.clone()))]

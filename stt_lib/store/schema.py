@@ -1,0 +1,116 @@
+"""What the queries have in common: the states of a chunk, and the indexes."""
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from pymongo import errors as mongo_errors
+from pymongo.collection import Collection
+
+from stt_lib.errors import ConfigurationError, StoreError
+from stt_lib.store.connection import Connection, Document, short
+
+log = logging.getLogger("stt")
+
+PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
+WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
+FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
+NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
+_ALSO_PLANNED_WITH: Final = [
+    "original_id",
+    "_id",
+    "vad.prob",
+    "stt.retry_at",
+    "stt.claim.until",
+    "stt.error.at",
+]
+PLAN: Final = dict.fromkeys([*dict(NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
+_PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
+_ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that we make when it is missing."""
+
+    name: str
+    collection: str
+    keys: list[tuple[str, int]]
+    options: Document
+    purpose: str
+
+
+INDEXES: Final = (
+    # Holds every field that planning reads, so that planning never touches the audio.
+    Index(
+        "stt_pending",
+        "audio_chunks",
+        _PLAN_KEYS,
+        {"partialFilterExpression": WORKABLE},
+        "finding pending chunks reads the whole collection",
+    ),
+    Index(
+        "stt_failed",
+        "audio_chunks",
+        [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)],
+        {"partialFilterExpression": FAILED},
+        "finding failed chunks reads the whole collection",
+    ),
+    Index(
+        "stt_owner",
+        "transcriptions",
+        [("original", 1), ("chunk_ids", 1)],
+        {"unique": True, "partialFilterExpression": {"chunk_ids": {"$exists": True}}},
+        "two workers on the same chunks could save two transcripts",
+    ),
+)
+
+
+class Schema(Connection):
+    """Making the indexes, and knowing which there are."""
+
+    def ensure_indexes(self) -> None:
+        """Make the indexes that are missing; without the right to, warn and do without."""
+        for index in INDEXES:
+            if not self._is_indexed(index.name) and self._create(index):
+                self._indexed.add(index.name)
+
+    def _is_indexed(self, name: str) -> bool:
+        return name in self._indexed
+
+    @functools.cached_property
+    def _indexed(self) -> set[str]:
+        """Names of our indexes that exist."""
+        try:
+            return {
+                name
+                for collection in {index.collection for index in INDEXES}
+                for name in self._call(self._db[collection].index_information)
+            }
+        except ConfigurationError:
+            return set()
+
+    def _create(self, index: Index) -> bool:
+        collection = self._db[index.collection]
+        try:
+            if not self._is_empty(collection):
+                log.info("Building index %s on %s, once", index.name, index.collection)
+            # On a large collection this takes minutes, so there is no limit of time.
+            self._call(
+                lambda: collection.create_index(index.keys, name=index.name, **index.options),
+                seconds=None,
+            )
+        except (ConfigurationError, StoreError, mongo_errors.DuplicateKeyError) as error:
+            log.warning(
+                "Index %s on %s could not be made, so %s: %s",
+                index.name,
+                index.collection,
+                index.purpose,
+                short(error),
+            )
+            return False
+        return True
+
+    def _is_empty(self, collection: Collection[Document]) -> bool:
+        return self._call(lambda: collection.find_one({}, {"_id": 1})) is None
