@@ -18,7 +18,7 @@ import pytest
 
 from stt_lib import logs
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.run import OPTIONS
+from stt_lib.cli.run import OPTION_GROUPS, OPTIONS
 from stt_lib.errors import FailureKind
 from stt_lib.settings import Settings, flag, variable
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
@@ -40,6 +40,15 @@ def test_help_names_every_option_with_its_variable_and_default(world: World) -> 
             assert f"[{variable(name)}; default: {default:g}]" in text
     for name in ("MONGODB_URI", "MONGODB_DATABASE", "STT_SERVER_URL", "STT_API_KEY"):
         assert name in text
+
+
+def test_help_fits_a_narrow_terminal_and_cuts_nothing_short(world: World) -> None:
+    text = world.run("--help", env={"COLUMNS": "80"}).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.removeprefix("Usage: stt.py [OPTIONS] [COMMAND] [ARGS]...")
+    headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert headings[:3] == ["Examples", "Commands", "Options that matter first"]
+    assert set(OPTION_GROUPS) < set(headings)
 
 
 def test_every_setting_of_a_run_has_a_flag() -> None:

@@ -23,7 +23,7 @@ SAMPLES_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 PARAGRAPH_SECONDS = 45.0
 
 
-@click.command()
+@click.command(short_help="Transcribe sample recordings, everything embedded.")
 @settings_options("data_dir", "log_file")
 def demo(**flags: Any) -> int:
     """Transcribe the sample recordings with an embedded MongoDB and Whisper server.
@@ -85,7 +85,7 @@ def _paragraphs(transcript: Transcript) -> Iterator[tuple[datetime, str]]:
         yield transcript.start + timedelta(seconds=started), words.strip()
 
 
-@click.command()
+@click.command(short_help="Store audio or video files as chunks, ready to transcribe.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--start",

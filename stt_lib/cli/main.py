@@ -13,23 +13,16 @@ import click
 from stt_lib import __version__
 from stt_lib.cli import exits, local, run
 from stt_lib.cli.errors import errors
+from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.settings import flag, load
 
-EPILOG = """\b
-MONGODB_URI       where MongoDB is [mongodb://localhost:27017]
-MONGODB_DATABASE  its database [the one in the URI, else stt]
-STT_API_KEY       the key for STT servers, as X-Api-Key or, with openai, as Bearer
-
-\b
-Exit codes: 0 all done; 1 some sequences failed; 2 wrong usage;
-3 MongoDB or every STT server is away; 130, 143 stopped by a signal."""
-
 
 @click.group(
+    cls=Manual,
+    groups=run.OPTION_GROUPS,
     invoke_without_command=True,
-    epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @settings_options(*run.OPTIONS)
@@ -38,8 +31,8 @@ Exit codes: 0 all done; 1 some sequences failed; 2 wrong usage;
 def stt(context: click.Context, /, **flags: Any) -> None:
     """Turn pending speech chunks in MongoDB into transcripts, newest first.
 
-    Without a COMMAND: process the backlog. Each option can also be set by the variable
-    that stands behind it; the option wins.
+    Without a COMMAND it processes the backlog. Each option can also be set by the variable that
+    stands behind it; the option wins.
     """
     if context.invoked_subcommand is None:
         context.exit(run.run(load(flags)))
@@ -50,10 +43,8 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-stt.add_command(local.demo)
-stt.add_command(local.ingest)
-stt.add_command(local.serve)
-stt.add_command(errors)
+for command in (errors, local.ingest, local.serve, local.demo):
+    stt.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

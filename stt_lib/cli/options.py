@@ -25,7 +25,6 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
 def _option(name: str) -> Callable[[Command], Command]:
     field = Settings.model_fields[name]
     is_switch = field.annotation is bool
-    facts = f"[{variable(name)}; default: {shown(field.default)}]"
     return click.option(
         flag(name),
         name,
@@ -34,8 +33,12 @@ def _option(name: str) -> Callable[[Command], Command]:
         callback=_none_if_empty,
         default=None,
         metavar=None if is_switch else _METAVARS.get(name, "N"),
-        help=f"{field.description} {facts}",
+        help=f"{field.description} [{variable(name)}{_default(field.default)}]",
     )
+
+
+def _default(value: object) -> str:
+    return "" if value is None or value is False else f"; default: {shown(value)}"
 
 
 def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:

@@ -1,6 +1,8 @@
 """The run itself: what `python stt.py` does without a command."""
 
 import logging
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from stt_lib import logs
@@ -16,33 +18,44 @@ from stt_lib.store import Store
 
 log = logging.getLogger("stt")
 
-OPTIONS = (
-    "limit",
-    "max_workers",
-    "server_url",
-    "protocol",
-    "model",
-    "language",
-    "prompt",
-    "server_max",
-    "no_adapt",
-    "rate_limit",
-    "audio_rate",
-    "retry_errors",
-    "local",
-    "log_file",
-    "timeout_base",
-    "timeout_per_chunk",
-    "retries",
-    "backoff_base",
-    "backoff_max",
-    "max_failures",
-    "lease",
-    "server_wait",
-    "mongo_wait",
-    "grace",
-    "data_dir",
-)
+OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Options that matter first": (
+        "max_workers",
+        "limit",
+        "server_url",
+        "local",
+    ),
+    "What is worked on": ("retry_errors",),
+    "STT servers": (
+        "protocol",
+        "model",
+        "language",
+        "prompt",
+        "server_max",
+        "no_adapt",
+        "rate_limit",
+        "audio_rate",
+    ),
+    "Timeouts and retries": (
+        "timeout_base",
+        "timeout_per_chunk",
+        "retries",
+        "backoff_base",
+        "backoff_max",
+        "max_failures",
+        "server_wait",
+        "mongo_wait",
+        "lease",
+        "grace",
+    ),
+    "Logs and data": (
+        "log_file",
+        "data_dir",
+    ),
+}
+"""The options of a run under the headings of `--help`; a new one is one line here."""
+
+OPTIONS: Final = tuple(name for group in OPTION_GROUPS.values() for name in group)
 
 
 def run(settings: Settings) -> int:
