@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from stt_lib import ogg
+from stt_lib import __version__, ogg
 from stt_lib.errors import FailureKind
 from stt_lib.model import (
     NOMINAL_CHUNK_SECONDS,
@@ -158,6 +158,9 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
         "chunk_ids": list(record.chunk_ids),
         "model": record.model,
         "server": record.server,
+        "protocol": record.protocol,
+        "parameters": dict(record.parameters),
+        "version": __version__,
         "created_at": created_at,
     }
 
@@ -179,6 +182,8 @@ def read_transcript(document: Document) -> Transcript:
         top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
         model=document.get("model"),
         server=document.get("server"),
+        protocol=document.get("protocol"),
+        parameters=document.get("parameters") or {},
     )
 
 

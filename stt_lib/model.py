@@ -1,6 +1,6 @@
 """The records that travel through a run, in the words of the design; none knows a query."""
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -128,18 +128,27 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an STT server heard in one request."""
+    """What an STT server heard in one request.
+
+    `model` is what the server calls it, else the one that was asked for by name; `parameters`
+    are what was sent along with the audio.
+    """
 
     segments: tuple[Segment, ...]
     language: str | None = None
     top_language_probs: tuple[tuple[str, float], ...] | None = None
     model: str | None = None
     server: str | None = None
+    protocol: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The text of one stretch of a recording; owns the audio of `chunk_ids`."""
+    """The text of one stretch of a recording; owns the audio of `chunk_ids`.
+
+    `model`, `server`, `protocol` and `parameters` say how it came about.
+    """
 
     id: Any
     original_id: Any
@@ -151,6 +160,8 @@ class Transcript:
     top_language_probs: tuple[tuple[str, float], ...] | None
     model: str | None
     server: str | None
+    protocol: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -329,6 +329,8 @@ def _transcript(
         top_language_probs=answer.top_language_probs,
         model=answer.model,
         server=answer.server,
+        protocol=answer.protocol,
+        parameters=answer.parameters,
     )
 
 

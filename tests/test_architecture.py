@@ -17,7 +17,12 @@ LAYERS = [
     {f"stt_lib.servers.{name}" for name in ("transcribe", "openai", "whispercpp", "asr")},
     {"stt_lib.servers.single"},
     {"stt_lib.servers.answers", "stt_lib.servers.joining"},
-    {"stt_lib.servers.form", "stt_lib.servers.hints", "stt_lib.documents"},
+    {
+        "stt_lib.servers.form",
+        "stt_lib.servers.hints",
+        "stt_lib.documents",
+        "stt_lib.servers.models",
+    },
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
     {"stt_lib.settings", "stt_lib.local.decoding"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},

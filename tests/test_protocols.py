@@ -20,6 +20,7 @@ from stt_lib.errors import (
 from stt_lib.model import Answer, Chunk, Segment
 from stt_lib.servers import joining, single
 from stt_lib.servers.languages import code
+from stt_lib.servers.models import is_same
 from stt_lib.servers.protocols import NAMES, Options, parse, transcribe
 from stt_lib.servers.transport import Channel
 from tests.local.running import Server
@@ -520,28 +521,86 @@ def test_names_of_languages_become_codes_where_that_is_certain(
     assert code(name) == expected
 
 
+SAME = [
+    ("tiny.en", "tiny.en"),
+    ("tiny.en", "Systran/faster-whisper-tiny.en"),
+    ("tiny.en", "whisper-tiny.en"),
+    ("tiny.en", "/models/ggml-tiny.en.bin"),
+    ("tiny.en", "C:\\models\\faster-whisper-tiny.en\\"),
+    ("tiny.en", "/cache/models--Systran--faster-whisper-tiny.en/snapshots/0d3d1"),
+    ("openai/whisper-large-v3", "large-v3"),
+    ("large-v3", "Systran/faster-whisper-large-v3-int8"),
+    ("large-v3", "ggml-large-v3-q5_0.bin"),
+    ("large", "large-v3"),
+    ("turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
+    ("distil-large-v3", "Systran/faster-distil-whisper-large-v3"),
+    ("gpt-4o-transcribe", "gpt-4o-transcribe-2025-03-20"),
+    ("whisper-1", "large-v3"),
+    ("large-v3", "whisper-1"),
+]
+OTHERS = [
+    ("tiny.en", "tiny"),
+    ("large-v3", "large-v2"),
+    ("large-v3", "Systran/faster-whisper-large-v3-turbo"),
+    ("large-v3", "distil-whisper/distil-large-v3"),
+    ("gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_a_model_has_many_spellings(one: str, other: str) -> None:
+    assert is_same(one, other)
+    assert is_same(other, one)
+
+
+@pytest.mark.parametrize(("one", "other"), OTHERS)
+def test_models_that_are_called_alike_are_not_the_same(one: str, other: str) -> None:
+    assert not is_same(one, other)
+
+
+@pytest.mark.parametrize("protocol", ["openai", "transcribe"])
+def test_another_model_than_the_one_asked_for_is_the_servers_error(ask: Ask, protocol: str) -> None:
+    reply = answer(text="", segments=[], duration=33.0, model="Systran/faster-whisper-tiny")
+    with pytest.raises(ServerMisconfigured) as caught:
+        ask(protocol, reply, options=Options(model="large-v3"))
+    assert caught.value.kind == FailureKind.WRONG_SERVER
+    assert "uses the model Systran/faster-whisper-tiny, not large-v3" in str(caught.value)
+    assert "leave out --model" in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    ("asked", "told", "is_same"),
+    ("asked", "told", "expected"),
     [
-        ("tiny.en", "tiny.en", True),
-        ("tiny.en", "Systran/faster-whisper-tiny.en", True),
-        ("openai/whisper-large-v3", "large-v3", True),
-        (None, "whatever", True),
-        ("tiny.en", None, True),
-        ("tiny.en", "tiny", False),
-        ("large-v3", "large-v3-turbo", False),
+        ("tiny.en", "Systran/faster-whisper-tiny.en", "Systran/faster-whisper-tiny.en"),
+        ("tiny.en", None, "tiny.en"),
+        (None, "whatever", "whatever"),
+        (None, None, None),
+        (None, f"{SECRET} is not a name", None),
+        (None, 7, None),
     ],
 )
-@pytest.mark.parametrize("protocol", ["openai", "transcribe"])
-def test_another_model_than_the_one_asked_for_is_refused(
-    ask: Ask, protocol: str, asked: str | None, told: str | None, is_same: bool
+def test_the_model_is_what_the_server_tells_else_what_was_asked_for(
+    ask: Ask, asked: str | None, told: Any, expected: str | None
 ) -> None:
     reply = answer(text="", segments=[], duration=33.0, model=told)
-    if is_same:
-        assert ask(protocol, reply, options=Options(model=asked)).model == told
-        return
-    with pytest.raises(ServerMisconfigured, match="another model than the one asked for"):
-        ask(protocol, reply, options=Options(model=asked))
+    assert ask("transcribe", reply, options=Options(model=asked)).model == expected
+
+
+PARAMETERS = {
+    "transcribe": {},
+    "openai": {"model": "tiny.en", "language": "en", "prompt": ALL.prompt},
+    "whispercpp": {"language": "en", "prompt": ALL.prompt},
+    "asr": {"language": "en", "prompt": ALL.prompt},
+}
+
+
+@pytest.mark.parametrize("protocol", PARAMETERS)
+def test_an_answer_says_how_it_came_about(ask: Ask, protocol: str) -> None:
+    """No parameter that the server never got, and no key."""
+    got = ask(protocol, options=ALL)
+    assert got.protocol == protocol
+    assert got.parameters == PARAMETERS[protocol]
+    assert ask(protocol).parameters == ({"model": "whisper-1"} if protocol == "openai" else {})
 
 
 # -- wrong answers ----------------------------------------------------------------------------

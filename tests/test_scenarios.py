@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from stt_lib import __version__
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status, transcription
 from tests.support.world import START, World
 
@@ -131,6 +132,9 @@ def test_successfully_transcribed_marks_chunks_and_saves_transcription(
         "chunk_ids",
         "model",
         "server",
+        "protocol",
+        "parameters",
+        "version",
         "created_at",
     }
     assert document["original"] == recording
@@ -138,6 +142,8 @@ def test_successfully_transcribed_marks_chunks_and_saves_transcription(
     assert document["end"] == START + timedelta(seconds=20)
     assert document["top_language_probs"] == [["en", 0.99]]
     assert document["server"] == whisper.url
+    assert document["protocol"] == "transcribe"
+    assert document["version"] == __version__
     for chunk in world.chunks.find():
         assert isinstance(chunk["transcribed_at"], datetime)
         assert "stt" not in chunk
@@ -274,6 +280,20 @@ def test_a_wrong_key_or_address_ends_the_run_at_once_and_says_what_to_do(
     assert hint in done.stderr
     assert len(whisper.requests) == 1
     assert all("stt" not in chunk for chunk in world.pending())
+
+
+def test_a_server_that_reports_another_model_than_asked_for_is_out_with_a_hint(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(2))
+    whisper.script = lambda _: transcription([], model="Systran/faster-whisper-tiny.en")
+    done = world.run("--model", "large-v3")
+    assert done.returncode == 3
+    assert "uses the model Systran/faster-whisper-tiny.en, not large-v3" in done.stderr
+    assert "leave out --model" in done.stderr
+    assert len(whisper.requests) == 1
+    assert all("stt" not in chunk for chunk in world.pending())
+    assert world.run("--model", "tiny.en").returncode == 0
 
 
 def test_an_error_that_only_this_sequence_gets_is_its_own(

@@ -6,6 +6,7 @@ there. Strict in what comes out: finite times within the audio that do not run b
 
 import email.utils
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictFloat,
@@ -42,8 +44,16 @@ def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _name_or_none(value: object) -> str | None:
+    is_name = isinstance(value, str) and _NAME.fullmatch(value.strip())
+    return str(value).strip() if is_name else None
+
+
+_NAME = re.compile(r"[\w./\\:@+-]{1,200}")
 _Number = StrictFloat | StrictInt
 _Finite = Annotated[_Number, Field(allow_inf_nan=False)]
+_Name = Annotated[str | None, BeforeValidator(_name_or_none)]
+"""The name of a model: what cannot be one is as good as none."""
 _Score = Annotated[_Number | None, AfterValidator(_finite_or_none)]
 """A score that cannot be computed says nothing of the text, so it is absent, not wrong."""
 
@@ -91,7 +101,7 @@ class _Transcription(_Model):
     segments: list[_Segment]
     language: StrictStr | None = None
     top_language_probs: list[tuple[StrictStr, _Finite]] | None = None
-    model: StrictStr | None = None
+    model: _Name = None
 
 
 class _VerboseJson(_Model):
@@ -101,7 +111,7 @@ class _VerboseJson(_Model):
     segments: list[_Segment] | None = None
     language: StrictStr | None = None
     duration: Any = None
-    model: StrictStr | None = None
+    model: _Name = None
     language_probabilities: dict[str, _Finite] | None = None
 
     @model_validator(mode="after")
@@ -174,25 +184,6 @@ def verbose_json(
         server=server,
     )
     return Verbose(answer, max(told, default=None))
-
-
-def check_model(answer: Answer, model: str | None, server: str) -> None:
-    """Refuse what another model than the one asked for has heard, if the server tells.
-
-    Raises:
-        ServerMisconfigured: the server has another model.
-    """
-    if model and answer.model and _plain(model) != _plain(answer.model):
-        message = (
-            f"{server} uses another model than the one asked for: leave out --model,"
-            " or start that server with it"
-        )
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
-
-
-def _plain(model: str) -> str:
-    """A model's name without whose it is: `Systran/faster-whisper-tiny.en` is tiny.en."""
-    return model.lower().rpartition("/")[2].removeprefix("faster-").removeprefix("whisper-")
 
 
 def _languages(heard: _Transcription) -> tuple[tuple[str, float], ...] | None:

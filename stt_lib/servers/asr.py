@@ -5,9 +5,17 @@ from urllib.parse import urlencode
 
 from stt_lib.model import Answer, Chunk
 from stt_lib.servers import languages, single
-from stt_lib.servers.form import endpoint
+from stt_lib.servers.form import endpoint, given
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel
+
+_NAMES = {"language": "language", "prompt": "initial_prompt"}
+"""What the protocol calls our parameters."""
+
+
+def parameters(options: Options) -> dict[str, str]:
+    """What is asked of the server; there is no choice of model."""
+    return given(language=languages.code(options.language), prompt=options.prompt)
 
 
 def post(
@@ -21,22 +29,17 @@ def post(
 ) -> Answer:
     """Post the audio of consecutive chunks as one file, answered within `seconds`.
 
-    There is no key and no choice of model.
+    There is no key.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
-    query = {
-        "output": "json",
-        "task": "transcribe",
-        "language": languages.code(options.language),
-        "initial_prompt": options.prompt,
-    }
-    given = urlencode({name: value for name, value in query.items() if value})
+    query = {"output": "json", "task": "transcribe"}
+    query |= {_NAMES[name]: value for name, value in parameters(options).items()}
     request = single.Request(
         channel=channel,
         protocol="asr",
-        address=f"{endpoint(url, '/asr')}?{given}",
+        address=f"{endpoint(url, '/asr')}?{urlencode(query)}",
         file_field="audio_file",
         form=[],
         headers={},

@@ -10,9 +10,14 @@ def field(name: str, value: str) -> Part:
     return name, (None, value)
 
 
-def fields(**values: str | None) -> Form:
-    """Plain fields, but for those without a value: the server's own defaults hold there."""
-    return [field(name, value) for name, value in values.items() if value]
+def given(**values: str | None) -> dict[str, str]:
+    """Those that have a value: for the others the server's own defaults hold."""
+    return {name: value for name, value in values.items() if value}
+
+
+def fields(**values: str) -> Form:
+    """Plain fields."""
+    return [field(name, value) for name, value in values.items()]
 
 
 def endpoint(url: str, path: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stt_lib.model import Answer, Chunk
 from stt_lib.servers import languages, single
-from stt_lib.servers.form import endpoint, fields
+from stt_lib.servers.form import endpoint, fields, given
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel
 
@@ -12,6 +12,15 @@ PATH = "/v1/audio/transcriptions"
 DEFAULT_MODEL = "whisper-1"
 TEXT_ONLY = ("gpt-",)
 """Models of the cloud that know no segments and refuse to be asked for them."""
+
+
+def parameters(options: Options) -> dict[str, str]:
+    """What is asked of the server."""
+    return given(
+        model=options.model or DEFAULT_MODEL,
+        language=languages.code(options.language),
+        prompt=options.prompt,
+    )
 
 
 def post(
@@ -28,19 +37,17 @@ def post(
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
-    model = options.model or DEFAULT_MODEL
-    is_text_only = model.startswith(TEXT_ONLY)
+    asked = parameters(options)
+    is_text_only = asked["model"].startswith(TEXT_ONLY)
     request = single.Request(
         channel=channel,
         protocol="openai",
         address=endpoint(url, PATH),
         file_field="file",
         form=fields(
-            model=model,
-            model_name=model,  # so faster-whisper-server calls it; the others ignore it
+            **asked,
+            model_name=asked["model"],  # so faster-whisper-server calls it; the others ignore it
             response_format="json" if is_text_only else "verbose_json",
-            language=languages.code(options.language),
-            prompt=options.prompt,
         ),
         headers={"Authorization": f"Bearer {options.api_key}"} if options.api_key else {},
         server=server,

@@ -1,25 +1,34 @@
 """How the STT servers of different makers are spoken to: the protocols by their names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from stt_lib.model import Answer, Chunk
-from stt_lib.servers import answers, asr, openai, whispercpp
+from stt_lib.servers import asr, openai, whispercpp
 from stt_lib.servers import transcribe as ours
+from stt_lib.servers.models import check_model
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel
 
 __all__ = ["NAMES", "Options", "parse", "transcribe"]
 
-_POSTS: Mapping[str, Callable[..., Answer]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class _Protocol:
+    post: Callable[..., Answer]
+    parameters: Callable[[Options], dict[str, str]]
+
+
+_PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
     {
-        "transcribe": ours.post,
-        "openai": openai.post,
-        "whispercpp": whispercpp.post,
-        "asr": asr.post,
+        "transcribe": _Protocol(ours.post, ours.parameters),
+        "openai": _Protocol(openai.post, openai.parameters),
+        "whispercpp": _Protocol(whispercpp.post, whispercpp.parameters),
+        "asr": _Protocol(asr.post, asr.parameters),
     }
 )
-NAMES = tuple(_POSTS)
+NAMES = tuple(_PROTOCOLS)
 
 
 def parse(url: str, default: str) -> tuple[str, str]:
@@ -31,7 +40,7 @@ def parse(url: str, default: str) -> tuple[str, str]:
     scheme, separator, rest = url.partition("://")
     name, plus, plain = scheme.rpartition("+")
     protocol = name.lower() if plus else default
-    if protocol not in _POSTS:
+    if protocol not in _PROTOCOLS:
         raise ValueError(f"is not of a known protocol: use one of {', '.join(NAMES)}")
     return protocol, f"{plain}{separator}{rest}"
 
@@ -48,9 +57,18 @@ def transcribe(
 ) -> Answer:
     """Post consecutive chunks, oldest first, as one request, answered within `seconds`.
 
+    The answer says how it came about. Most servers do not tell their model: then it is the one
+    that a person has named.
+
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
-    answer = _POSTS[protocol](channel, url, chunks, options=options, server=server, seconds=seconds)
-    answers.check_model(answer, options.model, server)
-    return answer
+    spoken = _PROTOCOLS[protocol]
+    answer = spoken.post(channel, url, chunks, options=options, server=server, seconds=seconds)
+    check_model(answer.model, options.model, server)
+    return replace(
+        answer,
+        model=answer.model or options.model,
+        protocol=protocol,
+        parameters=spoken.parameters(options),
+    )

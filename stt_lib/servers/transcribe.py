@@ -9,6 +9,11 @@ from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel, Part
 
 
+def parameters(_options: Options) -> dict[str, str]:
+    """Neither model nor language nor prompt has a place in this protocol."""
+    return {}
+
+
 def post(
     channel: Channel,
     url: str,
@@ -19,8 +24,6 @@ def post(
     seconds: float,
 ) -> Answer:
     """Post the audio of consecutive chunks as one request, answered within `seconds`.
-
-    Language and prompt have no place in this protocol.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.

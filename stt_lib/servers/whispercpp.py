@@ -5,9 +5,14 @@ from dataclasses import replace
 
 from stt_lib.model import Answer, Chunk, Segment
 from stt_lib.servers import languages, single
-from stt_lib.servers.form import endpoint, fields
+from stt_lib.servers.form import endpoint, fields, given
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel
+
+
+def parameters(options: Options) -> dict[str, str]:
+    """What is asked of the server; there is no choice of model."""
+    return given(language=languages.code(options.language), prompt=options.prompt)
 
 
 def post(
@@ -22,7 +27,7 @@ def post(
     """Post the audio of consecutive chunks as WAV, answered within `seconds`.
 
     Always WAV: Ogg Opus is read only by a server that was started with `--convert`, and its
-    refusal is the same as for a chunk that is not audio. There is no key and no choice of model.
+    refusal is the same as for a chunk that is not audio. There is no key.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
@@ -32,11 +37,7 @@ def post(
         protocol="whispercpp",
         address=endpoint(url, "/inference"),
         file_field="file",
-        form=fields(
-            response_format="verbose_json",
-            language=languages.code(options.language),
-            prompt=options.prompt,
-        ),
+        form=fields(response_format="verbose_json", **parameters(options)),
         headers={},
         server=server,
         seconds=seconds,
