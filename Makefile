@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 
-.PHONY: demo test check format soak bench clean
+.PHONY: demo test check format soak bench bench-quality clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -27,6 +27,9 @@ soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
 
 bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop of requests.post
 	$(BIN)/python -m tests.benchmarks
+
+bench-quality: $(VENV)/ready  ## word error rates beside the model on the whole recording
+	$(BIN)/python -m tests.benchmarks.quality
 
 $(VENV)/ready: requirements.txt requirements-local.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from stt_lib.local.mongod import Mongod
@@ -40,7 +40,7 @@ def measure(numbers: Sequence[int], sizes: Sizes, out: Path) -> dict[int, Table]
             for number in numbers:
                 began = time.monotonic()
                 done[number] = MEASUREMENTS[number](lab)
-                tables.save(out, done, sizes, (before, os.getloadavg()[0]))
+                tables.save(out, done, asdict(sizes), (before, os.getloadavg()[0]))
                 print(tables.text(done[number]))
                 print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
     return done

@@ -28,7 +28,7 @@ def real_model(lab: Lab) -> Table:
     rounds: list[Row] = []
     with closing(Backlog(lab.mongod.uri, "bench_samples", 0)) as backlog:
         _ingest(backlog)
-        with _whisper_server(lab.folder) as (url, pid):
+        with whisper_server(lab.folder) as (url, pid):
             for _ in range(lab.sizes.rounds):
                 rounds.append(_round(lab, backlog, url, pid))
                 backlog.reset()
@@ -79,7 +79,7 @@ def _ingest(backlog: Backlog) -> None:
 
 
 @contextmanager
-def _whisper_server(folder: Path) -> Iterator[tuple[str, int]]:
+def whisper_server(folder: Path) -> Iterator[tuple[str, int]]:
     """Yields its address and process id."""
     output = folder / "whisper.txt"
     with output.open("wb") as file:

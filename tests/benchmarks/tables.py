@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.lab import Goal, Row, Sizes, Table
+from tests.benchmarks.lab import Goal, Row, Table
 
 
 def text(table: Table) -> str:
@@ -41,8 +41,13 @@ def _judged(goal: Goal) -> str:
     return f"  goal: {goal.name} {sign} {goal.limit:g}: {goal.measured:g} - {verdict}"
 
 
-def save(path: Path, tables: Mapping[int, Table], sizes: Sizes, load: tuple[float, float]) -> None:
-    """All tables in one file; written anew after each measurement."""
+def save(
+    path: Path, tables: Mapping[Any, Table], sizes: Mapping[str, Any], load: tuple[float, float]
+) -> None:
+    """All tables in one file; written anew after each measurement.
+
+    `sizes` tells what was measured, `load` is that of the machine before and after.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,7 +58,7 @@ def save(path: Path, tables: Mapping[int, Table], sizes: Sizes, load: tuple[floa
             "load_before": load[0],
             "load_after": load[1],
         },
-        "sizes": asdict(sizes),
+        "sizes": sizes,
         "measurements": {str(number): _plain(table) for number, table in tables.items()},
     }
     path.write_text(json.dumps(content, indent=2) + "\n")

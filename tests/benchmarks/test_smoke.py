@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def lab(mongod: Mongod, tmp_path: Path) -> Lab:
 
 def test_saturation_and_commands_make_tables_and_json(lab: Lab, tmp_path: Path) -> None:
     done = {1: speed.saturation(lab), 5: database.commands(lab)}
-    tables.save(tmp_path / "out.json", done, TINY, (0.0, 0.0))
+    tables.save(tmp_path / "out.json", done, asdict(TINY), (0.0, 0.0))
     saved = json.loads((tmp_path / "out.json").read_text())["measurements"]
     (row,) = saved["1"]["rows"]
     assert row["requests"] == 6
