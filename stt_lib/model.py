@@ -30,6 +30,22 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which chunks a run is about: all of them, or those of a period or a recording.
+
+    A chunk belongs to the period from `since` (included) to `until` (not included) by its `start`.
+    `recording` is an `original_id` as a person types it.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    recording: str | None = None
+
+
+ALL = Selection()
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRef:
     """A pending chunk as the planner sees it: metadata, never audio.
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from stt_lib.documents import identity
 from stt_lib.errors import SttError
-from stt_lib.model import ChunkRef, Sequence
+from stt_lib.model import ALL, ChunkRef, Selection, Sequence
 from stt_lib.sequences import group
 from stt_lib.store import Store
 
@@ -28,9 +28,17 @@ REFILL_BELOW = 250
 class Planner:
     """Hands out sequences, newest first, each chunk once; plans ahead in a thread of its own."""
 
-    def __init__(self, store: Store, *, since: datetime, only_failed: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        since: datetime,
+        only: Selection = ALL,
+        only_failed: bool = False,
+    ) -> None:
         self._store = store
         self._since = since
+        self._only = only
         self._only_failed = only_failed
         self._changed = threading.Condition()
         self._planned: deque[Sequence] = deque()
@@ -125,7 +133,9 @@ class Planner:
         """Plan up to `AHEAD` sequences; True when that is all there is."""
         with self._changed:
             busy = frozenset(self._busy)
-        pending = self._store.pending(since=self._since, only_failed=self._only_failed, but=busy)
+        pending = self._store.pending(
+            since=self._since, only=self._only, only_failed=self._only_failed, but=busy
+        )
         for sequence in group(pending):
             with self._changed:
                 if self._over or len(self._planned) >= AHEAD:

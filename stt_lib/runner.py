@@ -77,7 +77,9 @@ class Runner:
         leases = Leases(self._store, settings.renewal_interval)
         since = self._store.now()
         self._worker = Worker(self._store, self._pool, leases, settings, self._stop, since)
-        self._planner = Planner(self._store, since=since, only_failed=settings.retry_errors)
+        self._planner = Planner(
+            self._store, since=since, only=settings.selection, only_failed=settings.retry_errors
+        )
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress()
@@ -168,7 +170,9 @@ class Runner:
     def _count_pending(self) -> None:
         """On the side, for it takes a second or two on millions of chunks."""
         try:
-            self._pending_chunks = self._store.count_pending()
+            self._pending_chunks = self._store.count_pending(
+                self._settings.selection, only_failed=self._settings.retry_errors
+            )
         except SttError as error:
             log.warning("Pending chunks could not be counted: %s", error)
         else:
@@ -197,14 +201,14 @@ class Runner:
 
     def _wait_for_claims_of_others(self) -> None:
         """Whoever does not renew his claim has died; those who live renew theirs well before."""
-        watched = self._store.live_claims()
+        watched = self._store.live_claims(self._settings.selection)
         if watched:
             log.info(
                 "Waiting until %d claim(s) of other workers are renewed or expire", len(watched)
             )
         deadline = time.monotonic() + self._settings.lease + 1.0
         while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
-            live = self._store.live_claims()
+            live = self._store.live_claims(self._settings.selection)
             watched = {token: until for token, until in watched.items() if live.get(token) == until}
 
     # -- stopping -----------------------------------------------------------------------------

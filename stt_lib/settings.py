@@ -6,13 +6,24 @@ that reads the environment.
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from stt_lib import moments
 from stt_lib.errors import ConfigurationError
+from stt_lib.model import Selection
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where stt.py lies: logs and local data are found there whatever folder cron starts in."""
@@ -67,10 +78,15 @@ def _mongodb_uri(value: object) -> object:
     return value
 
 
+def _moment(value: object) -> object:
+    return moments.moment(value, datetime.now().astimezone()) if isinstance(value, str) else value
+
+
 Protocol = Literal["transcribe", "openai", "whispercpp", "asr"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 
 
 class Settings(BaseModel):
@@ -96,6 +112,13 @@ class Settings(BaseModel):
     api_key: str | None = Field(None, description="Key for the STT server.", repr=False)
 
     limit: Count | None = Field(None, description="Attempt at most this many sequences.")
+    since: Moment | None = Field(
+        None, description="Only chunks that start then or later: 2026-03-01T08:00, yesterday, 7d."
+    )
+    until: Moment | None = Field(None, description="Only chunks that start before then.")
+    recording: str | None = Field(
+        None, min_length=1, description="Only chunks of the recording with this original_id."
+    )
     max_workers: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Requests in flight at the STT servers."
     )
@@ -165,6 +188,17 @@ class Settings(BaseModel):
         if self.backoff_max < self.backoff_base:
             raise ValueError("--backoff-max must not be less than --backoff-base")
         return self
+
+    @model_validator(mode="after")
+    def _period_in_order(self) -> "Settings":
+        if self.since and self.until and self.until <= self.since:
+            raise ValueError("--until must be later than --since")
+        return self
+
+    @property
+    def selection(self) -> Selection:
+        """The chunks that a run is about."""
+        return Selection(self.since, self.until, self.recording)
 
     @property
     def renewal_interval(self) -> float:

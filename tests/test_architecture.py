@@ -26,7 +26,7 @@ LAYERS = [
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
     {"stt_lib.settings", "stt_lib.local.decoding"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
-    {"stt_lib.model"},
+    {"stt_lib.model", "stt_lib.moments"},
     {"stt_lib.errors"},
     {"stt_lib", "stt_lib.servers"},
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stt_lib import logs
+from stt_lib import logs, moments
 from stt_lib.cli import run
 from stt_lib.cli.access import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.options import settings_options
@@ -120,11 +120,9 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        raise ConfigurationError(
-            f"--start is not a time: {text!r}; give it as 2026-03-01T08:00"
-        ) from None
+        return moments.moment(text, datetime.now().astimezone())
+    except ValueError as error:
+        raise ConfigurationError(f"--start {error}, not {text!r}") from None
 
 
 @click.command()

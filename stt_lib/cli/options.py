@@ -48,6 +48,9 @@ def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: 
 _SEVERAL = frozenset({"server_url"})
 _METAVARS = {
     "server_url": "URL",
+    "since": "TIME",
+    "until": "TIME",
+    "recording": "ID",
     "rate_limit": "RATE",
     "log_file": "FILE",
     "data_dir": "DIR",

@@ -25,7 +25,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "server_url",
         "local",
     ),
-    "What is worked on": ("retry_errors",),
+    "What is worked on": ("since", "until", "recording", "retry_errors"),
     "STT servers": (
         "protocol",
         "model",
@@ -102,15 +102,15 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             pool.close()
         if report.halted_by is not None:
             is_store_away = isinstance(report.halted_by, StoreUnavailable)
-            left = "" if is_store_away else _left(store)
+            left = "" if is_store_away else _left(store, settings)
             log.error("Stopped: %s%s", report.halted_by, left)
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
 
-def _left(store: Store) -> str:
+def _left(store: Store, settings: Settings) -> str:
     try:
-        return f"; {store.count_pending()} chunks are left pending, untouched"
+        return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
     except SttError:
         return ""
 

@@ -4,11 +4,15 @@ from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from pymongo.command_cursor import CommandCursor
+
 from stt_lib import documents, model
 from stt_lib.documents import identity, nested
 from stt_lib.errors import ClaimLost
+from stt_lib.model import ALL, Selection
 from stt_lib.store.connection import Document
 from stt_lib.store.schema import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Schema
+from stt_lib.store.selection import only_selected
 
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
@@ -22,14 +26,23 @@ _WITHOUT_EMPTY_STT: Final[Document] = {
 class Backlog(Schema):
     """Pending chunks and who holds them."""
 
-    def count_pending(self) -> int:
-        """How many chunks are pending and not parked."""
-        return self._call(self._count_pending, seconds=None)
+    def count_pending(self, only: Selection = ALL, *, only_failed: bool = False) -> int:
+        """How many chunks are pending and not parked, or with `only_failed` have failed before."""
+        selected = [] if only == ALL else only_selected(only, {"_id": 1})
+        counted = [*selected, {"$count": "chunks"}]
+        rows = self._call(lambda: list(self._backlog(counted, only_failed)), seconds=None)
+        return int(rows[0]["chunks"]) if rows else 0
 
-    def _count_pending(self) -> int:
-        if self._is_indexed("stt_pending"):
-            return self._chunks.count_documents({}, hint="stt_pending")
-        return self._chunks.count_documents(WORKABLE)
+    def _backlog(self, stages: list[Document], only_failed: bool) -> CommandCursor[Document]:
+        """What is pending, or has failed before, through the stages of a pipeline.
+
+        The partial index holds the wanted chunks and no others. Asked for with a filter,
+        MongoDB would read every document to check it once more, audio and all.
+        """
+        index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
+        if self._is_indexed(index):
+            return self._chunks.aggregate(stages, hint=index, batchSize=1000)
+        return self._chunks.aggregate([{"$match": wanted}, *stages], allowDiskUse=True)
 
     # -- planning -----------------------------------------------------------------------------
 
@@ -37,6 +50,7 @@ class Backlog(Schema):
         self,
         *,
         since: datetime,
+        only: Selection = ALL,
         only_failed: bool = False,
         but: Container[Hashable] = frozenset(),
     ) -> Iterator[model.ChunkRef]:
@@ -47,19 +61,9 @@ class Backlog(Schema):
         `only_failed` streams what has failed before `since` instead, parked or not due as it may
         be. May raise errors of the driver half-way: call through `patiently`, and start again.
         """
-        index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
+        newest_first = {"$sort": dict(NEWEST_FIRST)}
         now = self._hello()["localTime"]
-        # The partial index holds the wanted chunks and no others. Asked for with a filter,
-        # MongoDB would read every document to check it once more, audio and all.
-        filtered = {} if self._is_indexed(index) else wanted
-        cursor = self._chunks.find(
-            filtered,
-            PLAN,
-            sort=NEWEST_FIRST,
-            hint=None if filtered else index,
-            allow_disk_use=True if filtered else None,
-            batch_size=1000,
-        )
+        cursor = self._backlog([newest_first, *only_selected(only, PLAN)], only_failed)
         with cursor:
             for document in cursor:
                 if identity(document["_id"]) in but:
@@ -158,16 +162,16 @@ class Backlog(Schema):
         forget: list[Document] = [{"$unset": "stt.claim"}, _WITHOUT_EMPTY_STT]
         self._call(lambda: self._chunks.update_many(held_by(ids, token), forget))
 
-    def live_claims(self) -> dict[str, datetime]:
+    def live_claims(self, only: Selection = ALL) -> dict[str, datetime]:
         """Tokens that hold pending chunks now, and until when they do unless renewed."""
-        return self._call(self._live_claims)
+        return self._call(lambda: self._live_claims(only))
 
-    def _live_claims(self) -> dict[str, datetime]:
+    def _live_claims(self, only: Selection) -> dict[str, datetime]:
         now = self._hello()["localTime"]
         live: dict[str, datetime] = {}
         query = {**WORKABLE, "stt.claim.until": {"$gt": now}}
-        hint = "stt_pending" if self._is_indexed("stt_pending") else None
-        for document in self._chunks.find(query, {"stt.claim": 1}, hint=hint):
+        claims = [{"$match": query}, *only_selected(only, {"stt.claim": 1})]
+        for document in self._backlog(claims, only_failed=False):
             token = str(nested(document, "stt.claim.by"))
             until = nested(document, "stt.claim.until")
             live[token] = max(until, live.get(token, until))

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bson import ObjectId
-
 from stt_lib import documents, model
 from stt_lib.errors import ClaimLost
 from stt_lib.store.backlog import held_by
 from stt_lib.store.connection import Document
 from stt_lib.store.schema import FAILED, Schema
+from stt_lib.store.selection import possible_ids
 
 HISTORY: Final = 10
 """So many past failures are kept on a chunk."""
@@ -101,8 +100,8 @@ class Failures(Schema):
     def stories(self, text: str, limit: int = 100) -> list[model.ChunkStory]:
         """What happened to the chunk with this id, or to the failed chunks of this recording."""
         fields = {"data": 0}
-        by_id = {"_id": {"$in": _possible_ids(text)}}
-        by_recording = {**FAILED, "original_id": {"$in": _possible_ids(text)}}
+        by_id = {"_id": {"$in": possible_ids(text)}}
+        by_recording = {**FAILED, "original_id": {"$in": possible_ids(text)}}
         found = self._call(lambda: list(self._chunks.find(by_id, fields)))
         if not found:
             order = [("start", 1), ("index", 1)]
@@ -134,21 +133,11 @@ def _number(path: str) -> Document:
     return {"$cond": [{"$isNumber": path}, path, 0]}
 
 
-def _possible_ids(text: str) -> list[Any]:
-    """The values that an id typed by a person may stand for."""
-    ids: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        ids.append(ObjectId(text))
-    if text.lstrip("-").isdecimal():
-        ids.append(int(text))
-    return ids
-
-
 def _failed_query(kind: str | None, text: str | None) -> Document:
     query = dict(FAILED)
     if kind is not None:
         query["stt.error.kind"] = kind
     if text is not None:
-        ids = {"$in": _possible_ids(text)}
+        ids = {"$in": possible_ids(text)}
         query["$or"] = [{"_id": ids}, {"original_id": ids}]
     return query
