@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from stt_lib.errors import ClaimLost, SttError
+from stt_lib.events import Event
 from stt_lib.model import Claim
 from stt_lib.store import Store
 
@@ -79,6 +80,8 @@ class Leases:
                     del self._held[token]
                     self._renewed.pop(token, None)
             if lost:
-                log.warning("A claim was lost: its result will be dropped")
+                log.warning(
+                    "A claim was lost: its result will be dropped", extra=Event.CLAIM_TROUBLE.of()
+                )
         except SttError as error:
-            log.warning("A claim could not be renewed: %s", error)
+            log.warning("A claim could not be renewed: %s", error, extra=Event.CLAIM_TROUBLE.of())

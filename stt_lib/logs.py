@@ -1,59 +1,26 @@
-"""The log: its line formats, where it goes, and what must never be in it."""
+"""The log: what is said, where it goes, and what must never be in it."""
 
-import functools
 import logging
 import sys
-import time
 from collections.abc import Iterable
-from datetime import datetime
-from logging.handlers import RotatingFileHandler
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
-from stt_lib.errors import AttemptError
+from stt_lib.errors import AttemptError, FailureKind
+from stt_lib.events import Event
+from stt_lib.log_formats import DATE_FORMAT, Blotter, JsonFormatter, TextFormatter
 from stt_lib.model import Outcome, Sequence, Tally
+from stt_lib.rotation import RotatedFile
 
-FORMAT = "%(asctime)s - %(levelname)s - %(message)s"
-DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 MAX_BYTES = 10_000_000
 BACKUPS = 5
 
 log = logging.getLogger("stt")
 
-
-@functools.lru_cache(maxsize=8)
-def _clock(second: int) -> str:
-    return time.strftime(DATE_FORMAT, time.localtime(second))
-
-
-class _Formatter(logging.Formatter):
-    """Writes records with every known secret blotted out, whoever put it there."""
-
-    def __init__(self, secrets: Iterable[str], *, traces: bool) -> None:
-        super().__init__(FORMAT, DATE_FORMAT)
-        self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
-        self._traces = traces
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return _clock(int(record.created))
-
-    def format(self, record: logging.LogRecord) -> str:
-        if not self._traces and (record.exc_info or record.stack_info):
-            record = logging.makeLogRecord(
-                {**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None}
-            )
-        text = super().format(record)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-
-class _File(RotatingFileHandler):
-    """Rotates once the file is full, without formatting each record twice to know it before."""
-
-    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
-        return int(self.stream is not None and self.stream.tell() >= self.maxBytes)
+_installed: list[logging.Handler] = []
 
 
 class _Console(logging.Handler):
@@ -70,44 +37,66 @@ class _Console(logging.Handler):
             self.handleError(record)
 
 
-def set_up(file: Path | None, secrets: Iterable[str] = ()) -> None:
+def set_up(
+    file: Path | None,
+    secrets: Iterable[str] = (),
+    *,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - what it is called everywhere
+    verbose: bool = False,
+    quiet: bool = False,
+) -> None:
     """Log to `file` (with stack traces) and to the console (without), or to the console only.
 
-    A file that cannot be written is a warning, not an end.
+    `verbose` adds what only helps to find a defect; `quiet` leaves on the console nothing but
+    warnings and errors. Warnings of libraries go the same way. A file that cannot be written is
+    a warning, not an end.
     """
     tear_down()
-    secrets = tuple(secrets)
-    console = _Console()
-    console.setFormatter(_Formatter(secrets, traces=file is None))
-    log.addHandler(console)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    blot = Blotter(secrets)
+    formatter = JsonFormatter if format == "json" else TextFormatter
+    console = _Console(logging.WARNING if quiet else logging.NOTSET)
+    console.setFormatter(formatter(blot, traces=file is None))
+    _install(console)
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(True)
     logging.raiseExceptions = False
     if file is None:
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler = _File(file, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
+        handler = RotatedFile(file, MAX_BYTES, BACKUPS)
     except OSError as error:
-        log.warning("No log file: %s cannot be written (%s)", file, error.strerror or error)
+        log.warning(
+            "No log file: %s cannot be written (%s)",
+            file,
+            error.strerror or error,
+            extra=Event.LOG_TROUBLE.of(),
+        )
         return
-    handler.setFormatter(_Formatter(secrets, traces=True))
-    log.addHandler(handler)
+    handler.setFormatter(formatter(blot, traces=True))
+    _install(handler)
+
+
+def _install(handler: logging.Handler) -> None:
+    """At the root, so that what libraries have to say is neither lost nor unformatted."""
+    logging.getLogger().addHandler(handler)
+    _installed.append(handler)
 
 
 def tear_down() -> None:
     """Close what `set_up` opened."""
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
+    logging.captureWarnings(False)
+    while _installed:
+        handler = _installed.pop()
+        logging.getLogger().removeHandler(handler)
         handler.close()
 
 
 def total_pending(chunks: int) -> None:
-    log.info("Total pending chunks: %d", chunks)
+    log.info("Total pending chunks: %d", chunks, extra=Event.PENDING.of(chunks=chunks))
 
 
 def workers(count: int) -> None:
-    log.info("Using %d parallel worker(s)", count)
+    log.info("Using %d parallel worker(s)", count, extra=Event.STARTED.of(workers=count))
 
 
 def processing(sequence: Sequence) -> None:
@@ -116,6 +105,7 @@ def processing(sequence: Sequence) -> None:
         _moment(sequence.start),
         len(sequence),
         _one_line(sequence.original_id),
+        extra=Event.PROCESSING.of(**_facts(sequence)),
     )
 
 
@@ -126,25 +116,49 @@ def completed(sequence: Sequence, seconds: float, outcome: Outcome) -> None:
         len(sequence),
         seconds,
         outcome,
+        extra=Event.COMPLETED.of(**_facts(sequence), seconds=round(seconds, 3), outcome=outcome),
     )
 
 
 def failed(sequence: Sequence, seconds: float, error: BaseException) -> None:
     """Log a failure with its stack trace."""
-    kind = f" [{error.kind}]" if isinstance(error, AttemptError) else ""
+    kind = error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL
     log.error(
         "Error processing sequence at %s after %.2fs: %s%s",
         _moment(sequence.start),
         seconds,
         error,
-        kind,
+        f" [{kind}]" if isinstance(error, AttemptError) else "",
         exc_info=error,
+        extra=Event.FAILED.of(
+            **_facts(sequence),
+            seconds=round(seconds, 3),
+            outcome=Outcome.ERROR,
+            kind=kind,
+            server=getattr(error, "server", None),
+        ),
     )
 
 
 def skipped(sequence: Sequence, why: str) -> None:
     log.warning(
-        "Skipped sequence: %s | %d chunks | %s", _moment(sequence.start), len(sequence), why
+        "Skipped sequence: %s | %d chunks | %s",
+        _moment(sequence.start),
+        len(sequence),
+        why,
+        extra=Event.SKIPPED.of(**_facts(sequence), outcome=Outcome.SKIPPED),
+    )
+
+
+def retrying(sequence: Sequence, attempt: int, error: AttemptError) -> None:
+    """A request has failed for the `attempt`th time, and is sent once more."""
+    log.warning(
+        "Attempt %d failed, trying again: %s",
+        attempt,
+        error,
+        extra=Event.RETRYING.of(
+            **_facts(sequence), attempt=attempt, kind=error.kind, server=error.server
+        ),
     )
 
 
@@ -156,6 +170,9 @@ def totals(tally: Tally, seconds: float, *, unfinished: int) -> None:
         seconds,
         f"{counts(tally)} skipped={tally[Outcome.SKIPPED]}",
         f" | {unfinished} given back" if unfinished else "",
+        extra=Event.FINISHED.of(
+            seconds=round(seconds, 3), sequences=dict(tally.counts), given_back=unfinished
+        ),
     )
 
 
@@ -170,6 +187,15 @@ def counts(tally: Tally) -> str:
 def _moment(start: datetime | None) -> str:
     """The wall clock of whoever reads the log, like the time at the start of its lines."""
     return "unknown time" if start is None else start.astimezone().strftime(DATE_FORMAT)
+
+
+def _facts(sequence: Sequence) -> dict[str, object]:
+    start = sequence.start
+    return {
+        "sequence": None if start is None else start.astimezone(UTC).isoformat(),
+        "recording": _one_line(sequence.original_id),
+        "chunks": len(sequence),
+    }
 
 
 def _one_line(original_id: object) -> str:

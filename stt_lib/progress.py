@@ -25,12 +25,12 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 class Progress:
     """A bar on the terminal; nothing when the output goes elsewhere, as under cron."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._bar = _Bar(
             desc="Processing sequences",
             unit="seq",
             total=0,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
             bar_format=_SHAPE,
             dynamic_ncols=True,
             file=sys.stderr,

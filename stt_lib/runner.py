@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from stt_lib import logs
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
+from stt_lib.events import Event
 from stt_lib.leases import Leases
 from stt_lib.model import Outcome, Sequence, Tally
 from stt_lib.planner import Planner
@@ -82,7 +83,7 @@ class Runner:
         )
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
-        self._progress = Progress()
+        self._progress = Progress(quiet=settings.quiet)
         counting = threading.Thread(target=self._count_pending, name="stt-count", daemon=True)
         counting.start()
         counting.join(COUNT_FIRST_SECONDS)
@@ -174,7 +175,7 @@ class Runner:
                 self._settings.selection, only_failed=self._settings.retry_errors
             )
         except SttError as error:
-            log.warning("Pending chunks could not be counted: %s", error)
+            log.warning("Pending chunks could not be counted: %s", error, extra=Event.PENDING.of())
         else:
             logs.total_pending(self._pending_chunks)
 
@@ -204,7 +205,9 @@ class Runner:
         watched = self._store.live_claims(self._settings.selection)
         if watched:
             log.info(
-                "Waiting until %d claim(s) of other workers are renewed or expire", len(watched)
+                "Waiting until %d claim(s) of other workers are renewed or expire",
+                len(watched),
+                extra=Event.WAITING.of(claims=len(watched)),
             )
         deadline = time.monotonic() + self._settings.lease + 1.0
         while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
@@ -222,7 +225,11 @@ class Runner:
             self._collect(POLL_SECONDS)
             if deadline is None and self._stop.is_set():
                 grace = self._settings.grace
-                log.info("Stopping: requests in flight get up to %g s to finish", grace)
+                log.info(
+                    "Stopping: requests in flight get up to %g s to finish",
+                    grace,
+                    extra=Event.STOPPING.of(),
+                )
                 deadline = time.monotonic() + grace
             if deadline is None or time.monotonic() < deadline:
                 continue

@@ -170,6 +170,13 @@ class Settings(BaseModel):
     log_file: Path = Field(
         ROOT / "logs" / "stt.log", description="The log; rotated at 10 MB, 5 old ones are kept."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people (text), or one JSON object a line (json)."
+    )
+    verbose: bool = Field(False, description="Log also what helps to find a defect.")
+    quiet: bool = Field(
+        False, description="Console: warnings and errors only, no bar; the log file keeps all."
+    )
     local: bool = Field(
         False, description="Use the embedded MongoDB and Whisper server, started for this command."
     )

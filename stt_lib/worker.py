@@ -29,6 +29,7 @@ from stt_lib.errors import (
     Suspect,
     Unavailable,
 )
+from stt_lib.events import Event
 from stt_lib.leases import Leases
 from stt_lib.model import (
     Answer,
@@ -96,7 +97,7 @@ class Worker:
             taken = time.monotonic()
             claim = self.store.claim(sequence, token, since=self.since)
             if claim is None:
-                log.debug("Skipped a sequence: another worker has it")
+                log.debug("Skipped a sequence: another worker has it", extra=Event.SKIPPED.of())
                 return Result(sequence, Outcome.SKIPPED, 0.0)
             with self.leases.hold(claim, taken):
                 return _Job(self, sequence, claim, ticket).run()
@@ -195,12 +196,12 @@ class _Job:
                     if failures > self._settings.retries:
                         raise
                     if slot.server.serves:  # else the pool has told already
-                        log.warning("Attempt %d failed, trying again: %s", failures, error)
+                        logs.retrying(self._sequence, failures, error)
                 except Suspect as error:
                     suspicions += 1
                     if is_search or suspicions > 1:
                         raise
-                    log.warning("Attempt failed, trying once more: %s", error)
+                    logs.retrying(self._sequence, suspicions, error)
             self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
             self._store.renew([chunk.id for chunk in chunks], self._claim.token)
@@ -289,7 +290,11 @@ class _Job:
             try:
                 self._store.release(ids, self._claim.token)
             except SttError as error:
-                log.warning("A claim could not be given back and will expire: %s", error)
+                log.warning(
+                    "A claim could not be given back and will expire: %s",
+                    error,
+                    extra=Event.CLAIM_TROUBLE.of(),
+                )
 
     def _skipped(self, lost: ClaimLost) -> Result:
         logs.skipped(self._sequence, f"result dropped: {lost}")

@@ -53,6 +53,7 @@ _METAVARS = {
     "recording": "ID",
     "rate_limit": "RATE",
     "log_file": "FILE",
+    "log_format": "text|json",
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",

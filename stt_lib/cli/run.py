@@ -10,6 +10,7 @@ from stt_lib.cli import exits
 from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
+from stt_lib.events import Event
 from stt_lib.runner import Report, Runner
 from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
@@ -50,6 +51,9 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Logs and data": (
         "log_file",
+        "log_format",
+        "verbose",
+        "quiet",
         "data_dir",
     ),
 }
@@ -60,7 +64,13 @@ OPTIONS: Final = tuple(name for group in OPTION_GROUPS.values() for name in grou
 
 def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
-    logs.set_up(settings.log_file, secrets(settings))
+    logs.set_up(
+        settings.log_file,
+        secrets(settings),
+        format=settings.log_format,
+        verbose=settings.verbose,
+        quiet=settings.quiet,
+    )
     signals = StopSignal()
     try:
         with (
@@ -69,7 +79,9 @@ def run(settings: Settings) -> int:
         ):
             report = process(places, signals)
     except (ConfigurationError, Unavailable) as error:
-        log.error("%s", error)  # one line, no stack trace: a person has to act
+        log.error(
+            "%s", error, extra=Event.HALTED.of()
+        )  # one line, no stack trace: a person has to act
         return exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
     return exit_code(report, signals)
 
@@ -103,7 +115,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         if report.halted_by is not None:
             is_store_away = isinstance(report.halted_by, StoreUnavailable)
             left = "" if is_store_away else _left(store, settings)
-            log.error("Stopped: %s%s", report.halted_by, left)
+            log.error("Stopped: %s%s", report.halted_by, left, extra=Event.HALTED.of())
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 

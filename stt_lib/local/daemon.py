@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from stt_lib.events import Event
+
 STOP_SECONDS = 30.0
 PID_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -77,7 +79,12 @@ class Daemon:
     def stop(self) -> None:
         """End the server if it is alive and wait until it is gone."""
         if not self._signalled(signal.SIGTERM):
-            log.warning("%s did not stop within %.0f s and was killed", self.name, STOP_SECONDS)
+            log.warning(
+                "%s did not stop within %.0f s and was killed",
+                self.name,
+                STOP_SECONDS,
+                extra=Event.STACK.of(),
+            )
             self._signalled(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from stt_lib.errors import LocalStackError
+from stt_lib.events import Event
 from stt_lib.local.mongod_binary import explain, find_mongod
 
 __all__ = ["Mongod", "PortTaken", "find_mongod", "free_port", "last_error"]
@@ -141,7 +142,7 @@ class Mongod:
             self.kill()
             raise
         self._port = port
-        log.debug("mongod %s listens on port %s", self.pid, port)
+        log.debug("mongod %s listens on port %s", self.pid, port, extra=Event.STACK.of())
 
     def _command(self, port: int) -> list[str]:
         return [
@@ -183,7 +184,11 @@ class Mongod:
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            log.warning("mongod did not stop within %.0f s and was killed", STOP_SECONDS)
+            log.warning(
+                "mongod did not stop within %.0f s and was killed",
+                STOP_SECONDS,
+                extra=Event.STACK.of(),
+            )
             process.kill()
             process.wait()
 

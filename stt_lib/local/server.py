@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stt_lib.errors import LocalStackError
+from stt_lib.events import Event
 from stt_lib.local.service import CLIENT_CLOSED_REQUEST, FILES_KEY, Service
 from stt_lib.local.whisper import BUNDLED_MODEL, Transcriber
 
@@ -151,4 +152,5 @@ def _log_access(scope: Scope, status: int, seconds: float) -> None:
         status,
         seconds,
         scope.get(FILES_KEY, 0),
+        extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
     )

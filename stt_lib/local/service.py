@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+from stt_lib.events import Event
 from stt_lib.local.decoding import WHISPER_RATE, NotAudio, Samples, TooLong, decode
 from stt_lib.local.formats import FORMATS
 from stt_lib.local.turns import Turns
@@ -79,7 +80,7 @@ class Service:
         except (HungUp, ClientDisconnect):
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except Exception:
-            log.exception("The transcription of a request failed")
+            log.exception("The transcription of a request failed", extra=Event.REQUEST.of())
             return Refusal(500, "internal error; the server's log has the details").response()
 
     async def _own_answer(self, form: Form, body: Body) -> Response:

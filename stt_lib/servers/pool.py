@@ -27,6 +27,7 @@ from stt_lib.errors import (
     Stopped,
     Suspect,
 )
+from stt_lib.events import Event
 from stt_lib.limits import Limit, Pacer
 from stt_lib.model import Answer, Chunk
 from stt_lib.servers import protocols
@@ -302,7 +303,11 @@ class ServerPool:
             server.busy_answers = 0
             self._out_since = None
             if server.breaker.success():
-                log.info("STT server %s answers again", server.name)
+                log.info(
+                    "STT server %s answers again",
+                    server.name,
+                    extra=Event.SERVER_BACK.of(server=server.name),
+                )
 
     def _measured(self, server: Server, started: float, audio: float) -> None:
         with self._lock:
@@ -311,6 +316,13 @@ class ServerPool:
             pace = seconds / max(audio, 1e-3)
             server.pace = 0.8 * server.pace + 0.2 * pace if server.pace else pace
             server.limit.answered(now, audio=audio, seconds=seconds, in_flight=server.in_flight)
+        log.debug(
+            "Answer of STT server %s after %.2fs for %.1f s of audio",
+            server.name,
+            seconds,
+            audio,
+            extra=Event.ANSWERED.of(server=server.name, seconds=round(seconds, 3)),
+        )
 
     def _too_much(self, server: Server, started: float) -> None:
         with self._lock:
@@ -326,7 +338,15 @@ class ServerPool:
                 self._give_up_on(server, error)
             elif server.breaker.failure(now, certain=certain):
                 rest = (server.breaker.rest_ends or now) - now
-                log.warning("STT server %s rests until %s: %s", server.name, _clock(rest), error)
+                log.warning(
+                    "STT server %s rests until %s: %s",
+                    server.name,
+                    _clock(rest),
+                    error,
+                    extra=Event.SERVER_RESTS.of(
+                        server=server.name, kind=error.kind, seconds=round(rest, 1)
+                    ),
+                )
             if self._out_since is None and not any(s.serves for s in self.servers):
                 self._out_since = now
 
@@ -338,12 +358,22 @@ class ServerPool:
             seconds = delay(server.busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, self._rng)
         server.paused_until = max(server.paused_until, now + seconds)
         if server.busy_answers == 1:
-            log.info("STT server %s is busy, pausing until %s", server.name, _clock(seconds))
+            log.info(
+                "STT server %s is busy, pausing until %s",
+                server.name,
+                _clock(seconds),
+                extra=Event.SERVER_BUSY.of(server=server.name, seconds=round(seconds, 1)),
+            )
 
     def _give_up_on(self, server: Server, error: AttemptError) -> None:
         if not server.misconfigured:
             server.misconfigured = True
-            log.error("STT server %s is out for this run: %s", server.name, error)
+            log.error(
+                "STT server %s is out for this run: %s",
+                server.name,
+                error,
+                extra=Event.SERVER_OUT.of(server=server.name, kind=error.kind),
+            )
 
     def _check_outage(self) -> None:
         """Raise when no server has been in service for too long. The lock is held."""

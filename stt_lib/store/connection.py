@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 
 from stt_lib.backoff import delay
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError
+from stt_lib.events import Event
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -221,7 +222,11 @@ def _is_transient(error: BaseException) -> bool:
 def _tell(state: tenacity.RetryCallState) -> None:
     """Once per operation, so that an outage is seen but does not flood the log."""
     if state.attempt_number == 1 and state.outcome is not None:
-        log.warning("MongoDB is away (%s), trying again", short(state.outcome.exception()))
+        log.warning(
+            "MongoDB is away (%s), trying again",
+            short(state.outcome.exception()),
+            extra=Event.MONGODB_AWAY.of(),
+        )
 
 
 def short(error: BaseException | None) -> str:

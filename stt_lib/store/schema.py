@@ -9,6 +9,7 @@ from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
 
 from stt_lib.errors import ConfigurationError, StoreError
+from stt_lib.events import Event
 from stt_lib.store.connection import Connection, Document, short
 
 log = logging.getLogger("stt")
@@ -95,7 +96,12 @@ class Schema(Connection):
         collection = self._db[index.collection]
         try:
             if not self._is_empty(collection):
-                log.info("Building index %s on %s, once", index.name, index.collection)
+                log.info(
+                    "Building index %s on %s, once",
+                    index.name,
+                    index.collection,
+                    extra=Event.INDEX.of(),
+                )
             # On a large collection this takes minutes, so there is no limit of time.
             self._call(
                 lambda: collection.create_index(index.keys, name=index.name, **index.options),
@@ -108,6 +114,7 @@ class Schema(Connection):
                 index.collection,
                 index.purpose,
                 short(error),
+                extra=Event.INDEX.of(),
             )
             return False
         return True
