@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from stt_lib.model import (
     Problem,
     Segment,
     Transcript,
+    Word,
 )
 
 Document = Mapping[str, Any]
@@ -112,13 +113,15 @@ def chunk(document: Document) -> Chunk:
     data, form = document.get("data"), document.get("format", "opus")
     problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
+    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
     return Chunk(
         id=document["_id"],
         index=index or 0,
         start=start if isinstance(start, datetime) else _EPOCH,
         data=audio,
         format=str(form),
-        seconds=_seconds(audio, form),
+        seconds=measured or NOMINAL_CHUNK_SECONDS,
+        is_measured=measured is not None,
         failures=_count(nested(document, "stt.failures")),
         excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
@@ -137,11 +140,6 @@ def _unknown_format(form: Any) -> Problem | None:
     if isinstance(form, str) and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
-
-
-def _seconds(audio: bytes, form: Any) -> float:
-    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
-    return measured or NOMINAL_CHUNK_SECONDS
 
 
 def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
@@ -167,17 +165,13 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
 
 def read_transcript(document: Document) -> Transcript:
     """A transcript as it was saved."""
-    names = Segment.__dataclass_fields__
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
         start=document["start"],
         end=document["end"],
         chunk_ids=tuple(document.get("chunk_ids", ())),
-        segments=tuple(
-            Segment(**{name: value for name, value in segment.items() if name in names})
-            for segment in document["segments"]
-        ),
+        segments=tuple(map(_read_segment, document["segments"])),
         language=document.get("language"),
         top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
         model=document.get("model"),
@@ -187,14 +181,32 @@ def read_transcript(document: Document) -> Transcript:
     )
 
 
-_SEGMENT_FIELDS = tuple(Segment.__dataclass_fields__)
+def _read_segment(document: Document) -> Segment:
+    given = {name: document[name] for name in _SEGMENT_FIELDS if name in document}
+    return Segment(**given, words=tuple(map(_read_word, document.get("words") or ())))
+
+
+def _read_word(document: Document) -> Word:
+    given = {name: document[name] for name in _WORD_FIELDS if name in document}
+    return Word(text=document["word"], **given)
+
+
+_SEGMENT_FIELDS = tuple(name for name in Segment.__dataclass_fields__ if name != "words")
+_WORD_FIELDS = tuple(name for name in Word.__dataclass_fields__ if name != "text")
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
     """What the server did not give is absent, not invented."""
-    return {
-        name: value for name in _SEGMENT_FIELDS if (value := getattr(segment, name)) is not None
-    }
+    document = _given(segment, _SEGMENT_FIELDS)
+    if segment.words:
+        document["words"] = [
+            {"word": word.text, **_given(word, _WORD_FIELDS)} for word in segment.words
+        ]
+    return document
+
+
+def _given(record: Segment | Word, names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
 
 
 def failed_kind(row: Document) -> FailedKind:

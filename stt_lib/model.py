@@ -93,9 +93,9 @@ class Sequence:
 class Chunk:
     """A claimed chunk with its audio, checked: `problem` says why it cannot be posted, if so.
 
-    `seconds` is the duration of the audio. `failures` counts those of the audio itself so far,
-    `excuses` those of servers and network; `was_duplicate` when the last one was for an index
-    that another chunk has too.
+    `seconds` is the duration of the audio, a guess unless it `is_measured`. `failures` counts
+    those of the audio itself so far, `excuses` those of servers and network; `was_duplicate` when
+    the last one was for an index that another chunk has too.
     """
 
     id: Any
@@ -108,6 +108,7 @@ class Chunk:
     excuses: int = 0
     was_duplicate: bool = False
     problem: Problem | None = None
+    is_measured: bool = True
 
     @property
     def end(self) -> datetime:
@@ -128,10 +129,24 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of text; `start` and `end` in seconds from the start of the audio that was posted.
+class Word:
+    """A word of a segment, with its blank; its times as those of segments."""
 
-    Scores that the server did not give are None.
+    start: float
+    end: float
+    text: str
+    probability: float | None = None
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of text; `start` and `end` in seconds.
+
+    They count from the start of the audio that was posted in an answer, and from the start of
+    the transcript in a transcript, where `start_at` and `end_at` are the same by the clock.
+    Scores that the server did not give are None; no words means that it gave none.
     """
 
     start: float
@@ -140,6 +155,9 @@ class Segment:
     no_speech_prob: float | None = None
     avg_logprob: float | None = None
     compression_ratio: float | None = None
+    words: tuple[Word, ...] = ()
+    start_at: datetime | None = None
+    end_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

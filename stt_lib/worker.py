@@ -48,6 +48,7 @@ from stt_lib.sequences import duplicate_index
 from stt_lib.servers.pool import Server, ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
+from stt_lib.timeline import Timeline
 
 log = logging.getLogger("stt")
 
@@ -329,7 +330,7 @@ def _transcript(
         start=heard.chunks[0].start,
         end=heard.chunks[-1].end,
         chunk_ids=tuple(chunk.id for chunk in heard.chunks),
-        segments=kept,
+        segments=tuple(Timeline(heard.chunks).place(kept)),
         language=answer.language,
         top_language_probs=answer.top_language_probs,
         model=answer.model,

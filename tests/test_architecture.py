@@ -17,15 +17,12 @@ LAYERS = [
     {f"stt_lib.servers.{name}" for name in ("transcribe", "openai", "whispercpp", "asr")},
     {"stt_lib.servers.single"},
     {"stt_lib.servers.answers", "stt_lib.servers.joining"},
-    {
-        "stt_lib.servers.form",
-        "stt_lib.servers.hints",
-        "stt_lib.documents",
-        "stt_lib.servers.models",
-    },
+    {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "words")}
+    | {"stt_lib.documents"},
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
     {"stt_lib.settings", "stt_lib.local.decoding"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
+    {"stt_lib.timeline"},
     {"stt_lib.model", "stt_lib.moments"},
     {"stt_lib.log_formats"},
     {"stt_lib.errors", "stt_lib.events", "stt_lib.rotation"},

@@ -17,7 +17,7 @@ from stt_lib.errors import (
     ServerMisconfigured,
     Suspect,
 )
-from stt_lib.model import Answer, Chunk, Segment
+from stt_lib.model import Answer, Chunk, Segment, Word
 from stt_lib.servers import joining, single
 from stt_lib.servers.languages import code
 from stt_lib.servers.models import is_same
@@ -422,12 +422,21 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], list[Segment], str | None]] = {
                     "tokens": [1, 2],
                     "temperature": 0.0,
                     "avg_logprob": -0.2,
-                    "words": [{"word": " Hello", "start": 0.0, "end": 1.0, "probability": 0.9}],
+                    "words": [
+                        {"word": " Hello", "start": 0.0, "end": 1.0, "probability": 0.9},
+                        {"word": " there", "start": 1.0, "end": 2.0, "probability": 0.8},
+                        {"word": ".", "start": 2.0, "end": 2.0, "probability": 0.7},
+                    ],
                     "no_speech_prob": 0.1,
                 }
             ],
         },
-        [Segment(0.0, 7.5, "Hello there.", 0.1, -0.2)],
+        [
+            Segment(
+                *(0.0, 7.5, "Hello there.", 0.1, -0.2),
+                words=(Word(0.0, 1.0, " Hello", 0.9), Word(1.0, 2.0, " there.", 0.8)),
+            )
+        ],
         "en",
     ),
     "whisper-asr-webservice": (
@@ -479,6 +488,40 @@ def test_answers_of_all_kinds_are_taken(ask: Ask, kind: str) -> None:
     assert got.model is None
     assert got.server == "http://stt"
     assert got.top_language_probs is None
+
+
+BESIDE = [{"word": text, "start": i, "end": i + 0.5} for i, text in enumerate(["a", "b", "c"])]
+
+
+@pytest.mark.parametrize(
+    ("texts", "beside", "expected"),
+    [
+        (("A, b.", "C."), BESIDE, (("a", "b"), ("c",))),  # by their number
+        (("A", "b-b C."), [*BESIDE, {**BESIDE[2], "end": 9}], (("a", "b"), ("c", "c"))),
+        (("A b.", "C."), [*BESIDE[:2], {"word": "c"}], ((), ())),
+        (("A b.", "C."), "nonsense", ((), ())),
+        (("A b.", "C."), [[0, 1, "a", 0.5], [1, 2, "b", 1], [2, 3, "c", 1]], (("a", "b"), ("c",))),
+    ],
+)
+def test_words_that_come_beside_the_segments_are_shared_out(
+    ask: Ask, texts: tuple[str, ...], beside: Any, expected: tuple[tuple[str, ...], ...]
+) -> None:
+    segments = [{"start": 2 * i, "end": 2 * i + 1, "text": t} for i, t in enumerate(texts)]
+    got = ask("openai", answer(text=" ".join(texts), segments=segments, words=beside))
+    assert tuple(tuple(word.text for word in s.words) for s in got.segments) == expected
+
+
+def test_word_times_lie_within_the_audio_and_do_not_run_backwards(ask: Ask) -> None:
+    times = [(-1, 2), (1, 0.5), (0, 1), (40, 50)]
+    words = [{"word": f"w{i}", "start": a, "end": b} for i, (a, b) in enumerate(times)]
+    segment = {"start": 0, "end": 30, "text": "w0 w1 w2 w3", "words": words}
+    [got] = ask("asr", answer(segments=[segment])).segments
+    assert [(word.start, word.end) for word in got.words] == [
+        (0.0, 2.0),
+        (1.0, 1.0),
+        (1.0, 1.0),
+        (33.76375, 33.76375),
+    ]
 
 
 def test_ours_cuts_times_at_the_end_of_the_audio(ask: Ask) -> None:

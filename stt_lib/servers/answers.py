@@ -34,7 +34,7 @@ from stt_lib.errors import (
     Suspect,
 )
 from stt_lib.model import Answer, Segment
-from stt_lib.servers import hints, languages
+from stt_lib.servers import hints, languages, words
 from stt_lib.servers.transport import Reply
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -60,7 +60,7 @@ _Score = Annotated[_Number | None, AfterValidator(_finite_or_none)]
 
 _ROW = (
     *("id", "seek", "start", "end", "text", "tokens", "temperature"),
-    *("avg_logprob", "compression_ratio", "no_speech_prob"),
+    *("avg_logprob", "compression_ratio", "no_speech_prob", "words"),
 )
 """The order of faster-whisper's segments as tuples."""
 
@@ -76,6 +76,7 @@ class _Segment(_Model):
     no_speech_prob: _Score = None
     avg_logprob: _Score = None
     compression_ratio: _Score = None
+    words: Any = None
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +91,8 @@ class _Segment(_Model):
         if self.avg_logprob == 0:
             # Nothing is ever that certain: a server without scores fills in constants.
             scores = (None, None, None)
-        return Segment(start, max(start, _within(self.end, length)), self.text, *scores)
+        end = max(start, _within(self.end, length))
+        return Segment(start, end, self.text, *scores, words=words.read(self.words, length))
 
 
 def _within(moment: float, length: float | None) -> float:
@@ -109,6 +111,7 @@ class _VerboseJson(_Model):
 
     text: StrictStr | None = None
     segments: list[_Segment] | None = None
+    words: Any = None
     language: StrictStr | None = None
     duration: Any = None
     model: _Name = None
@@ -176,8 +179,12 @@ def verbose_json(
     if not segments and heard.text and heard.text.strip():
         end = seconds or heard.told_duration or fallback
         segments = [_Segment(start=0.0, end=end, text=heard.text)]
+    records = tuple(segment.record(seconds) for segment in segments)
+    beside = words.read(heard.words, seconds)
+    if beside and not any(record.words for record in records):
+        records = words.shared_out(records, beside)
     answer = Answer(
-        segments=tuple(segment.record(seconds) for segment in segments),
+        segments=records,
         language=languages.code(heard.language),
         top_language_probs=_ranked(heard.language_probabilities),
         model=heard.model or None,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stt_lib.model import Answer, Chunk, Segment
-from stt_lib.servers import languages, single
+from stt_lib.servers import languages, single, words
 from stt_lib.servers.form import endpoint, fields, given
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel
@@ -47,5 +47,6 @@ def post(
 
 
 def _in_one_line(segment: Segment) -> Segment:
-    """Without the line breaks that this server puts into its texts."""
-    return replace(segment, text=" ".join(segment.text.split()))
+    """Without the line breaks that this server puts into its texts; its words are tokens."""
+    text = " ".join(segment.text.split())
+    return replace(segment, text=text, words=words.whole(segment.words))
