@@ -1,6 +1,6 @@
 """Times by the clock: chunks of any length, clocks that drift and jump."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
@@ -18,7 +18,9 @@ def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def audio(*lengths: float, starts: list[float] | None = None, measured: bool = True) -> list[Chunk]:
+def audio(
+    *lengths: float, starts: Sequence[float] | None = None, measured: bool = True
+) -> list[Chunk]:
     begins = starts or list(accumulate(lengths[:-1], initial=0.0))
     return [
         Chunk(i, i, after(begin), b"", "opus", length, is_measured=measured)
@@ -94,13 +96,14 @@ def test_times_never_run_backwards_nor_out_of_the_audio(
     starts = data.draw(
         st.lists(st.integers(0, 90), min_size=len(lengths), max_size=len(lengths)).map(sorted)
     )
-    starts = [float(start - starts[0]) for start in starts]
+    starts = [start - starts[0] for start in starts]
     moments = sorted(data.draw(st.lists(st.floats(-1, 70), min_size=2, max_size=20)))
     chunks = audio(*lengths, starts=starts)
     found = placed(chunks, *pairwise(moments))
     assert all(0 <= start <= end for start, end in found)
     assert all(a[0] <= b[0] for a, b in pairwise(found))
-    assert all(start <= (chunks[-1].end - chunks[0].start).total_seconds() for start, _ in found)
+    length = (chunks[-1].end - chunks[0].start).total_seconds()
+    assert all(start <= length + 0.001 for start, _ in found)
 
 
 def test_documents_hold_the_times_of_the_clock(world: World, whisper: FakeWhisper) -> None:
@@ -108,7 +111,7 @@ def test_documents_hold_the_times_of_the_clock(world: World, whisper: FakeWhispe
     lengths = (9.5, 10.0, 10.5, 10.0)
     starts = (0.0, 9.5, 79.5, 90.0)
     for index, (seconds, begin) in enumerate(zip(lengths, starts, strict=True)):
-        data = encoded(tone(seconds), "ogg", "libopus")
+        data = encoded(tone(seconds, rate=48_000), "ogg", "libopus")
         world.chunks.insert_one({**chunk("rec", index), "start": after(begin), "data": data})
     whisper.script = in_the_middle_of_each(lengths)
     assert world.run().returncode == 0
