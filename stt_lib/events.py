@@ -43,6 +43,8 @@ class Event(StrEnum):
     """MongoDB does not answer; the operation is repeated."""
     INDEX = "index"
     """An index is built, or could not be."""
+    OUT_OF_TIME = "out_of_time"
+    """`--max-runtime` is nearly over: no more work is begun."""
     STOPPING = "stopping"
     """A signal asked the run to stop."""
     HALTED = "halted"

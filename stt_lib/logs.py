@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +97,25 @@ def total_pending(chunks: int) -> None:
 
 def workers(count: int) -> None:
     log.info("Using %d parallel worker(s)", count, extra=Event.STARTED.of(workers=count))
+
+
+def out_of_time(seconds_left: float, needed: float) -> None:
+    """The end of `--max-runtime` is so near that no more work is begun."""
+    end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
+    log.info(
+        "No more work is begun: this run is to be over by %s, and a sequence takes about %.0f s",
+        f"{end:%H:%M:%S}",
+        needed,
+        extra=Event.OUT_OF_TIME.of(seconds=round(needed, 3)),
+    )
+
+
+def stopping(grace: float) -> None:
+    log.info(
+        "Stopping: requests in flight get up to %g s to finish",
+        grace,
+        extra=Event.STOPPING.of(),
+    )
 
 
 def processing(sequence: Sequence) -> None:

@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from stt_lib import logs
+from stt_lib.deadline import Deadline
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.events import Event
 from stt_lib.leases import Leases
 from stt_lib.model import Outcome, Sequence, Tally
 from stt_lib.planner import Planner
 from stt_lib.progress import Progress
+from stt_lib.sequences import MAX_CHUNKS
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
@@ -62,7 +64,7 @@ class Runner:
         self._stop = stop
         self._report = Report()
         self._ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
-        self._under_way: dict[Future[Result], Sequence] = {}
+        self._under_way: dict[Future[Result], tuple[Sequence, float]] = {}
         self._tickets = 0
         self._chunks_planned = 0
         self._pending_chunks: int | None = None
@@ -75,6 +77,7 @@ class Runner:
         """
         started = time.monotonic()
         settings = self._settings
+        self._deadline = Deadline(settings.max_runtime, started)
         leases = Leases(self._store, settings.renewal_interval)
         since = self._store.now()
         self._worker = Worker(self._store, self._pool, leases, settings, self._stop, since)
@@ -110,6 +113,8 @@ class Runner:
                     return  # the limit is reached
                 self._collect(POLL_SECONDS)
                 continue
+            if not self._has_time():
+                return
             sequence = self._planner.next(0.0 if self._under_way else POLL_SECONDS)
             if sequence is not None:
                 self._start(sequence)
@@ -125,12 +130,21 @@ class Runner:
         limit = self._settings.limit
         return limit is None or self._report.tally.attempted + len(self._under_way) < limit
 
+    def _has_time(self) -> bool:
+        """Whether `max_runtime` leaves enough of it for one more sequence."""
+        longest = self._settings.timeout(MAX_CHUNKS)
+        if self._deadline.leaves_time(time.monotonic(), longest):
+            return True
+        seconds = self._deadline.expected(longest)
+        logs.out_of_time(self._deadline.ends_at - time.monotonic(), seconds)
+        return False
+
     def _start(self, sequence: Sequence) -> None:
         self._tickets += 1
         self._chunks_planned += len(sequence)
         self._pool.line_up(self._tickets)
         future = self._executor.submit(self._worker.process, sequence, self._tickets)
-        self._under_way[future] = sequence
+        self._under_way[future] = sequence, time.monotonic()
         future.add_done_callback(self._ended.put)
         self._progress.show(self._report.tally, self._expected_total())
 
@@ -144,9 +158,10 @@ class Runner:
             return
 
     def _take_in(self, future: Future[Result]) -> None:
-        sequence = self._under_way.pop(future)
+        sequence, began = self._under_way.pop(future)
         try:
             self._report.tally.add(future.result().outcome)
+            self._deadline.took(time.monotonic() - began)
         except Stopped:
             self._report.unfinished += 1
         except (Unavailable, ConfigurationError) as error:
@@ -209,7 +224,7 @@ class Runner:
                 len(watched),
                 extra=Event.WAITING.of(claims=len(watched)),
             )
-        deadline = time.monotonic() + self._settings.lease + 1.0
+        deadline = min(time.monotonic() + self._settings.lease + 1.0, self._deadline.cuts_at)
         while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
             live = self._store.live_claims(self._settings.selection)
             watched = {token: until for token, until in watched.items() if live.get(token) == until}
@@ -219,23 +234,20 @@ class Runner:
     def _drain(self) -> None:
         """Intake first, then the threads under one deadline; requests are cut off after that."""
         self._planner.stop()
-        deadline: float | None = None
-        is_cut = False
+        deadline = self._deadline.cuts_at
+        is_stopping = is_cut = False
         while self._under_way:
             self._collect(POLL_SECONDS)
-            if deadline is None and self._stop.is_set():
-                grace = self._settings.grace
-                log.info(
-                    "Stopping: requests in flight get up to %g s to finish",
-                    grace,
-                    extra=Event.STOPPING.of(),
-                )
-                deadline = time.monotonic() + grace
-            if deadline is None or time.monotonic() < deadline:
+            if self._stop.is_set() and not is_stopping:
+                is_stopping = True
+                logs.stopping(self._settings.grace)
+                deadline = min(deadline, time.monotonic() + self._settings.grace)
+            if time.monotonic() < deadline:
                 continue
             if is_cut:
                 break
-            is_cut = True
+            is_stopping = is_cut = True
+            self._stop.set()
             self._pool.cut()
             deadline = time.monotonic() + AFTER_CUT_SECONDS
         self._report.abandoned = len(self._under_way)

@@ -82,6 +82,10 @@ def _moment(value: object) -> object:
     return moments.moment(value, datetime.now().astimezone()) if isinstance(value, str) else value
 
 
+def _span(value: object) -> object:
+    return moments.seconds(value) if isinstance(value, str) else value
+
+
 Protocol = Literal["transcribe", "openai", "whispercpp", "asr"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -112,6 +116,10 @@ class Settings(BaseModel):
     api_key: str | None = Field(None, description="Key for the STT server.", repr=False)
 
     limit: Count | None = Field(None, description="Attempt at most this many sequences.")
+    max_runtime: Annotated[Positive | None, BeforeValidator(_span)] = Field(
+        None,
+        description="Be over after so long: 2h, 1h30m or seconds; take no work that lasts longer.",
+    )
     since: Moment | None = Field(
         None, description="Only chunks that start then or later: 2026-03-01T08:00, yesterday, 7d."
     )

@@ -23,7 +23,7 @@ LAYERS = [
     {"stt_lib.settings", "stt_lib.local.decoding"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.timeline"},
-    {"stt_lib.model", "stt_lib.moments"},
+    {"stt_lib.model", "stt_lib.moments", "stt_lib.deadline"},
     {"stt_lib.log_formats"},
     {"stt_lib.errors", "stt_lib.events", "stt_lib.rotation"},
     {"stt_lib", "stt_lib.servers"},

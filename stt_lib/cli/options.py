@@ -48,6 +48,7 @@ def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: 
 _SEVERAL = frozenset({"server_url"})
 _METAVARS = {
     "server_url": "URL",
+    "max_runtime": "SPAN",
     "since": "TIME",
     "until": "TIME",
     "recording": "ID",

@@ -26,7 +26,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "server_url",
         "local",
     ),
-    "What is worked on": ("since", "until", "recording", "retry_errors"),
+    "What is worked on": ("since", "until", "recording", "retry_errors", "max_runtime"),
     "STT servers": (
         "protocol",
         "model",
