@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from stt_lib.errors import ClaimLost, SttError
 from stt_lib.events import Event
+from stt_lib.ledger import Ledger
 from stt_lib.model import Claim
-from stt_lib.store import Store
 
 log = logging.getLogger("stt")
 
@@ -17,8 +17,8 @@ log = logging.getLogger("stt")
 class Leases:
     """Renews every held claim each `interval` seconds until it is let go."""
 
-    def __init__(self, store: Store, interval: float) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, interval: float) -> None:
+        self._ledger = ledger
         self._interval = interval
         self._held: dict[str, list[object]] = {}
         self._renewed: dict[str, float] = {}
@@ -69,7 +69,7 @@ class Leases:
     def _renew(self, token: str, ids: list[object]) -> None:
         now = time.monotonic()
         try:
-            self._store.renew(ids, token)
+            self._ledger.renew(ids, token)
             with self._lock:
                 if token in self._renewed:
                     self._renewed[token] = now

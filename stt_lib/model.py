@@ -178,6 +178,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """A transcript at one time; `number` says how often it has been written."""
+
+    transcript_id: Any
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The text of one stretch of a recording; owns the audio of `chunk_ids`.
 
@@ -196,6 +204,7 @@ class Transcript:
     server: str | None
     protocol: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 1
 
     @property
     def text(self) -> str:

@@ -12,9 +12,9 @@ from datetime import datetime
 
 from stt_lib.documents import identity
 from stt_lib.errors import SttError
-from stt_lib.model import ALL, ChunkRef, Selection, Sequence
-from stt_lib.sequences import group
+from stt_lib.model import ChunkRef, Sequence
 from stt_lib.store import Store
+from stt_lib.tasks import Task
 
 log = logging.getLogger("stt")
 
@@ -28,18 +28,10 @@ REFILL_BELOW = 250
 class Planner:
     """Hands out sequences, newest first, each chunk once; plans ahead in a thread of its own."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        since: datetime,
-        only: Selection = ALL,
-        only_failed: bool = False,
-    ) -> None:
+    def __init__(self, store: Store, task: Task, *, since: datetime) -> None:
         self._store = store
+        self._task = task
         self._since = since
-        self._only = only
-        self._only_failed = only_failed
         self._changed = threading.Condition()
         self._planned: deque[Sequence] = deque()
         self._busy: set[Hashable] = set()  # chunks planned or under way
@@ -133,10 +125,7 @@ class Planner:
         """Plan up to `AHEAD` sequences; True when that is all there is."""
         with self._changed:
             busy = frozenset(self._busy)
-        pending = self._store.pending(
-            since=self._since, only=self._only, only_failed=self._only_failed, but=busy
-        )
-        for sequence in group(pending):
+        for sequence in self._task.sequences(since=self._since, but=busy):
             with self._changed:
                 if self._over or len(self._planned) >= AHEAD:
                     return False

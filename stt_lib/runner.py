@@ -24,6 +24,7 @@ from stt_lib.sequences import MAX_CHUNKS
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
+from stt_lib.tasks import Task
 from stt_lib.worker import Result, Worker
 
 log = logging.getLogger("stt")
@@ -53,12 +54,18 @@ class Report:
 
 
 class Runner:
-    """One run over the backlog."""
+    """One run over a task: the backlog, as a rule."""
 
     def __init__(
-        self, store: Store, pool: ServerPool, settings: Settings, stop: threading.Event
+        self,
+        store: Store,
+        task: Task,
+        pool: ServerPool,
+        settings: Settings,
+        stop: threading.Event,
     ) -> None:
         self._store = store
+        self._task = task
         self._pool = pool
         self._settings = settings
         self._stop = stop
@@ -66,8 +73,8 @@ class Runner:
         self._ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         self._under_way: dict[Future[Result], tuple[Sequence, float]] = {}
         self._tickets = 0
-        self._chunks_planned = 0
-        self._pending_chunks: int | None = None
+        self._planned = 0
+        self._count: int | None = None
         self._has_looked_again = False
 
     def run(self) -> Report:
@@ -78,16 +85,15 @@ class Runner:
         started = time.monotonic()
         settings = self._settings
         self._deadline = Deadline(settings.max_runtime, started)
-        leases = Leases(self._store, settings.renewal_interval)
+        ledger = self._task.ledger
+        leases = Leases(ledger, settings.renewal_interval)
         since = self._store.now()
-        self._worker = Worker(self._store, self._pool, leases, settings, self._stop, since)
-        self._planner = Planner(
-            self._store, since=since, only=settings.selection, only_failed=settings.retry_errors
-        )
+        self._worker = Worker(ledger, self._pool, leases, settings, self._stop, since)
+        self._planner = Planner(self._store, self._task, since=since)
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress(quiet=settings.quiet)
-        counting = threading.Thread(target=self._count_pending, name="stt-count", daemon=True)
+        counting = threading.Thread(target=self._count_on_the_side, name="stt-count", daemon=True)
         counting.start()
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(settings.max_workers)
@@ -141,7 +147,7 @@ class Runner:
 
     def _start(self, sequence: Sequence) -> None:
         self._tickets += 1
-        self._chunks_planned += len(sequence)
+        self._planned += self._task.share(sequence)
         self._pool.line_up(self._tickets)
         future = self._executor.submit(self._worker.process, sequence, self._tickets)
         self._under_way[future] = sequence, time.monotonic()
@@ -183,23 +189,19 @@ class Runner:
 
     # -- what is left -------------------------------------------------------------------------
 
-    def _count_pending(self) -> None:
-        """On the side, for it takes a second or two on millions of chunks."""
+    def _count_on_the_side(self) -> None:
+        """It takes a second or two on millions of chunks."""
         try:
-            self._pending_chunks = self._store.count_pending(
-                self._settings.selection, only_failed=self._settings.retry_errors
-            )
+            self._count = self._task.count()
         except SttError as error:
-            log.warning("Pending chunks could not be counted: %s", error, extra=Event.PENDING.of())
-        else:
-            logs.total_pending(self._pending_chunks)
+            log.warning("Not counted what is pending: %s", error, extra=Event.PENDING.of())
 
     def _expected_total(self) -> int:
         """Sequences of the whole run: known once all are planned, extrapolated before."""
         known = self._report.tally.attempted + len(self._under_way) + self._planner.ahead
         total = known
-        if not self._planner.complete and self._pending_chunks and self._chunks_planned:
-            total = max(known, round(self._pending_chunks * self._tickets / self._chunks_planned))
+        if not self._planner.complete and self._count and self._planned:
+            total = max(known, round(self._count * self._tickets / self._planned))
         return total if self._settings.limit is None else min(total, self._settings.limit)
 
     def _others_left_work(self) -> bool:
@@ -217,7 +219,7 @@ class Runner:
 
     def _wait_for_claims_of_others(self) -> None:
         """Whoever does not renew his claim has died; those who live renew theirs well before."""
-        watched = self._store.live_claims(self._settings.selection)
+        watched = self._task.live_claims()
         if watched:
             log.info(
                 "Waiting until %d claim(s) of other workers are renewed or expire",
@@ -226,7 +228,7 @@ class Runner:
             )
         deadline = min(time.monotonic() + self._settings.lease + 1.0, self._deadline.cuts_at)
         while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
-            live = self._store.live_claims(self._settings.selection)
+            live = self._task.live_claims()
             watched = {token: until for token, until in watched.items() if live.get(token) == until}
 
     # -- stopping -----------------------------------------------------------------------------

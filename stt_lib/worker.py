@@ -31,6 +31,7 @@ from stt_lib.errors import (
 )
 from stt_lib.events import Event
 from stt_lib.leases import Leases
+from stt_lib.ledger import Ledger
 from stt_lib.model import (
     Answer,
     Chunk,
@@ -38,6 +39,7 @@ from stt_lib.model import (
     Failure,
     Outcome,
     Problem,
+    Revision,
     Segment,
     Sequence,
     Transcript,
@@ -47,7 +49,6 @@ from stt_lib.salvage import Heard, Unusable, salvage
 from stt_lib.sequences import duplicate_index
 from stt_lib.servers.pool import Server, ServerPool
 from stt_lib.settings import Settings
-from stt_lib.store import Store
 from stt_lib.timeline import Timeline
 
 log = logging.getLogger("stt")
@@ -69,7 +70,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        ledger: Ledger,
         pool: ServerPool,
         leases: Leases,
         settings: Settings,
@@ -77,7 +78,7 @@ class Worker:
         since: datetime | None = None,
     ) -> None:
         """`since` is the start of the run by the database's clock."""
-        self.store = store
+        self.ledger = ledger
         self.pool = pool
         self.leases = leases
         self.settings = settings
@@ -96,7 +97,7 @@ class Worker:
         try:
             token = f"{self._name}/{uuid.uuid4().hex}"
             taken = time.monotonic()
-            claim = self.store.claim(sequence, token, since=self.since)
+            claim = self.ledger.claim(sequence, token, since=self.since)
             if claim is None:
                 log.debug("Skipped a sequence: another worker has it", extra=Event.SKIPPED.of())
                 return Result(sequence, Outcome.SKIPPED, 0.0)
@@ -111,7 +112,7 @@ class _Job:
 
     def __init__(self, worker: Worker, sequence: Sequence, claim: Claim, ticket: int) -> None:
         self._worker = worker
-        self._store = worker.store
+        self._ledger = worker.ledger
         self._settings = worker.settings
         self._sequence = sequence
         self._claim = claim
@@ -128,7 +129,7 @@ class _Job:
                 self._transcribe(run)
         except ClaimLost as lost:
             return self._skipped(lost)
-        except ServerTrouble as error:
+        except AttemptError as error:
             self._excuse_rest(error)
         except StoreUnavailable:
             raise  # nor can the claim be given back: it will expire
@@ -150,7 +151,7 @@ class _Job:
 
     def _twin_of(self, chunk: Chunk) -> Problem | None:
         """A chunk once known as a duplicate stays one after its twin was transcribed."""
-        if chunk.was_duplicate and self._store.has_transcribed_twin(self._claim, chunk):
+        if chunk.was_duplicate and self._ledger.has_transcribed_twin(self._claim, chunk):
             return duplicate_index(chunk.index)
         return None
 
@@ -167,6 +168,9 @@ class _Job:
         def post(chunks: Several[Chunk]) -> Answer:
             return self._post(chunks, is_search=len(chunks) < len(run))
 
+        if not self._ledger.is_divisible:
+            self._save(Heard(tuple(run), post(run)))
+            return
         for piece in salvage(run, post):
             match piece:
                 case Heard():
@@ -205,7 +209,7 @@ class _Job:
                     logs.retrying(self._sequence, suspicions, error)
             self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
-            self._store.renew([chunk.id for chunk in chunks], self._claim.token)
+            self._ledger.renew([chunk.id for chunk in chunks], self._claim.token)
 
     def _begin(self) -> None:
         if self._started is None:
@@ -224,18 +228,19 @@ class _Job:
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
         if not self._worker.leases.is_fresh(self._claim.token):
-            self._store.renew(ids, self._claim.token)
+            self._ledger.renew(ids, self._claim.token)
         if verdict.kept:
-            transcript = _transcript(self._store.new_id(), self._claim, heard, verdict.kept)
-            if not self._store.save(transcript):
-                self._mark_owned(self._store.owned(self._claim.original_id, ids))
+            name = self._ledger.name(self._claim)
+            transcript = _transcript(name, self._claim, heard, verdict.kept)
+            if not self._ledger.save(transcript):
+                self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
                 raise ClaimLost("another worker has saved a transcript of these chunks")
         self._settle(heard.chunks, is_verdict=not verdict.kept)
         self._outcomes.add(Outcome.TRANSCRIBED if verdict.kept else Outcome.EMPTY)
 
     def _settle(self, chunks: Several[Chunk], *, is_verdict: bool = False) -> None:
         ids = [chunk.id for chunk in chunks]
-        self._store.mark(ids, self._claim.token, is_verdict=is_verdict)
+        self._ledger.mark(ids, self._claim.token, is_verdict=is_verdict)
         self._close(chunks)
 
     def _close(self, chunks: Several[Chunk]) -> None:
@@ -247,7 +252,7 @@ class _Job:
 
     def _blame(self, chunk: Chunk, error: AttemptError) -> None:
         self._log_failure(error)
-        self._store.blame(
+        self._ledger.blame(
             chunk.id,
             self._claim.token,
             _failure(error),
@@ -257,10 +262,10 @@ class _Job:
         self._close([chunk])
         self._outcomes.add(Outcome.ERROR)
 
-    def _excuse_rest(self, error: ServerTrouble) -> None:
+    def _excuse_rest(self, error: AttemptError) -> None:
         self._log_failure(error)
         chunks = list(self._open.values())
-        self._store.excuse(
+        self._ledger.excuse(
             [chunk.id for chunk in chunks],
             self._claim.token,
             _failure(error),
@@ -289,7 +294,7 @@ class _Job:
         ids = [chunk.id for chunk in self._open.values()]
         if ids:
             try:
-                self._store.release(ids, self._claim.token)
+                self._ledger.release(ids, self._claim.token)
             except SttError as error:
                 log.warning(
                     "A claim could not be given back and will expire: %s",
@@ -321,11 +326,12 @@ class _Job:
 
 
 def _transcript(
-    transcript_id: object, claim: Claim, heard: Heard, kept: tuple[Segment, ...]
+    name: Revision, claim: Claim, heard: Heard, kept: tuple[Segment, ...]
 ) -> Transcript:
     answer = heard.answer
     return Transcript(
-        id=transcript_id,
+        id=name.transcript_id,
+        revision=name.number,
         original_id=claim.original_id,
         start=heard.chunks[0].start,
         end=heard.chunks[-1].end,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from bson import ObjectId
 
 from stt_lib import model
 from stt_lib.errors import ClaimLost, ConfigurationError, FailureKind, StoreUnavailable
@@ -36,7 +37,7 @@ def ids(claim: model.Claim) -> list[Any]:
 def transcript(store: Store, claim: model.Claim, count: int | None = None) -> model.Transcript:
     chunks = claim.chunks[:count]
     return model.Transcript(
-        id=store.new_id(),
+        id=ObjectId(),
         original_id=claim.original_id,
         start=chunks[0].start,
         end=chunks[-1].end,

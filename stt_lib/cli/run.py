@@ -16,6 +16,7 @@ from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
+from stt_lib.tasks import Pending
 
 log = logging.getLogger("stt")
 
@@ -109,7 +110,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             server_wait=settings.server_wait,
             stop=signals.event,
         )
-        report = Runner(store, pool, settings, signals.event).run()
+        task = Pending(store, settings.selection, only_failed=settings.retry_errors)
+        report = Runner(store, task, pool, settings, signals.event).run()
         if not report.abandoned:
             pool.close()
         if report.halted_by is not None:

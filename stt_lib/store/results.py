@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from bson import ObjectId
 from pymongo import errors as mongo_errors
@@ -18,9 +18,11 @@ from stt_lib.store.connection import Connection, Document
 class Results(Connection):
     """Saving first, marking second."""
 
-    @staticmethod
-    def new_id() -> ObjectId:
-        return ObjectId()
+    is_divisible: Final = True
+
+    def name(self, _claim: model.Claim) -> model.Revision:
+        """A new id, made before the first attempt to save under it."""
+        return model.Revision(ObjectId())
 
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
         """Which of these chunks (by `identity`) a saved transcript owns already."""

@@ -429,7 +429,7 @@ class Machine(RuleBasedStateMachine):
 
     def _transcript(self, chunks: Several[Chunk]) -> Transcript:
         return Transcript(
-            id=Store.new_id(),
+            id=ObjectId(),
             original_id=self.recording,
             start=START,
             end=START + timedelta(seconds=10 * len(chunks)),

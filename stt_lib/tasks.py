@@ -1,0 +1,66 @@
+"""What a run works on: where its sequences come from, and in whose ledger their results go."""
+
+from collections.abc import Container, Hashable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from stt_lib import logs
+from stt_lib.ledger import Ledger
+from stt_lib.model import ALL, Selection, Sequence
+from stt_lib.sequences import group
+from stt_lib.store import Store
+
+
+class Task(Protocol):
+    """All that a run has to know of its work."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the work is claimed and its results are written."""
+
+    def count(self) -> int:
+        """How much there is to do, told in the log as well."""
+
+    def share(self, sequence: Sequence) -> int:
+        """How much of that a sequence is."""
+
+    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
+        """What may be worked on now, in order, but for these chunks, which are under way.
+
+        `since` is the start of the run by the database's clock. May raise errors of the driver
+        half-way: call through `patiently`, and start again.
+        """
+
+    def live_claims(self) -> dict[str, datetime]:
+        """Tokens of those who hold some of it now, and until when they do unless renewed."""
+
+
+class Pending:
+    """The backlog: chunks that wait, newest first; or those of them that have failed before."""
+
+    def __init__(self, store: Store, only: Selection = ALL, *, only_failed: bool = False) -> None:
+        self._store = store
+        self._only = only
+        self._only_failed = only_failed
+
+    @property
+    def ledger(self) -> Store:
+        return self._store
+
+    def count(self) -> int:
+        chunks = self._store.count_pending(self._only, only_failed=self._only_failed)
+        logs.total_pending(chunks)
+        return chunks
+
+    def share(self, sequence: Sequence) -> int:
+        return len(sequence)
+
+    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
+        return group(
+            self._store.pending(
+                since=since, only=self._only, only_failed=self._only_failed, but=but
+            )
+        )
+
+    def live_claims(self) -> dict[str, datetime]:
+        return self._store.live_claims(self._only)
