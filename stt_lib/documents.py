@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,11 +16,14 @@ from stt_lib.model import (
     Chunk,
     ChunkRef,
     ChunkStory,
+    Dropped,
+    Explained,
     FailedKind,
     NewChunk,
     PastFailure,
     Problem,
     Segment,
+    Stretch,
     Transcript,
     Word,
 )
@@ -56,17 +59,20 @@ def chunk_ref(document: Document) -> ChunkRef:
     original_id = document.get("original_id")
     index = _whole_number(document.get("index"))
     start = document.get("start")
-    prob = nested(document, "vad.prob")
     return ChunkRef(
         id=document["_id"],
         original_id=original_id,
         recording=identity(original_id),
         index=index,
         start=start if isinstance(start, datetime) else None,
-        prob=float(prob) if isinstance(prob, int | float) else None,
+        prob=_probability(nested(document, "vad.prob")),
         priority=_priority(document.get("priority")),
         problem=_misplaced(document, index),
     )
+
+
+def _probability(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _priority(value: Any) -> float | None:
@@ -122,6 +128,7 @@ def chunk(document: Document) -> Chunk:
         format=str(form),
         seconds=measured or NOMINAL_CHUNK_SECONDS,
         is_measured=measured is not None,
+        prob=_probability(nested(document, "vad.prob")),
         failures=_count(nested(document, "stt.failures")),
         excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
@@ -144,6 +151,7 @@ def _unknown_format(form: Any) -> Problem | None:
 
 def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
     """A document of `transcriptions`."""
+    dropped = {"dropped_segments": list(map(_dropped, record.dropped))} if record.dropped else {}
     return {
         "_id": record.id,
         "original": record.original_id,
@@ -160,6 +168,7 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
         "parameters": dict(record.parameters),
         "version": __version__,
         "created_at": created_at,
+        **dropped,
     }
 
 
@@ -178,6 +187,7 @@ def read_transcript(document: Document) -> Transcript:
         server=document.get("server"),
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
+        dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
     )
 
 
@@ -207,6 +217,66 @@ def _segment(segment: Segment) -> dict[str, Any]:
 
 def _given(record: Segment | Word, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(record, name)) is not None}
+
+
+def _dropped(record: Dropped) -> dict[str, Any]:
+    return {
+        **_segment(record.segment),
+        "reasons": list(record.reasons),
+        "score": record.score,
+    }
+
+
+def _read_dropped(document: Document) -> Dropped:
+    reasons = tuple(map(str, document.get("reasons") or ()))
+    return Dropped(_read_segment(document), reasons, float(document.get("score") or 0))
+
+
+def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool) -> Explained:
+    """A transcript and the chunks under it; each ends where the next one starts."""
+    record = read_transcript(document)
+    known = [(c["start"], nested(c, "vad.prob")) for c in chunks if _date(c.get("start"))]
+    known.sort(key=lambda pair: pair[0])
+    starts = [(start - record.start).total_seconds() for start, _ in known]
+    ends = [*starts[1:], (record.end - record.start).total_seconds()]
+    return Explained(
+        record,
+        is_saved,
+        tuple(
+            Stretch(start, max(start, end), _probability(prob))
+            for start, end, (_, prob) in zip(starts, ends, known, strict=False)
+        ),
+    )
+
+
+def restored(document: Document, places: Container[int] | None) -> dict[str, Any] | None:
+    """The segments of a transcript once dropped ones are back in their place in time.
+
+    `places` are those of `Transcript.everything`, from 1 on; without them, all go back. None
+    when nothing is to go back.
+    """
+    kept = [(segment, False) for segment in document.get("segments") or ()]
+    dropped = [(segment, True) for segment in document.get("dropped_segments") or ()]
+    segments, left = [], []
+    for place, (segment, is_dropped) in enumerate(sorted([*kept, *dropped], key=_time), start=1):
+        if is_dropped and places is not None and place not in places:
+            left.append(segment)
+        else:
+            segments.append(_taken_back(segment) if is_dropped else segment)
+    if len(left) == len(dropped):
+        return None
+    return {"segments": segments, "dropped_segments": left}
+
+
+def _time(entry: tuple[Document, bool]) -> tuple[float, float, str]:
+    segment, _ = entry
+    return segment["start"], segment["end"], segment["text"]
+
+
+def _taken_back(segment: Document) -> dict[str, Any]:
+    """As the server gave it, and a word that a person wanted it."""
+    given = {name: segment[name] for name in segment if name not in ("reasons", "score")}
+    return {**given, "restored": True}
 
 
 def failed_kind(row: Document) -> FailedKind:

@@ -41,8 +41,8 @@ class Ledger(Protocol):
     def save(self, transcript: Transcript) -> bool:
         """Save a transcript durably; False when somebody else was first."""
 
-    def mark(self, ids: Several[Any], token: str, *, is_verdict: bool = False) -> None:
-        """These chunks are done with."""
+    def mark(self, ids: Several[Any], token: str, *, unsaved: Transcript | None = None) -> None:
+        """These chunks are done with; of an `unsaved` transcript the filter left nothing."""
 
     def blame(
         self,

@@ -93,9 +93,10 @@ class Sequence:
 class Chunk:
     """A claimed chunk with its audio, checked: `problem` says why it cannot be posted, if so.
 
-    `seconds` is the duration of the audio, a guess unless it `is_measured`. `failures` counts
-    those of the audio itself so far, `excuses` those of servers and network; `was_duplicate` when
-    the last one was for an index that another chunk has too.
+    `seconds` is the duration of the audio, a guess unless it `is_measured`, and `prob` the
+    detector's probability of speech in it. `failures` counts those of the audio itself so far,
+    `excuses` those of servers and network; `was_duplicate` when the last one was for an index
+    that another chunk has too.
     """
 
     id: Any
@@ -104,6 +105,7 @@ class Chunk:
     data: bytes
     format: str
     seconds: float
+    prob: float | None = None
     failures: int = 0
     excuses: int = 0
     was_duplicate: bool = False
@@ -161,6 +163,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A segment that was taken for no speech.
+
+    `score` is the sum of what speaks against it less what speaks for it; `reasons` are what
+    speaks against it, the strongest first.
+    """
+
+    segment: Segment
+    reasons: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an STT server heard in one request.
 
@@ -190,6 +205,7 @@ class Transcript:
     """The text of one stretch of a recording; owns the audio of `chunk_ids`.
 
     `model`, `server`, `protocol` and `parameters` say how it came about.
+    `dropped` is what the server heard as well, but the filter took for no speech.
     """
 
     id: Any
@@ -205,10 +221,41 @@ class Transcript:
     protocol: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     revision: int = 1
+    dropped: tuple[Dropped, ...] = ()
 
     @property
     def text(self) -> str:
         return " ".join(segment.text.strip() for segment in self.segments)
+
+    @property
+    def everything(self) -> list[tuple[Segment, Dropped | None]]:
+        """What was kept and what was dropped, in the order of time."""
+        kept: list[tuple[Segment, Dropped | None]] = [(segment, None) for segment in self.segments]
+        dropped = [(dropped.segment, dropped) for dropped in self.dropped]
+        return sorted(
+            [*kept, *dropped], key=lambda pair: (pair[0].start, pair[0].end, pair[0].text)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Where the audio of a chunk lies, in seconds, and its probability of speech."""
+
+    start: float
+    end: float
+    prob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A transcript to be explained; `is_saved` is False when all of it was dropped.
+
+    `stretches` are its chunks, oldest first, in seconds from its start.
+    """
+
+    transcript: Transcript
+    is_saved: bool
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ def _span(value: object) -> object:
 
 
 Protocol = Literal["transcribe", "openai", "whispercpp", "asr"]
+FilterLevel = Literal["strict", "normal", "off"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -150,6 +151,12 @@ class Settings(BaseModel):
     )
     timeout_base: Seconds = Field(5.0, description="Seconds allowed for a request, and")
     timeout_per_chunk: Seconds = Field(3.0, description="as many more for each of its chunks.")
+    filter: FilterLevel = Field(
+        "normal", description="How readily text is taken for no speech: strict, normal, off."
+    )
+    filter_phrases: Path | None = Field(
+        None, description="A file of phrases to drop, or to keep, one a line."
+    )
     retry_errors: bool = Field(
         False, description="Process only what failed before, parked or not due as it may be."
     )

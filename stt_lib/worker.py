@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Hashable, Set
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from stt_lib import backoff, filtering, logs
@@ -40,7 +40,6 @@ from stt_lib.model import (
     Outcome,
     Problem,
     Revision,
-    Segment,
     Sequence,
     Transcript,
     consecutive_runs,
@@ -77,7 +76,11 @@ class Worker:
         stop: threading.Event,
         since: datetime | None = None,
     ) -> None:
-        """`since` is the start of the run by the database's clock."""
+        """`since` is the start of the run by the database's clock.
+
+        Raises:
+            ConfigurationError: the person's file of phrases cannot be used.
+        """
         self.ledger = ledger
         self.pool = pool
         self.leases = leases
@@ -85,6 +88,7 @@ class Worker:
         self.stop = stop
         self.since = since
         self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self.filter = filtering.policy(settings.filter, settings.filter_phrases)
         self._name = f"{socket.gethostname()}/{os.getpid()}"
 
     def process(self, sequence: Sequence, ticket: int) -> Result:
@@ -224,23 +228,25 @@ class _Job:
     # -- after the request --------------------------------------------------------------------
 
     def _save(self, heard: Heard) -> None:
-        verdict = filtering.judge(heard.answer.segments)
+        around = filtering.Surroundings.of(heard.answer, heard.chunks)
+        verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
+        transcript = _transcript(self._ledger.name(self._claim), self._claim, heard, verdict)
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
         if not self._worker.leases.is_fresh(self._claim.token):
             self._ledger.renew(ids, self._claim.token)
         if verdict.kept:
-            name = self._ledger.name(self._claim)
-            transcript = _transcript(name, self._claim, heard, verdict.kept)
             if not self._ledger.save(transcript):
                 self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
                 raise ClaimLost("another worker has saved a transcript of these chunks")
-        self._settle(heard.chunks, is_verdict=not verdict.kept)
+            self._settle(heard.chunks)
+        else:
+            self._settle(heard.chunks, unsaved=transcript)
         self._outcomes.add(Outcome.TRANSCRIBED if verdict.kept else Outcome.EMPTY)
 
-    def _settle(self, chunks: Several[Chunk], *, is_verdict: bool = False) -> None:
+    def _settle(self, chunks: Several[Chunk], *, unsaved: Transcript | None = None) -> None:
         ids = [chunk.id for chunk in chunks]
-        self._ledger.mark(ids, self._claim.token, is_verdict=is_verdict)
+        self._ledger.mark(ids, self._claim.token, unsaved=unsaved)
         self._close(chunks)
 
     def _close(self, chunks: Several[Chunk]) -> None:
@@ -326,9 +332,11 @@ class _Job:
 
 
 def _transcript(
-    name: Revision, claim: Claim, heard: Heard, kept: tuple[Segment, ...]
+    name: Revision, claim: Claim, heard: Heard, verdict: filtering.Verdict
 ) -> Transcript:
     answer = heard.answer
+    timeline = Timeline(heard.chunks)
+    placed = timeline.place(dropped.segment for dropped in verdict.dropped)
     return Transcript(
         id=name.transcript_id,
         revision=name.number,
@@ -336,13 +344,17 @@ def _transcript(
         start=heard.chunks[0].start,
         end=heard.chunks[-1].end,
         chunk_ids=tuple(chunk.id for chunk in heard.chunks),
-        segments=tuple(Timeline(heard.chunks).place(kept)),
+        segments=tuple(timeline.place(verdict.kept)),
         language=answer.language,
         top_language_probs=answer.top_language_probs,
         model=answer.model,
         server=answer.server,
         protocol=answer.protocol,
         parameters=answer.parameters,
+        dropped=tuple(
+            replace(dropped, segment=segment)
+            for dropped, segment in zip(verdict.dropped, placed, strict=True)
+        ),
     )
 
 

@@ -72,8 +72,8 @@ def test_imports_point_downwards(path: Path) -> None:
     for name in imports(path):
         if not name.startswith("stt_lib") or name == own:
             continue
-        same_package = own.startswith(("stt_lib.cli", "stt_lib.local", "stt_lib.store")) and (
-            own.split(".")[:2] == name.split(".")[:2]
+        same_package = own.split(".")[:2] == name.split(".")[:2] and own.startswith(
+            tuple(f"stt_lib.{package}" for package in ("cli", "local", "store", "filtering"))
         )
         assert same_package or layer(name) > layer(own), f"{own} imports {name}"
 

@@ -14,7 +14,7 @@ from stt_lib.errors import FailureKind
 from stt_lib.local import samples
 from stt_lib.settings import ROOT, Settings, flag, variable
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import World
+from tests.support.world import START, World
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -60,6 +60,8 @@ def test_the_command_runs(world: World, whisper: FakeWhisper, command: str) -> N
     assert world.run().returncode == 1
     whisper.script = echo
     world.record(range(3), original_id="good")
+    heard = {"_id": "TRANSCRIPT_ID", "original": "heard", "chunk_ids": ["a chunk"], "segments": []}
+    world.transcriptions.insert_one({**heard, "start": START, "end": START})
     done = world.run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
 

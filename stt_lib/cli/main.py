@@ -13,6 +13,7 @@ import click
 from stt_lib import __version__
 from stt_lib.cli import exits, local, run
 from stt_lib.cli.errors import errors
+from stt_lib.cli.explain import explain
 from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
@@ -43,7 +44,7 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-for command in (errors, local.ingest, local.serve, local.demo):
+for command in (errors, explain, local.ingest, local.serve, local.demo):
     stt.add_command(command)
 
 

@@ -55,6 +55,8 @@ _METAVARS = {
     "rate_limit": "RATE",
     "log_file": "FILE",
     "log_format": "text|json",
+    "filter": "LEVEL",
+    "filter_phrases": "FILE",
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",

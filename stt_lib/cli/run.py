@@ -38,6 +38,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "rate_limit",
         "audio_rate",
     ),
+    "What counts as speech": ("filter", "filter_phrases"),
     "Timeouts and retries": (
         "timeout_base",
         "timeout_per_chunk",

@@ -1,15 +1,16 @@
 """Every query: the only package that knows MongoDB.
 
 The methods of `Store` are the verbs of the design: pending, claim, renew, release, save, mark,
-fail. Each may be repeated after a lost answer without a different effect, so each is. Times are
-the database's own, so that the clocks of the workers do not matter.
+fail, explain. Each may be repeated after a lost answer without a different effect, so each is.
+Times are the database's own, so that the clocks of the workers do not matter.
 """
 
 from stt_lib.store.backlog import Backlog
+from stt_lib.store.explanations import Explanations
 from stt_lib.store.failures import Failures
 from stt_lib.store.ingest import Ingest
 from stt_lib.store.results import Results
 
 
-class Store(Backlog, Results, Failures, Ingest):
+class Store(Backlog, Results, Failures, Explanations, Ingest):
     """The user's database. Thread-safe."""

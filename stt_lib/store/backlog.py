@@ -16,9 +16,10 @@ from stt_lib.store.selection import only_selected
 
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
+    "vad.prob": 1,
     **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1),
 }
-_WITHOUT_EMPTY_STT: Final[Document] = {
+WITHOUT_EMPTY_STT: Final[Document] = {
     "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
 }
 
@@ -159,7 +160,7 @@ class Backlog(Schema):
 
     def release(self, ids: Sequence[Any], token: str) -> None:
         """Give chunks back untouched; those that are not ours any more are left alone."""
-        forget: list[Document] = [{"$unset": "stt.claim"}, _WITHOUT_EMPTY_STT]
+        forget: list[Document] = [{"$unset": "stt.claim"}, WITHOUT_EMPTY_STT]
         self._call(lambda: self._chunks.update_many(held_by(ids, token), forget))
 
     def live_claims(self, only: Selection = ALL) -> dict[str, datetime]:

@@ -58,17 +58,22 @@ class Results(Connection):
         query = {"_id": transcript_id}
         return self._call(lambda: self._transcriptions.find_one(query, {"_id": 1})) is not None
 
-    def mark(self, ids: Sequence[Any], token: str, *, is_verdict: bool = False) -> None:
+    def mark(
+        self, ids: Sequence[Any], token: str, *, unsaved: model.Transcript | None = None
+    ) -> None:
         """Mark chunks as transcribed, once their transcript is safe; forget the rest.
 
-        `is_verdict` when the mark itself is what says that they hold no speech.
+        With an `unsaved` transcript the mark itself says that they hold no speech. What was
+        dropped from it stays with its chunks, so that it can be explained and taken back.
 
         Raises:
             ClaimLost: some are neither ours any more nor marked by somebody else.
         """
         done: list[Document] = [{"$set": {"transcribed_at": "$$NOW"}}, {"$unset": "stt"}]
+        if unsaved is not None and unsaved.dropped:
+            done.append({"$set": {"stt": _set_aside(unsaved)}})
         held = held_by(ids, token)
-        chunks = self._chunks if is_verdict else self._marks
+        chunks = self._marks if unsaved is None else self._chunks
         matched = self._call(lambda: chunks.update_many(held, done)).matched_count
         if matched < len(ids):
             unmarked = {"_id": {"$in": list(ids)}, "transcribed_at": None}
@@ -80,3 +85,12 @@ class Results(Connection):
         """All transcripts, oldest first."""
         cursor = self._transcriptions.find({}, sort=[("start", 1)])
         return [documents.read_transcript(d) for d in self._call(lambda: list(cursor.clone()))]
+
+
+def _set_aside(unsaved: model.Transcript) -> Document:
+    """The `stt` of chunks whose text was dropped: the first one holds it, the others say where."""
+    first = unsaved.chunk_ids[0]
+    document = documents.transcript(unsaved, datetime.now(UTC))
+    is_first = {"$eq": ["$_id", {"$literal": first}]}
+    others = {"dropped_with": {"$literal": first}}
+    return {"$cond": [is_first, {"dropped": {"$literal": document}}, others]}

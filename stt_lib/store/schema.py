@@ -58,6 +58,14 @@ INDEXES: Final = (
         {"partialFilterExpression": FAILED},
         "finding failed chunks reads the whole collection",
     ),
+    # Holds the few chunks that keep what the filter dropped.
+    Index(
+        "stt_dropped",
+        "audio_chunks",
+        [("original_id", 1), ("start", 1)],
+        {"partialFilterExpression": {"stt.dropped": {"$exists": True}}},
+        "explaining a recording reads the whole collection",
+    ),
     Index(
         "stt_owner",
         "transcriptions",

@@ -1,0 +1,100 @@
+"""Phrases that Whisper writes where nobody speaks, read from a file that people can read too.
+
+A line is a phrase; one in brackets says what the phrases below it are, and in which languages:
+`[telltale en]`, `[common de nl]`, `[keep]`. Without languages they count in every language. What
+stands before the first such line is telltale. Lines that begin with # are comments.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from stt_lib.errors import ConfigurationError
+from stt_lib.filtering.text import normal_form
+
+SHIPPED = Path(__file__).with_name("phrases.txt")
+MAX_BYTES = 1_000_000
+
+
+class Kind(StrEnum):
+    """What it means that a whole segment is a phrase."""
+
+    TELLTALE = "telltale"
+    """Nobody says that to a recorder: credits of subtitles, farewells to viewers."""
+    COMMON = "common"
+    """People say that, but the model also writes it under noise, again and again."""
+    KEEP = "keep"
+    """A person wants it kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A phrase and the languages it belongs to; none: all of them."""
+
+    kind: Kind
+    languages: frozenset[str]
+
+
+Phrases = Mapping[str, Phrase]
+"""By `normal_form`."""
+
+_HEADING = re.compile(r"\[(telltale|common|keep)((?: [a-z]{2,3})*)\]")
+
+
+@cache
+def shipped() -> Phrases:
+    """Read the phrases that come with stt."""
+    return _parsed(SHIPPED.read_text(encoding="utf-8"), SHIPPED)
+
+
+def own(path: Path) -> Phrases:
+    """Read a person's own phrases.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a line of it makes no sense.
+    """
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise _unusable(path, error.strerror or type(error).__name__) from None
+    except UnicodeDecodeError:
+        raise _unusable(path, "it is not text in UTF-8") from None
+    if len(data) > MAX_BYTES:
+        raise _unusable(path, "it is larger than 1 MB")
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: Path) -> Phrases:
+    found: dict[str, Phrase] = {}
+    kind, languages = Kind.TELLTALE, frozenset[str]()
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if line.startswith("["):
+            kind, languages = _heading(line, number, path)
+        elif line and not line.startswith("#"):
+            phrase = normal_form(line)
+            if not phrase:
+                raise _unusable(path, f"line {number} has neither letters nor digits")
+            found[phrase] = Phrase(kind, _joined(found.get(phrase), languages))
+    return found
+
+
+def _heading(line: str, number: int, path: Path) -> tuple[Kind, frozenset[str]]:
+    match = _HEADING.fullmatch(line)
+    if match is None:
+        raise _unusable(path, f"line {number} is no heading: use [telltale en], [common] or [keep]")
+    return Kind(match[1]), frozenset(match[2].split())
+
+
+def _joined(known: Phrase | None, languages: frozenset[str]) -> frozenset[str]:
+    """A phrase that stands in several languages' lists belongs to all of them."""
+    if known is None:
+        return languages
+    return known.languages | languages if known.languages and languages else frozenset()
+
+
+def _unusable(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"--filter-phrases {path} cannot be used: {why}")

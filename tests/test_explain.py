@@ -1,0 +1,243 @@
+"""What the filter dropped is kept, explained and taken back."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from stt_lib.cli import exits
+from stt_lib.store import Store
+from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
+from tests.support.world import START, World, chunk
+
+SENTENCE = " Here is the change for the two tickets."
+
+
+def says(*texts: str, **scores: float) -> Script:
+    """A server that hears these, two seconds each, whatever it is sent."""
+
+    def script(_: Request) -> Reply:
+        return transcription(
+            [
+                {"start": 2.0 * i, "end": 2.0 * i + 2, "text": text, **scores}
+                for i, text in enumerate(texts)
+            ]
+        )
+
+    return script
+
+
+@pytest.fixture
+def mixed(world: World, whisper: FakeWhisper) -> World:
+    """One transcript from which two segments were dropped."""
+    whisper.script = says(SENTENCE, " Thanks for watching!", SENTENCE, " [music]")
+    world.record(range(2))
+    assert world.run().returncode == exits.OK
+    return world
+
+
+@pytest.fixture
+def emptied(world: World, whisper: FakeWhisper) -> World:
+    """Three chunks of which everything was dropped."""
+    whisper.script = says(" Thank you.", " you", no_speech_prob=0.8)
+    world.record(range(3), vad={"ran_at": START, "prob": 0.55, "has_speech": True})
+    assert world.run().returncode == exits.OK
+    return world
+
+
+def only(world: World) -> dict[str, Any]:
+    (document,) = world.transcriptions.find()
+    return document
+
+
+def texts(document: dict[str, Any]) -> list[str]:
+    return [segment["text"] for segment in document["segments"]]
+
+
+def explained(world: World, id_: Any, *more: str) -> list[dict[str, Any]]:
+    done = world.run("explain", str(id_), "--json", *more)
+    assert done.returncode == exits.OK, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_what_is_dropped_stays_with_the_transcript_and_says_why(mixed: World) -> None:
+    document = only(mixed)
+    assert texts(document) == [SENTENCE, SENTENCE]
+    phrase, tag = document["dropped_segments"]
+    assert (phrase["start"], phrase["end"], phrase["text"]) == (2.0, 4.0, " Thanks for watching!")
+    assert phrase["reasons"][0] == "known_phrase"
+    assert tag["reasons"][0] == "sound_tag"
+    assert phrase["score"] >= 3
+    assert mixed.chunks.count_documents({"stt": {"$exists": True}}) == 0
+
+
+def test_a_transcript_from_which_nothing_was_dropped_has_no_such_field(world: World) -> None:
+    world.record(range(1))
+    world.run()
+    assert "dropped_segments" not in only(world)
+
+
+def test_what_is_dropped_from_an_empty_sequence_stays_with_its_chunks(emptied: World) -> None:
+    assert emptied.transcriptions.count_documents({}) == 0
+    assert emptied.pending() == []
+    first, *others = emptied.chunks.find({}, sort=[("index", 1)])
+    assert set(first["stt"]) == {"dropped"}
+    assert [s["text"] for s in first["stt"]["dropped"]["dropped_segments"]] == [
+        " Thank you.",
+        " you",
+    ]
+    assert [other["stt"] for other in others] == [{"dropped_with": first["_id"]}] * 2
+
+
+def test_nothing_heard_at_all_leaves_nothing(world: World, whisper: FakeWhisper) -> None:
+    whisper.script = says()
+    recording = world.record(range(2))
+    world.run()
+    assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
+    refused = world.run("explain", str(recording))
+    assert refused.returncode == exits.FAILURES
+    assert "nothing was heard under the id" in refused.stderr
+
+
+def test_explain_tells_the_evidence_and_the_verdict(mixed: World) -> None:
+    told = mixed.run("explain", str(only(mixed)["_id"])).stdout
+    assert "kept" in told
+    assert "DROPPED" in told
+    assert "nobody says this to a recorder" in told
+    assert "the detector's probability of speech is 0.90" in told
+    assert "dropped from +3.0 on" in told
+    assert "Thanks for watching!" in told
+    assert "watching" not in mixed.log
+
+
+def test_a_transcript_is_found_by_any_of_its_ids(mixed: World) -> None:
+    document = only(mixed)
+    by_id = explained(mixed, document["_id"])
+    assert [s["verdict"] for s in by_id[0]["segments"]] == ["kept", "dropped", "kept", "dropped"]
+    assert by_id[0]["segments"][1]["reasons"][0] == "known_phrase"
+    evidence = {e["kind"]: e for e in by_id[0]["segments"][0]["evidence"]}
+    assert evidence["vad_prob"]["value"] == 0.9
+    assert explained(mixed, document["chunk_ids"][1]) == by_id
+    assert explained(mixed, document["original"]) == by_id
+
+
+def test_an_empty_sequence_is_found_by_any_of_its_ids(emptied: World) -> None:
+    first, *others = emptied.chunks.find({}, sort=[("index", 1)])
+    by_id = explained(emptied, first["_id"])
+    assert by_id[0]["transcript"] is None
+    assert [s["verdict"] for s in by_id[0]["segments"]] == ["dropped", "dropped"]
+    assert explained(emptied, others[1]["_id"]) == by_id
+    assert explained(emptied, first["original_id"]) == by_id
+
+
+def test_a_recording_is_told_in_the_order_of_time(world: World, whisper: FakeWhisper) -> None:
+    def script(request: Request) -> Reply:
+        is_noise = request.audio[0].endswith(b"/5")
+        return says(" Thanks for watching!" if is_noise else SENTENCE)(request)
+
+    whisper.script = script
+    recording = world.record([0, 5, 9])
+    world.run()
+    told = explained(world, recording)
+    assert [one["transcript"] is not None for one in told] == [True, False, True]
+    assert [one["start"] for one in told] == sorted(one["start"] for one in told)
+
+
+def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
+    mixed: World,
+) -> None:
+    id_ = str(only(mixed)["_id"])
+    assert (
+        "1 segment(s) put back" in mixed.run("explain", id_, "--restore", "--segment", "2").stdout
+    )
+    document = only(mixed)
+    assert texts(document) == [SENTENCE, " Thanks for watching!", SENTENCE]
+    assert document["segments"][1]["restored"] is True
+    assert "reasons" not in document["segments"][1]
+    assert "0 segment(s)" in mixed.run("explain", id_, "--restore", "--segment", "2").stdout
+    assert only(mixed) == document
+    assert "1 segment(s)" in mixed.run("explain", id_, "--restore").stdout
+    assert texts(only(mixed)) == [SENTENCE, " Thanks for watching!", SENTENCE, " [music]"]
+    assert only(mixed)["dropped_segments"] == []
+    assert [s["verdict"] for s in explained(mixed, id_)[0]["segments"]] == ["kept"] * 4
+
+
+def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World) -> None:
+    last = emptied.chunks.find_one({"index": 2})
+    assert last is not None
+    assert "2 segment(s) put back" in emptied.run("explain", str(last["_id"]), "--restore").stdout
+    document = only(emptied)
+    assert texts(document) == [" Thank you.", " you"]
+    assert document["start"] == START
+    assert document["end"] == START + timedelta(seconds=30)
+    emptied.assert_all_done()
+    again = emptied.run("explain", str(last["_id"]), "--restore")
+    assert "0 segment(s) put back" in again.stdout
+    assert only(emptied) == document
+
+
+def test_a_restoring_that_died_half_way_is_finished_by_the_next(
+    emptied: World, store: Store
+) -> None:
+    first = emptied.chunks.find_one({"index": 0})
+    assert first is not None
+    (found,) = store.explained(str(first["_id"]))
+    aside = dict(first["stt"]["dropped"])
+    emptied.transcriptions.insert_one({**aside, "segments": [], "note": "died here"})
+    assert store.restore(found) == 2  # as the first try would have said
+    assert only(emptied)["note"] == "died here"
+    assert emptied.chunks.count_documents({"stt": {"$exists": True}}) == 0
+
+
+def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
+    first = emptied.chunks.find_one({"index": 0})
+    assert first is not None
+    other = {"_id": ObjectId(), "original": first["original_id"], "chunk_ids": [first["_id"]]}
+    emptied.transcriptions.insert_one(
+        {**other, "start": START, "end": START, "segments": [], "language": None}
+    )
+    with Store(emptied.uri, emptied.database) as store:
+        found = store._aside({"_id": first["_id"]})
+        with pytest.raises(Exception, match="another transcript owns these chunks"):
+            store.restore(found[0])
+    assert only(emptied)["_id"] == other["_id"]
+
+
+def test_the_index_holds_only_what_was_set_aside(emptied: World) -> None:
+    emptied.chunks.insert_many([chunk("other", i, has_speech=False) for i in range(50)])
+    recording = emptied.chunks.find_one({"index": 1})
+    assert recording is not None
+    query = {"original_id": recording["original_id"], "stt.dropped": {"$exists": True}}
+    plan = emptied.chunks.find(query).explain()["executionStats"]
+    assert plan["totalDocsExamined"] == 1
+
+
+def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_path: Path) -> None:
+    whisper.script = says(" Thanks for watching!")
+    world.record(range(1))
+    assert world.run("--filter", "off").returncode == exits.OK
+    assert texts(only(world)) == [" Thanks for watching!"]
+    phrases = tmp_path / "mine.txt"
+    phrases.write_text("Over and out\n")
+    whisper.script = says(SENTENCE, " Over and out.")
+    world.record(range(1))
+    world.run("--filter-phrases", str(phrases))
+    assert world.transcriptions.count_documents({"dropped_segments.text": " Over and out."}) == 1
+
+
+@pytest.mark.parametrize("command", [(), ("explain", "x")])
+def test_a_bad_file_of_phrases_stops_the_command(world: World, command: tuple[str, ...]) -> None:
+    done = world.run(*command, "--filter-phrases", "/nowhere/phrases.txt")
+    assert done.returncode == exits.USAGE
+    assert "--filter-phrases /nowhere/phrases.txt cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_segment_is_chosen_only_to_be_restored(mixed: World) -> None:
+    done = mixed.run("explain", str(only(mixed)["_id"]), "--segment", "1")
+    assert done.returncode == exits.USAGE
+    assert "--segment goes with --restore" in done.stderr
