@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from stt_lib.model import (
     Dropped,
     Explained,
     FailedKind,
+    Holder,
     NewChunk,
     PastFailure,
     Problem,
@@ -289,6 +290,17 @@ def failed_kind(row: Document) -> FailedKind:
         next_due=_date(row["next_due"]),
         oldest=_date(row["oldest"]),
         newest=_date(row["newest"]),
+    )
+
+
+def holder(worker: str, claims: Sequence[Document]) -> Holder:
+    """A worker, from the claims on the chunks that it holds."""
+    return Holder(
+        worker=worker,
+        claims=len({str(claim.get("by")) for claim in claims}),
+        chunks=len(claims),
+        since=min(filter(None, (_date(claim.get("at")) for claim in claims)), default=None),
+        until=max(filter(None, (_date(claim.get("until")) for claim in claims)), default=None),
     )
 
 

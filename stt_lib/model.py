@@ -289,6 +289,37 @@ class FailedKind:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time: from `since` up to but not including `until`."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Chunks with speech that arrived in a span, and that were transcribed or found empty in it.
+
+    `failed` counts those that failed in it for the last time and are not transcribed yet.
+    """
+
+    arrived: int
+    transcribed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A worker with live claims; the oldest was made at `since`, the last one ends at `until`."""
+
+    worker: str
+    claims: int
+    chunks: int
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class PastFailure:
     """One failure of a chunk."""
 

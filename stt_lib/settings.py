@@ -266,6 +266,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None)
         raise ConfigurationError(_one_line(error, flags)) from None
 
 
+def wants_no_colour() -> bool:
+    """Whether the person asks all programs for plain text, see https://no-color.org."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def child_environment() -> dict[str, str]:
     """What a helper process of ours needs to start: paths and locale, none of our settings."""
     names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")

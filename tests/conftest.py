@@ -2,7 +2,9 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pymongo
 import pytest
 
 from stt_lib import logs
@@ -30,6 +32,15 @@ def _quiet_log() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     with Mongod(tmp_path_factory.mktemp("mongod")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def auth_mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    with Mongod(tmp_path_factory.mktemp("auth"), extra_args=["--auth"]) as running:
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(running.uri)
+        client.admin.command("createUser", "root", pwd="r00t-pw", roles=["root"])
+        client.close()
         yield running
 
 

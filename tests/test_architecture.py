@@ -11,7 +11,7 @@ from tests.support.world import ROOT
 LAYERS = [
     {"stt_lib.cli"},
     {"stt_lib.runner"},
-    {"stt_lib.planner", "stt_lib.worker", "stt_lib.local"},
+    {"stt_lib.planner", "stt_lib.worker", "stt_lib.status", "stt_lib.local"},
     {"stt_lib.tasks"},
     {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress", "stt_lib.servers.pool"},
     {"stt_lib.ledger"},

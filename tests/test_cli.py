@@ -2,13 +2,7 @@
 
 import json
 import logging
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
-import termios
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +14,9 @@ from stt_lib.cli.options import settings_options
 from stt_lib.cli.run import OPTION_GROUPS, OPTIONS
 from stt_lib.errors import FailureKind
 from stt_lib.settings import Settings, flag, variable
+from tests.support.terminal import on_a_terminal
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
-from tests.support.world import ROOT, START, World
+from tests.support.world import START, World
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -188,32 +183,6 @@ def test_neither_keys_nor_passwords_nor_transcript_text_are_shown(
 
 
 # -- the bar ----------------------------------------------------------------------------------
-
-
-def on_a_terminal(world: World, *arguments: str) -> str:
-    """Run in a pseudo-terminal; returns all that was written to it."""
-    leader, follower = pty.openpty()
-    termios.tcsetwinsize(follower, (40, 160))
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "stt.py"), *arguments],
-        env={**world.env, "TERM": "xterm"},
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-    )
-    os.close(follower)
-    written = b""
-    while select.select([leader], [], [], 30)[0]:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        written += piece
-    process.wait(30)
-    os.close(leader)
-    return written.decode()
 
 
 def test_the_bar_counts_sequences_and_log_lines_do_not_tear_it(

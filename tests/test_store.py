@@ -1,6 +1,6 @@
 """The store against a real MongoDB: indexes, planning, claims, and what each write refuses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from stt_lib.errors import ClaimLost, ConfigurationError, FailureKind, StoreUnav
 from stt_lib.local.mongod import Mongod, free_port
 from stt_lib.sequences import group
 from stt_lib.store import Store
+from stt_lib.store.schema import INDEXES
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World, chunk
 
@@ -60,7 +61,7 @@ def expire(world: World) -> None:
 
 def test_indexes_are_made_when_missing_and_only_then(world: World, store: Store) -> None:
     names = set(world.chunks.index_information()) | set(world.transcriptions.index_information())
-    assert names == {"_id_", "stt_pending", "stt_failed", "stt_owner"}
+    assert names == {"_id_", *(index.name for index in INDEXES)}
     world.db.command("profile", 2)
     with Store(world.uri, world.database) as again:
         again.ensure_indexes()
@@ -112,15 +113,6 @@ def test_a_user_without_the_right_to_make_indexes_gets_a_warning_and_a_slower_ru
     assert world.run(env={"MONGODB_URI": poor}).returncode == 0
     world.close()
     admin.close()
-
-
-@pytest.fixture(scope="module")
-def auth_mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
-    with Mongod(tmp_path_factory.mktemp("auth"), extra_args=["--auth"]) as running:
-        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(running.uri)
-        client.admin.command("createUser", "root", pwd="r00t-pw", roles=["root"])
-        client.close()
-        yield running
 
 
 def test_a_wrong_password_is_a_matter_of_configuration(auth_mongod: Mongod) -> None:

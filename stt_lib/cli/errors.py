@@ -9,6 +9,7 @@ import click
 
 from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.tell import plain
 from stt_lib.errors import FailureKind, InputError
 from stt_lib.model import ChunkStory, FailedKind
 from stt_lib.settings import load
@@ -78,17 +79,7 @@ def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any
 
 def _plain(record: FailedKind | ChunkStory) -> dict[str, Any]:
     extra = {"due": record.due} if isinstance(record, FailedKind) else {}
-    return {**_jsonable(dataclasses.asdict(record)), **extra}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _jsonable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return {**plain(dataclasses.asdict(record)), **extra}
 
 
 def _row(kind: FailedKind) -> tuple[str, ...]:

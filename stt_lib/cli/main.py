@@ -16,8 +16,9 @@ from stt_lib.cli.errors import errors
 from stt_lib.cli.explain import explain
 from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.status import status
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
-from stt_lib.settings import flag, load
+from stt_lib.settings import flag, load, wants_no_colour
 
 
 @click.group(
@@ -35,6 +36,7 @@ def stt(context: click.Context, /, **flags: Any) -> None:
     Without a COMMAND it processes the backlog. Each option can also be set by the variable that
     stands behind it; the option wins.
     """
+    context.color = False if wants_no_colour() else None  # None: only on a terminal
     if context.invoked_subcommand is None:
         context.exit(run.run(load(flags)))
     given = [name for name, value in flags.items() if value is not None]
@@ -44,7 +46,7 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-for command in (errors, explain, local.ingest, local.serve, local.demo):
+for command in (status, errors, explain, local.ingest, local.serve, local.demo):
     stt.add_command(command)
 
 

@@ -5,12 +5,12 @@ fail, explain. Each may be repeated after a lost answer without a different effe
 Times are the database's own, so that the clocks of the workers do not matter.
 """
 
+from stt_lib.store.activity import Activity
 from stt_lib.store.backlog import Backlog
 from stt_lib.store.explanations import Explanations
-from stt_lib.store.failures import Failures
 from stt_lib.store.ingest import Ingest
 from stt_lib.store.results import Results
 
 
-class Store(Backlog, Results, Failures, Explanations, Ingest):
+class Store(Backlog, Results, Activity, Explanations, Ingest):
     """The user's database. Thread-safe."""

@@ -29,8 +29,10 @@ class Backlog(Schema):
 
     def count_pending(self, only: Selection = ALL, *, only_failed: bool = False) -> int:
         """How many chunks are pending and not parked, or with `only_failed` have failed before."""
-        selected = [] if only == ALL else only_selected(only, {"_id": 1})
-        counted = [*selected, {"$count": "chunks"}]
+        index = "stt_failed" if only_failed else "stt_pending"
+        if only == ALL and self._is_indexed(index):
+            return self._call(lambda: self._count_keys({}, index), seconds=None)
+        counted = [*only_selected(only, {"_id": 1}), {"$count": "chunks"}]
         rows = self._call(lambda: list(self._backlog(counted, only_failed)), seconds=None)
         return int(rows[0]["chunks"]) if rows else 0
 

@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from pymongo import IndexModel
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
 
@@ -66,6 +67,21 @@ INDEXES: Final = (
         {"partialFilterExpression": {"stt.dropped": {"$exists": True}}},
         "explaining a recording reads the whole collection",
     ),
+    # For counting by time: 19 MB for a million chunks of 20 kB, and nothing is read but them.
+    Index(
+        "stt_arrived",
+        "audio_chunks",
+        [("vad.has_speech", 1), ("ingested_at", 1)],
+        {"partialFilterExpression": {"vad.has_speech": True}},
+        "status reads the whole collection",
+    ),
+    Index(
+        "stt_done",
+        "audio_chunks",
+        [("vad.has_speech", 1), ("transcribed_at", 1)],
+        {"partialFilterExpression": {"vad.has_speech": True}},
+        "status reads the whole collection",
+    ),
     Index(
         "stt_owner",
         "transcriptions",
@@ -81,9 +97,16 @@ class Schema(Connection):
 
     def ensure_indexes(self) -> None:
         """Make the indexes that are missing; without the right to, warn and do without."""
-        for index in INDEXES:
-            if not self._is_indexed(index.name) and self._create(index):
-                self._indexed.add(index.name)
+        missing = [index for index in INDEXES if not self._is_indexed(index.name)]
+        for name in dict.fromkeys(index.collection for index in missing):
+            wanted = [index for index in missing if index.collection == name]
+            if self._create(name, wanted):
+                self._indexed.update(index.name for index in wanted)
+
+    def _count_keys(self, query: Document, index: str) -> int:
+        """How many chunks: this command counts an index's keys without looking at each."""
+        counting = {"count": "audio_chunks", "query": query, "hint": index}
+        return int(self._db.command(counting)["n"])
 
     def _is_indexed(self, name: str) -> bool:
         return name in self._indexed
@@ -100,30 +123,26 @@ class Schema(Connection):
         except ConfigurationError:
             return set()
 
-    def _create(self, index: Index) -> bool:
-        collection = self._db[index.collection]
+    def _create(self, name: str, indexes: list[Index]) -> bool:
+        """Make indexes of one collection, in one command: it is read only once."""
+        collection = self._db[name]
+        models = [IndexModel(index.keys, name=index.name, **index.options) for index in indexes]
         try:
             if not self._is_empty(collection):
-                log.info(
-                    "Building index %s on %s, once",
+                names = ", ".join(index.name for index in indexes)
+                log.info("Building indexes on %s, once: %s", name, names, extra=Event.INDEX.of())
+            # On a large collection this takes minutes, so there is no limit of time.
+            self._call(lambda: collection.create_indexes(models), seconds=None)
+        except (ConfigurationError, StoreError, mongo_errors.DuplicateKeyError) as error:
+            for index in indexes:
+                log.warning(
+                    "Index %s on %s could not be made, so %s: %s",
                     index.name,
-                    index.collection,
+                    name,
+                    index.purpose,
+                    short(error),
                     extra=Event.INDEX.of(),
                 )
-            # On a large collection this takes minutes, so there is no limit of time.
-            self._call(
-                lambda: collection.create_index(index.keys, name=index.name, **index.options),
-                seconds=None,
-            )
-        except (ConfigurationError, StoreError, mongo_errors.DuplicateKeyError) as error:
-            log.warning(
-                "Index %s on %s could not be made, so %s: %s",
-                index.name,
-                index.collection,
-                index.purpose,
-                short(error),
-                extra=Event.INDEX.of(),
-            )
             return False
         return True
 

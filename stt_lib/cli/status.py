@@ -1,0 +1,228 @@
+"""`status`: is it keeping up, what is at work, what failed, what will happen next."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
+from typing import Any, Final
+
+import click
+
+from stt_lib.cli.access import opened_store
+from stt_lib.cli.options import settings_options
+from stt_lib.cli.tell import age, audio, counted, moment, plain
+from stt_lib.model import Activity
+from stt_lib.settings import load
+from stt_lib.status import Status, Verdict, look
+
+_COLOURS: Final = {
+    Verdict.UP_TO_DATE: "green",
+    Verdict.KEEPING_UP: "green",
+    Verdict.CATCHING_UP: "yellow",
+    Verdict.FALLING_BEHIND: "red",
+    Verdict.STANDING_STILL: "red",
+}
+_MOST_COLUMNS: Final = 100
+_FEWEST_BAR_COLUMNS: Final = 8
+_FULL, _LACKING, _MARK, _LOST = "█", "░", "┃", "×"
+_LEGEND: Final = f"{_FULL} transcribed  {_LACKING} arrived, not transcribed  {_LOST} failed"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@settings_options("local", "data_dir")
+def status(as_json: bool, **flags: Any) -> None:
+    """Show at a glance: is it keeping up, what works, what failed.
+
+    Only reads. Hours of audio are the number of chunks times what one of them lasts.
+    """
+    with opened_store(load(flags)) as store:
+        found = look(store)
+    if as_json:
+        click.echo(json.dumps(_for_programs(found), indent=2))
+    else:
+        click.echo("\n".join(_lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
+
+
+def _lines(found: Status, columns: int) -> Iterator[str]:
+    yield _headline(found)
+    yield ""
+    yield from _facts("Pending", _backlog(found))
+    yield from _facts("Speed", _speed(found))
+    yield from _facts("At work", _workers(found))
+    yield from _facts("Failed", _failures(found))
+    yield ""
+    yield from _windows(found)
+    yield ""
+    yield from _plot(found, columns)
+    if not found.is_quick:
+        yield ""
+        yield "Slow, for indexes are missing: python stt.py doctor says which, a run makes them."
+
+
+def _headline(found: Status) -> str:
+    verdict = click.style(found.verdict.capitalize(), fg=_COLOURS[found.verdict], bold=True)
+    return f"{verdict}: {_reason(found)}"
+
+
+def _reason(found: Status) -> str:
+    size = found.backlog.chunk_seconds
+    match found.verdict:
+        case Verdict.UP_TO_DATE:
+            return "nothing is pending"
+        case Verdict.KEEPING_UP:
+            return "nothing that is pending is older than a day"
+        case Verdict.CATCHING_UP:
+            return f"{_end(found)} if it goes on like this"
+        case Verdict.STANDING_STILL:
+            return (
+                "nothing was transcribed in the last day: python stt.py doctor looks for the cause"
+            )
+    arrived, done = found.day.arrived * size, found.day.transcribed * size
+    return f"{audio(arrived)} of audio arrived in the last day, {audio(done)} were transcribed"
+
+
+def _end(found: Status) -> str:
+    """When the backlog is done."""
+    if found.done_in is None:
+        return "at that speed the backlog does not shrink"
+    at = moment(found.now + found.done_in, found.now)
+    return f"all is done in about {age(found.done_in)} ({at})"
+
+
+def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
+    """Lines with the label before the first."""
+    for fact in facts:
+        yield f"{label:<9}{fact}"
+        label = ""
+
+
+def _backlog(found: Status) -> Iterator[str]:
+    backlog = found.backlog
+    about = "about " if backlog.is_estimate else ""
+    yield (
+        f"{counted(backlog.chunks, 'chunk')} · {about}{counted(backlog.sequences, 'sequence')}"
+        f" · {audio(backlog.seconds)} of audio"
+    )
+    if backlog.newest is not None and backlog.oldest is not None:
+        newest, oldest = found.now - backlog.newest, found.now - backlog.oldest
+        yield f"the newest {age(newest)} old, the oldest {age(oldest)}"
+
+
+def _speed(found: Status) -> Iterator[str]:
+    if not found.week.transcribed:
+        yield "nothing was transcribed in the last week"
+        return
+    yield (
+        f"{found.speed:.3g} hours of audio per hour, over the {found.speed_of};"
+        f" {found.inflow:.3g} arrive"
+    )
+    if found.backlog.chunks and found.verdict is not Verdict.CATCHING_UP:
+        yield _end(found)
+
+
+def _workers(found: Status) -> Iterator[str]:
+    for holder in found.holders:
+        since = "" if holder.since is None else f", the oldest for {age(found.now - holder.since)}"
+        held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
+        yield f"{holder.worker}: {held}{since}"
+    if not found.holders:
+        yield "nobody holds a claim"
+
+
+def _failures(found: Status) -> Iterator[str]:
+    if not found.failed:
+        yield "nothing"
+        return
+    width = max(len(kind.kind) for kind in found.failed)
+    for kind in found.failed:
+        parts = {"due": kind.due, "later": kind.waiting, "parked": kind.parked}
+        told = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
+        chunks = counted(kind.chunks, "chunk")
+        yield f"{kind.kind:<{width}}  {chunks}: {_alarming(told, kind.parked)}"
+    yield "python stt.py errors tells more"
+
+
+def _alarming(text: str, count: int) -> str:
+    return click.style(text, fg="red") if count else text
+
+
+def _windows(found: Status) -> Iterator[str]:
+    windows = (found.hour, found.day, found.week)
+    yield _row("", "last hour", "last day", "last week")
+    for name in ("arrived", "transcribed", "failed"):
+        yield _row(name.capitalize(), *(_amount(found, getattr(w, name)) for w in windows))
+
+
+def _row(label: str, *cells: str) -> str:
+    return f"{label:<11}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _amount(found: Status, chunks: int) -> str:
+    return audio(chunks * found.backlog.chunk_seconds)
+
+
+# -- the plot ---------------------------------------------------------------------------------
+
+
+def _plot(found: Status, columns: int) -> Iterator[str]:
+    """A row per day: numbers, and a bar where there is room for one."""
+    yield _row("", "arrived", "transcribed", "failed")
+    table = [(_day(day), activity) for day, activity in found.days]
+    width = columns - len(_row("", "", "", "")) - 2
+    most = max(max(a.arrived, a.transcribed) + a.failed for _, a in table)
+    has_bars = width >= _FEWEST_BAR_COLUMNS and most > 0
+    for label, activity in table:
+        numbers = (activity.arrived, activity.transcribed, activity.failed)
+        bar = _bar(activity, (width - 1) / most) if has_bars else ""
+        yield f"{_row(label, *(_amount(found, n) for n in numbers))}  {bar}".rstrip()
+    if has_bars:
+        yield _LEGEND
+
+
+def _day(day: date) -> str:
+    return f"{day:%a} {day.day:>2} {day:%b}"
+
+
+def _bar(activity: Activity, scale: float) -> str:
+    """Solid for what was transcribed, shaded for what arrived beyond that, crosses for failures.
+
+    `scale` is in columns per chunk. Where less arrived than was transcribed, a mark says how much.
+    """
+    done, came, lost = (
+        round(count * scale) or int(count > 0)
+        for count in (activity.transcribed, activity.arrived, activity.failed)
+    )
+    solid = _FULL * done
+    if came < done:
+        solid = _FULL * came + _MARK + _FULL * (done - came - 1)
+    parts = ((solid, "green"), (_LACKING * (came - done), "yellow"), (_LOST * lost, "red"))
+    return "".join(click.style(text, fg=colour) for text, colour in parts if text)
+
+
+# -- for programs -----------------------------------------------------------------------------
+
+
+def _for_programs(found: Status) -> Any:
+    backlog, hours = found.backlog, found.backlog.seconds / 3600
+    done_at = None if found.done_in is None else found.now + found.done_in
+    return plain(
+        {
+            "verdict": found.verdict,
+            "now": found.now,
+            "pending": {**asdict(backlog), "hours": hours},
+            "holders": [asdict(holder) for holder in found.holders],
+            "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
+            "last": {
+                "hour": asdict(found.hour),
+                "day": asdict(found.day),
+                "week": asdict(found.week),
+            },
+            "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
+            "speed": found.speed,
+            "speed_over": found.speed_of,
+            "inflow": found.inflow,
+            "done_at": done_at,
+        }
+    )
