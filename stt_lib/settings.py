@@ -170,6 +170,9 @@ class Settings(BaseModel):
     max_failures: Count = Field(
         5, description="Park a chunk when its audio has failed in so many runs."
     )
+    settle: Seconds = Field(
+        0.0, description="Leave the newest sequence of a recording alone until it is so old."
+    )
     lease: Annotated[float, Field(ge=MIN_LEASE_SECONDS, le=86400)] = Field(
         60.0, description="Seconds until the claim of a worker that died is free again."
     )

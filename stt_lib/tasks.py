@@ -1,13 +1,13 @@
 """What a run works on: where its sequences come from, and in whose ledger their results go."""
 
 from collections.abc import Container, Hashable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from stt_lib import logs
 from stt_lib.ledger import Ledger
 from stt_lib.model import ALL, Selection, Sequence
-from stt_lib.sequences import group
+from stt_lib.sequences import group, settled
 from stt_lib.store import Store
 
 
@@ -36,12 +36,23 @@ class Task(Protocol):
 
 
 class Pending:
-    """The backlog: chunks that wait, newest first; or those of them that have failed before."""
+    """The backlog: chunks that wait, newest first; or those of them that have failed before.
 
-    def __init__(self, store: Store, only: Selection = ALL, *, only_failed: bool = False) -> None:
+    The newest sequence of a recording is left alone until it is `settle` seconds old.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        only: Selection = ALL,
+        *,
+        only_failed: bool = False,
+        settle: float = 0.0,
+    ) -> None:
         self._store = store
         self._only = only
         self._only_failed = only_failed
+        self._settle = timedelta(seconds=settle)
 
     @property
     def ledger(self) -> Store:
@@ -56,11 +67,12 @@ class Pending:
         return len(sequence)
 
     def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
-        return group(
+        sequences = group(
             self._store.pending(
                 since=since, only=self._only, only_failed=self._only_failed, but=but
             )
         )
+        return settled(sequences, self._store.now() - self._settle) if self._settle else sequences
 
     def live_claims(self) -> dict[str, datetime]:
         return self._store.live_claims(self._only)

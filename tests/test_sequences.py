@@ -1,6 +1,7 @@
 """Grouping: every chunk in exactly one sequence, whatever comes."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from stt_lib.errors import FailureKind
 from stt_lib.model import ChunkRef, Problem, Sequence
-from stt_lib.sequences import MAX_CHUNKS, PATIENCE, group
+from stt_lib.sequences import MAX_CHUNKS, PATIENCE, group, settled
 from tests.support.world import START
 
 
@@ -104,6 +105,55 @@ def test_a_sequence_has_one_priority() -> None:
     assert indexes(list(group(newest_first(chunks)))) == [[4, 5, 6, 7], [0, 1, 2, 3]]
 
 
+def indexes_cut_at(probs: dict[int, float]) -> list[list[int | None]]:
+    chunks = [replace(ref("a", i), prob=probs.get(i, 0.97)) for i in range(40)]
+    return indexes(list(group(newest_first(chunks))))
+
+
+def test_at_the_cap_the_cut_is_made_where_people_pause() -> None:
+    assert [found[0] for found in indexes_cut_at({})] == [10, 0]
+    assert [found[0] for found in indexes_cut_at({12: 0.55, 13: 0.6})] == [13, 0]
+    assert [found[0] for found in indexes_cut_at({13: 0.55, 14: 0.9})] == [14, 0]
+    assert [found[0] for found in indexes_cut_at({9: 0.5, 10: 0.6, 14: 0.6})] == [10, 0]
+
+
+def test_a_pause_that_is_none_or_too_far_before_the_cap_is_passed_over() -> None:
+    assert [found[0] for found in indexes_cut_at({13: 0.85, 14: 0.9})] == [10, 0]
+    assert [found[0] for found in indexes_cut_at({16: 0.55, 17: 0.55})] == [10, 0]
+
+
+def test_speech_that_just_fits_is_not_cut() -> None:
+    chunks = [replace(ref("a", i), prob=0.55) for i in range(30)]
+    assert indexes(list(group(newest_first(chunks)))) == [list(range(30))]
+
+
+def test_the_order_stays_that_of_the_newest_chunks() -> None:
+    """The rest before a pause is newer than what other recordings have brought meanwhile."""
+    chunks = [replace(ref("a", i), prob=0.55 if i in (14, 15) else 0.97) for i in range(40)]
+    others = [ref(name, 0, start=start) for name, start in (("b", 145), ("c", 125))]
+    found = list(group(newest_first([*chunks, *others])))
+    assert [(s.original_id, s.newest.index) for s in found] == [
+        ("a", 39),
+        ("b", 0),
+        ("a", 14),
+        ("c", 0),
+    ]
+
+
+def test_the_newest_sequence_of_a_growing_recording_is_left_alone_until_it_settles() -> None:
+    chunks = [ref("a", i) for i in (*range(10), *range(12, 20))] + [ref("b", 0, start=500)]
+    found = list(group(newest_first(chunks)))
+
+    def left(seconds: float) -> list[tuple[object, int | None]]:
+        by = START + timedelta(seconds=seconds)
+        return [(s.original_id, s.newest.index) for s in settled(found, by)]
+
+    assert left(0) == [("a", 9)]
+    assert left(199.9) == [("a", 9)]
+    assert left(200) == [("a", 19), ("a", 9)]
+    assert left(510) == [("b", 0), ("a", 19), ("a", 9)]
+
+
 @pytest.mark.parametrize("cap", [1, 2, 30])
 def test_the_cap_is_kept(cap: int) -> None:
     assert max(map(len, group(newest_first([ref("a", i) for i in range(40)]), cap))) == cap
@@ -111,11 +161,12 @@ def test_the_cap_is_kept(cap: int) -> None:
 
 chunk_refs = st.lists(
     st.builds(
-        ref,
+        lambda *given, prob, **named: replace(ref(*given, **named), prob=prob),
         st.sampled_from("abc"),
         st.integers(0, 80),
         start=st.one_of(st.none(), st.integers(0, 900)),
         priority=st.sampled_from([None, None, None, 1.0, 2.0]),
+        prob=st.one_of(st.none(), st.floats(0.5, 1)),
         problem=st.sampled_from([None] * 8 + [Problem(FailureKind.INVALID_CHUNK, "bad")]),
     ),
     max_size=120,

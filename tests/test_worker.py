@@ -1,5 +1,7 @@
 """The worker as its user runs it: a process, a real MongoDB, real HTTP."""
 
+from datetime import timedelta
+
 from tests.support.whisper import FakeWhisper
 from tests.support.world import World
 
@@ -25,4 +27,17 @@ def test_a_hundred_recordings_of_sixty_chunks_are_five_hundred_requests(
     done = world.run("--max-workers", "4")
     assert done.returncode == 0, done.stderr
     assert len(whisper.requests) == 500
+    world.assert_all_done()
+
+
+def test_a_recording_that_is_growing_is_left_alone_until_it_settles(
+    world: World, whisper: FakeWhisper
+) -> None:
+    now = world.client.admin.command("hello")["localTime"]
+    world.record([*range(3), *range(4, 6)], original_id="grows", start=now - timedelta(seconds=60))
+    world.record(range(2), original_id="done", start=now - timedelta(seconds=600))
+    assert world.run("--settle", "300").returncode == 0
+    assert {c["index"] for c in world.pending()} == {4, 5}
+    assert world.transcriptions.count_documents({}) == 2
+    assert world.run().returncode == 0, "by hand everything is done at once"
     world.assert_all_done()

@@ -27,7 +27,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "server_url",
         "local",
     ),
-    "What is worked on": ("since", "until", "recording", "retry_errors", "max_runtime"),
+    "What is worked on": ("since", "until", "recording", "settle", "retry_errors", "max_runtime"),
     "STT servers": (
         "protocol",
         "model",
@@ -111,7 +111,12 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             server_wait=settings.server_wait,
             stop=signals.event,
         )
-        task = Pending(store, settings.selection, only_failed=settings.retry_errors)
+        task = Pending(
+            store,
+            settings.selection,
+            only_failed=settings.retry_errors,
+            settle=settings.settle,
+        )
         report = Runner(store, task, pool, settings, signals.event).run()
         if not report.abandoned:
             pool.close()
