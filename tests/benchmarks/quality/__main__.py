@@ -5,17 +5,20 @@ after 30 chunks without a neighbour's context, and chunk by chunk.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from stt_lib.local.ingest import CHUNK_SECONDS
 from stt_lib.local.mongod import Mongod
 from stt_lib.local.samples import NAMES
+from stt_lib.model import NewChunk
 from tests.benchmarks import tables
 from tests.benchmarks.lab import Table
 from tests.benchmarks.model import whisper_server
@@ -44,22 +47,44 @@ def chosen(folder: Path, *, quick: bool) -> list[Recording]:
     return made
 
 
-def measure(found: Sequence[Recording], bench: Bench, options: Sequence[str]) -> list[Table]:
-    """Transcribe all recordings in all ways, and compare."""
-    chunks = ways.ingested(found)
+def transcribe(
+    found: Sequence[Recording],
+    chunks: Mapping[str, Sequence[NewChunk]],
+    bench: Bench,
+    options: Sequence[str],
+) -> dict[str, Texts]:
+    """All recordings in all ways."""
     texts: dict[str, Texts] = {}
-    for way, transcribe in (
+    for way, transcribed in (
         (report.WHOLE, partial(ways.whole, found, bench)),
         (report.OURS, partial(ways.by_worker, "ours", chunks, ways.as_it_is, bench, options)),
         (report.CUT, partial(ways.by_worker, "cut", chunks, ways.in_thirties, bench)),
         (report.SINGLE, partial(ways.by_worker, "single", chunks, ways.one_by_one, bench)),
     ):
         print(f"transcribing: {way}", flush=True)
-        texts[way] = transcribe()
-        ways.save(bench.folder / f"{way}.json", texts[way])
+        texts[way] = transcribed()
+    return texts
+
+
+def compare(
+    found: Sequence[Recording],
+    chunks: Mapping[str, Sequence[NewChunk]],
+    texts: Mapping[str, Texts],
+) -> list[Table]:
+    """The tables."""
     scores = report.scores(found, texts)
     minutes = {name: len(made) * CHUNK_SECONDS / 60 for name, made in chunks.items()}
     return [report.error_rates(scores, minutes), report.at_the_seams(scores)]
+
+
+def save_texts(path: Path, texts: Mapping[str, Texts]) -> None:
+    """Keep the texts, to see where they differ."""
+    plain = {
+        way: {name: [asdict(part) for part in parts] for name, parts in by_name.items()}
+        for way, by_name in texts.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error(f"there is no {min(unknown)}: choose from {', '.join(known)}")
             found = [known[name] for name in given.names]
         with Mongod(folder / "mongod") as mongod, whisper_server(folder) as (url, _):
-            done = measure(found, Bench(mongod.uri, url, folder), given.stt)
+            chunks = ways.ingested(found)
+            texts = transcribe(found, chunks, Bench(mongod.uri, url, folder), given.stt)
+    save_texts(given.out.with_suffix(".texts.json"), texts)
+    done = compare(found, chunks, texts)
     for table in done:
         print(tables.text(table))
     if not recordings.LIBRIVOX.exists():

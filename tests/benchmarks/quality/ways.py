@@ -6,7 +6,6 @@ a recording of its own: the worker cannot know that there is more.
 """
 
 import hashlib
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,9 +149,3 @@ def _texts(transcripts: Sequence[Transcript], chunks: Mapping[str, Sequence[NewC
         indexes = [index for _, index in owned]
         texts[owned[0][0]].append(Part(min(indexes), max(indexes), transcript.text))
     return {name: sorted(texts[name], key=lambda part: part.first) for name in chunks}
-
-
-def save(path: Path, texts: Texts) -> None:
-    """Keep the texts beside the figures, to see where they differ."""
-    plain = {name: [vars(part) for part in parts] for name, parts in texts.items()}
-    path.write_text(json.dumps(plain, indent=1) + "\n")
