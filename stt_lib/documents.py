@@ -23,6 +23,7 @@ from stt_lib.model import (
     NewChunk,
     PastFailure,
     Problem,
+    Seam,
     Segment,
     Stretch,
     Transcript,
@@ -130,6 +131,9 @@ def chunk(document: Document) -> Chunk:
         seconds=measured or NOMINAL_CHUNK_SECONDS,
         is_measured=measured is not None,
         prob=_probability(nested(document, "vad.prob")),
+        is_done=document.get("transcribed_at") is not None,
+        seam=read_seam(document),
+        seam_with=identity(nested(document, "stt.seam.next")),
         failures=_count(nested(document, "stt.failures")),
         excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
@@ -148,6 +152,30 @@ def _unknown_format(form: Any) -> Problem | None:
     if isinstance(form, str) and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
+
+
+def seam(record: Seam) -> dict[str, Any]:
+    """What a chunk says of the seam behind it."""
+    heard = zip(record.words, record.seconds, strict=True)
+    return {
+        "heard": [{"word": word, "at": at} for word, at in heard],
+        "cut": record.cut,
+        "moment": record.moment,
+    }
+
+
+def read_seam(document: Document) -> Seam | None:
+    """The seam behind a chunk, if one was decided."""
+    value = nested(document, "stt.seam")
+    if not isinstance(value, dict):
+        return None
+    try:
+        heard = [(str(token["word"]), float(token["at"])) for token in value["heard"]]
+        cut, moment = int(value["cut"]), float(value["moment"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    words, seconds = (tuple(part) for part in zip(*heard, strict=True)) if heard else ((), ())
+    return Seam(words, seconds, min(max(cut, 0), len(words)), moment)
 
 
 def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence as Several
 from datetime import datetime
 from typing import Any, Protocol
 
-from stt_lib.model import Chunk, Claim, Failure, Revision, Sequence, Transcript
+from stt_lib.model import Chunk, Claim, Failure, Revision, Seam, Sequence, Transcript
 
 
 class Ledger(Protocol):
@@ -37,6 +37,14 @@ class Ledger(Protocol):
 
     def has_transcribed_twin(self, claim: Claim, chunk: Chunk) -> bool:
         """Whether another chunk of the same recording and index is in a transcript."""
+
+    def agree_on_seam(
+        self, original_id: Any, ids: tuple[Any, Any], seam: Seam, at: datetime
+    ) -> Seam:
+        """The seam between these two chunks: this one, unless somebody has decided before us."""
+
+    def transcript_of(self, original_id: Any, chunk_id: Any) -> Transcript | None:
+        """The transcript that owns a chunk, if any does."""
 
     def save(self, transcript: Transcript) -> bool:
         """Save a transcript durably; False when somebody else was first."""

@@ -90,13 +90,29 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
+class Seam:
+    """Where two transcripts meet, as decided by whoever was first.
+
+    `words`, in normal form, are what that one heard around the cut, at these `seconds` from it. The
+    first `cut` of them belong to the earlier transcript; `moment` is where between them, in
+    seconds from the cut, the seam lies.
+    """
+
+    words: tuple[str, ...]
+    seconds: tuple[float, ...]
+    cut: int
+    moment: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A claimed chunk with its audio, checked: `problem` says why it cannot be posted, if so.
+    """A chunk with its audio, checked: `problem` says why it cannot be posted, if so.
 
     `seconds` is the duration of the audio, a guess unless it `is_measured`, and `prob` the
     detector's probability of speech in it. `failures` counts those of the audio itself so far,
     `excuses` those of servers and network; `was_duplicate` when the last one was for an index
-    that another chunk has too.
+    that another chunk has too. `is_done` once it is marked; `seam` is that with the next chunk,
+    which is `seam_with` (by `identity`), if one was decided.
     """
 
     id: Any
@@ -111,6 +127,9 @@ class Chunk:
     was_duplicate: bool = False
     problem: Problem | None = None
     is_measured: bool = True
+    is_done: bool = False
+    seam: Seam | None = None
+    seam_with: Hashable = None
 
     @property
     def end(self) -> datetime:
@@ -121,13 +140,15 @@ class Chunk:
 class Claim:
     """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt.
 
-    `owned` says (by `identity`) which of them a saved transcript owns already.
+    `owned` says (by `identity`) which of them a saved transcript owns already. `neighbours` are
+    the chunks with speech before the first one and behind the last; nobody holds them for us.
     """
 
     token: str
     original_id: Any
     chunks: tuple[Chunk, ...]
     owned: frozenset[Hashable] = frozenset()
+    neighbours: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

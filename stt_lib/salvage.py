@@ -11,16 +11,33 @@ from dataclasses import dataclass
 
 from stt_lib.errors import AttemptError, AudioRejected, Suspect
 from stt_lib.model import Answer, Chunk
+from stt_lib.timeline import Timeline
 
 Post = Callable[[Sequence[Chunk]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Consecutive chunks that the server transcribed in one request."""
+    """Consecutive chunks that the server transcribed in one request.
+
+    `before` and `after` are neighbours whose audio was posted, too, as context.
+    """
 
     chunks: tuple[Chunk, ...]
     answer: Answer
+    before: Chunk | None = None
+    after: Chunk | None = None
+
+    @property
+    def audio(self) -> tuple[Chunk, ...]:
+        """All that was posted."""
+        return in_context(self.chunks, self.before, self.after)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The clock along what was posted."""
+        first = 0 if self.before is None else 1
+        return Timeline(self.audio, first, first + len(self.chunks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,13 @@ class Unusable:
 
     chunk: Chunk
     error: AttemptError
+
+
+def in_context(
+    chunks: Sequence[Chunk], before: Chunk | None, after: Chunk | None
+) -> tuple[Chunk, ...]:
+    """Chunks with their neighbours, as far as there are any."""
+    return tuple(chunk for chunk in (before, *chunks, after) if chunk is not None)
 
 
 def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:

@@ -28,6 +28,12 @@ class Timeline:
         self.end = self._begins[len(audio) if beyond is None else beyond]
         self._origin = audio[first].start
 
+    def holds(self, segment: Segment) -> bool:
+        """Whether most of a segment lies in our audio; what context does not claim is ours."""
+        middle = (segment.start + segment.end) / 2
+        is_before = self.begin > 0 and middle < self.begin
+        return not is_before and not (self.end < self._begins[-1] and middle > self.end)
+
     def place(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """The segments by the clock; their seconds then count from the start of our audio.
 

@@ -19,6 +19,7 @@ from stt_lib import backoff, filtering, logs
 from stt_lib.documents import identity
 from stt_lib.errors import (
     AttemptError,
+    AudioRejected,
     ClaimLost,
     FailureKind,
     ServerBusy,
@@ -44,11 +45,11 @@ from stt_lib.model import (
     Transcript,
     consecutive_runs,
 )
-from stt_lib.salvage import Heard, Unusable, salvage
+from stt_lib.neighbours import Neighbours
+from stt_lib.salvage import Heard, Unusable, in_context, salvage
 from stt_lib.sequences import duplicate_index
 from stt_lib.servers.pool import Server, ServerPool
 from stt_lib.settings import Settings
-from stt_lib.timeline import Timeline
 
 log = logging.getLogger("stt")
 
@@ -121,6 +122,7 @@ class _Job:
         self._sequence = sequence
         self._claim = claim
         self._ticket = ticket
+        self._neighbours = Neighbours(worker.ledger, claim)
         self._open = {identity(chunk.id): chunk for chunk in claim.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None
@@ -168,12 +170,15 @@ class _Job:
 
     # -- the request --------------------------------------------------------------------------
 
-    def _transcribe(self, run: Several[Chunk]) -> None:
+    def _transcribe(self, run: tuple[Chunk, ...]) -> None:
         def post(chunks: Several[Chunk]) -> Answer:
-            return self._post(chunks, is_search=len(chunks) < len(run))
+            return self._post(chunks, chunks, is_search=len(chunks) < len(run))
 
-        if not self._ledger.is_divisible:
-            self._save(Heard(tuple(run), post(run)))
+        heard = self._heard_in_context(run)
+        if heard is None and not self._ledger.is_divisible:
+            heard = Heard(run, post(run))
+        if heard is not None:
+            self._save(heard)
             return
         for piece in salvage(run, post):
             match piece:
@@ -182,8 +187,25 @@ class _Job:
                 case Unusable():
                     self._blame(piece.chunk, piece.error)
 
-    def _post(self, chunks: Several[Chunk], *, is_search: bool) -> Answer:
-        """Post until there is an answer, a verdict on the audio, or no attempt left.
+    def _heard_in_context(self, run: tuple[Chunk, ...]) -> Heard | None:
+        """Post chunks with their neighbours; None without any, or if the server does not take it.
+
+        Then the chunks have to be tried alone before anything is said against them.
+        """
+        before, after = self._neighbours.context(run)
+        if before is None and after is None:
+            return None
+        audio = in_context(run, before, after)
+        try:
+            return Heard(run, self._post(audio, run, is_search=False), before, after)
+        except (AudioRejected, Suspect) as error:
+            logs.retrying(self._sequence, 1, error)
+            return None
+
+    def _post(self, audio: Several[Chunk], chunks: Several[Chunk], *, is_search: bool) -> Answer:
+        """Post the audio, in which the given chunks are ours.
+
+        Until there is an answer, a verdict on the audio, or no attempt left.
 
         Trouble of the server or the network costs one of `retries`; a busy server costs none.
         A suspicion against whole audio gets one more attempt, elsewhere if possible, so that
@@ -191,13 +213,13 @@ class _Job:
         """
         avoid: Server | None = None
         failures = suspicions = 0
-        audio = sum(chunk.seconds for chunk in chunks)
+        seconds = sum(chunk.seconds for chunk in audio)
         while True:
-            with self._worker.pool.slot(self._ticket, audio=audio, avoid=avoid) as slot:
+            with self._worker.pool.slot(self._ticket, audio=seconds, avoid=avoid) as slot:
                 self._begin()
                 avoid = slot.server
                 try:
-                    return slot.transcribe(chunks)
+                    return slot.transcribe(audio)
                 except ServerBusy:
                     continue
                 except ServerTrouble as error:
@@ -228,21 +250,22 @@ class _Job:
     # -- after the request --------------------------------------------------------------------
 
     def _save(self, heard: Heard) -> None:
-        around = filtering.Surroundings.of(heard.answer, heard.chunks)
+        around = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
-        transcript = _transcript(self._ledger.name(self._claim), self._claim, heard, verdict)
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
         if not self._worker.leases.is_fresh(self._claim.token):
             self._ledger.renew(ids, self._claim.token)
-        if verdict.kept:
+        own = self._neighbours.own(heard, verdict)
+        transcript = _transcript(self._ledger.name(self._claim), self._claim, heard, own)
+        if own.kept:
             if not self._ledger.save(transcript):
                 self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
                 raise ClaimLost("another worker has saved a transcript of these chunks")
             self._settle(heard.chunks)
         else:
             self._settle(heard.chunks, unsaved=transcript)
-        self._outcomes.add(Outcome.TRANSCRIBED if verdict.kept else Outcome.EMPTY)
+        self._outcomes.add(Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
 
     def _settle(self, chunks: Several[Chunk], *, unsaved: Transcript | None = None) -> None:
         ids = [chunk.id for chunk in chunks]
@@ -335,7 +358,7 @@ def _transcript(
     name: Revision, claim: Claim, heard: Heard, verdict: filtering.Verdict
 ) -> Transcript:
     answer = heard.answer
-    timeline = Timeline(heard.chunks)
+    timeline = heard.timeline
     placed = timeline.place(dropped.segment for dropped in verdict.dropped)
     return Transcript(
         id=name.transcript_id,

@@ -12,7 +12,7 @@ LAYERS = [
     {"stt_lib.cli"},
     {"stt_lib.runner"},
     {"stt_lib.planner", "stt_lib.worker", "stt_lib.status", "stt_lib.local"},
-    {"stt_lib.tasks"},
+    {"stt_lib.tasks", "stt_lib.neighbours"},
     {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress", "stt_lib.servers.pool"},
     {"stt_lib.ledger"},
     {"stt_lib.store", "stt_lib.logs", "stt_lib.servers.protocols", "stt_lib.servers.breaker"},
@@ -22,7 +22,7 @@ LAYERS = [
     {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "words")}
     | {"stt_lib.documents"},
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
-    {"stt_lib.settings", "stt_lib.local.decoding"},
+    {"stt_lib.settings", "stt_lib.local.decoding", "stt_lib.seams"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.timeline"},
     {"stt_lib.model", "stt_lib.moments", "stt_lib.deadline"},

@@ -10,7 +10,8 @@ from stt_lib.store.backlog import Backlog
 from stt_lib.store.explanations import Explanations
 from stt_lib.store.ingest import Ingest
 from stt_lib.store.results import Results
+from stt_lib.store.seams import Seams
 
 
-class Store(Backlog, Results, Activity, Explanations, Ingest):
+class Store(Backlog, Results, Seams, Activity, Explanations, Ingest):
     """The user's database. Thread-safe."""

@@ -17,7 +17,8 @@ from stt_lib.store.selection import only_selected
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
     "vad.prob": 1,
-    **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind"], 1),
+    **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind", "stt.seam"], 1),
+    "transcribed_at": 1,
 }
 WITHOUT_EMPTY_STT: Final[Document] = {
     "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
@@ -130,6 +131,10 @@ class Backlog(Schema):
             {"$project": _LOADED},
             {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
         ]
+        places = self._beside(sequence.chunks[0].index, sequence.newest.index)
+        if places:
+            beside = [{"$match": _speech_at(sequence, places)}, {"$project": _LOADED}]
+            pipeline.append({"$unionWith": {"coll": "audio_chunks", "pipeline": beside}})
         found: dict[Hashable, model.Chunk] = {}
         owned: set[Hashable] = set()
         for document in self._call(lambda: list(self._chunks.aggregate(pipeline))):
@@ -146,7 +151,22 @@ class Backlog(Schema):
         owned.intersection_update(identity(chunk.id) for chunk in chunks)
         if not chunks:
             return None
-        return model.Claim(token, sequence.original_id, chunks, frozenset(owned))
+        neighbours = [found[key] for key in found.keys() - set(map(identity, ids))]
+        if first:  # somebody else has the chunk before those that we won
+            neighbours += self._speech_before(sequence, chunks[0])
+        return model.Claim(token, sequence.original_id, chunks, frozenset(owned), tuple(neighbours))
+
+    def _beside(self, first: int | None, last: int | None) -> list[int]:
+        """Where to look for neighbours; nowhere without an index that tells them at once."""
+        if first is None or last is None or not self._is_indexed("stt_place"):
+            return []
+        return [first - 1, last + 1]
+
+    def _speech_before(self, sequence: model.Sequence, chunk: model.Chunk) -> list[model.Chunk]:
+        query = _speech_at(sequence, self._beside(chunk.index, chunk.index)[:1])
+        return list(
+            map(documents.chunk, self._call(lambda: list(self._chunks.find(query, _LOADED))))
+        )
 
     def renew(self, ids: Sequence[Any], token: str) -> None:
         """Hold the claim for another lease.
@@ -179,6 +199,12 @@ class Backlog(Schema):
             until = nested(document, "stt.claim.until")
             live[token] = max(until, live.get(token, until))
         return live
+
+
+def _speech_at(sequence: model.Sequence, indexes: list[int]) -> Document:
+    """The chunks with speech at these places of a sequence's recording."""
+    place = {"original_id": sequence.original_id, "index": {"$in": indexes}}
+    return {**place, "vad.has_speech": True}
 
 
 def held_by(ids: Sequence[Any], token: str) -> Document:

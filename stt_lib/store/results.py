@@ -14,6 +14,11 @@ from stt_lib.errors import ClaimLost
 from stt_lib.store.backlog import held_by, owners
 from stt_lib.store.connection import Connection, Document
 
+_ONLY_SEAM: Final[Document] = {
+    "$cond": [{"$eq": [{"$type": "$stt.seam"}, "object"]}, {"seam": "$stt.seam"}, "$$REMOVE"]
+}
+"""Whoever transcribes the next chunk has to know it."""
+
 
 class Results(Connection):
     """Saving first, marking second."""
@@ -61,7 +66,7 @@ class Results(Connection):
     def mark(
         self, ids: Sequence[Any], token: str, *, unsaved: model.Transcript | None = None
     ) -> None:
-        """Mark chunks as transcribed, once their transcript is safe; forget the rest.
+        """Mark chunks as transcribed, once their transcript is safe; forget all but the seam.
 
         With an `unsaved` transcript the mark itself says that they hold no speech. What was
         dropped from it stays with its chunks, so that it can be explained and taken back.
@@ -69,9 +74,9 @@ class Results(Connection):
         Raises:
             ClaimLost: some are neither ours any more nor marked by somebody else.
         """
-        done: list[Document] = [{"$set": {"transcribed_at": "$$NOW"}}, {"$unset": "stt"}]
+        done: list[Document] = [{"$set": {"transcribed_at": "$$NOW", "stt": _ONLY_SEAM}}]
         if unsaved is not None and unsaved.dropped:
-            done.append({"$set": {"stt": _set_aside(unsaved)}})
+            done.append({"$set": {"stt": {"$mergeObjects": ["$stt", _set_aside(unsaved)]}}})
         held = held_by(ids, token)
         chunks = self._marks if unsaved is None else self._chunks
         matched = self._call(lambda: chunks.update_many(held, done)).matched_count

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,10 @@ _PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
 _ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
 
 
+_LIMITING: Final = frozenset({"partialFilterExpression", "sparse", "hidden", "collation"})
+"""With one of these an index does not find everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """An index that we make when it is missing."""
@@ -41,6 +46,14 @@ class Index:
     keys: list[tuple[str, int]]
     options: Document
     purpose: str
+    needed_keys: int | None = None
+    """An index of somebody else's with so many of these keys in front will do as well."""
+
+    def is_served_by(self, details: Document) -> bool:
+        """Whether this index exists under another name."""
+        if self.needed_keys is None or not details.keys().isdisjoint(_LIMITING):
+            return False
+        return list(details["key"])[: self.needed_keys] == self.keys[: self.needed_keys]
 
 
 INDEXES: Final = (
@@ -83,6 +96,14 @@ INDEXES: Final = (
         "status reads the whole collection",
     ),
     Index(
+        "stt_place",
+        "audio_chunks",
+        [("original_id", 1), ("index", 1), ("vad.has_speech", 1)],
+        {},
+        "a sequence that is cut from its neighbours is transcribed without context",
+        needed_keys=2,
+    ),
+    Index(
         "stt_owner",
         "transcriptions",
         [("original", 1), ("chunk_ids", 1)],
@@ -118,7 +139,7 @@ class Schema(Connection):
             return {
                 name
                 for collection in {index.collection for index in INDEXES}
-                for name in self._call(self._db[collection].index_information)
+                for name in _known(self._call(self._db[collection].index_information))
             }
         except ConfigurationError:
             return set()
@@ -148,3 +169,13 @@ class Schema(Connection):
 
     def _is_empty(self, collection: Collection[Document]) -> bool:
         return self._call(lambda: collection.find_one({}, {"_id": 1})) is None
+
+
+def _known(information: Mapping[str, Document]) -> set[str]:
+    """The names of indexes of a collection, and of those of ours that they stand for."""
+    served = {
+        index.name
+        for index in INDEXES
+        if any(index.is_served_by(details) for details in information.values())
+    }
+    return served | set(information)

@@ -146,7 +146,8 @@ def _finish(world: World, crew: Crew) -> int:
 # -- at each step of the work ---------------------------------------------------------------------
 
 STEPS = ("claimed", "posting", "answered", "saved", "marked")
-ALL_STEPS = ("posting", *POINTS)
+AT_A_CUT = ("agreeing", "agreed")
+ALL_STEPS = ("posting", *(point for point in POINTS if point not in AT_A_CUT))
 OWNED = frozenset({"saved", "marked"})
 """Where the transcript is safe: nothing may be posted again."""
 
@@ -172,6 +173,24 @@ def test_after_a_kill_at_any_step_one_plain_run_finishes_everything(
             first = servers[step].requests[0].chunks if servers[step].requests else ()
             if step in OWNED:
                 assert {servers[step].posts()[chunk] for chunk in first} == {1}, step
+
+
+@pytest.mark.timeout(120)
+def test_after_a_kill_at_any_step_cut_speech_is_joined_by_one_plain_run(
+    mongod: Mongod, worlds: Worlds, crew: Crew, size: Size
+) -> None:
+    """One side dies with the seam decided or not; the other side comes first, or the same again."""
+    steps = size.of(("posting", "agreed", "saved"), ("posting", *POINTS))
+    with ExitStack() as stack:
+        servers = {step: stack.enter_context(faulty()) for step in steps}
+        of_step = {step: worlds(mongod.uri, servers[step].url) for step in steps}
+        for world in of_step.values():
+            world.record(range(70))
+        _kill_all_at_their_steps(of_step, servers, crew)
+        _finish_all_by_one_run(of_step, crew)
+        for world in of_step.values():
+            assert_kept(world)
+            assert world.transcriptions.count_documents({}) == 3
 
 
 def _kill_all_at_their_steps(

@@ -22,6 +22,8 @@ POINTS: dict[str, tuple[type, str, bool]] = {
     "newest chunk won": (Collection, "update_many", False),  # the rest of the sequence is next
     "claimed": (Store, "claim", True),
     "answered": (Slot, "transcribe", True),
+    "agreeing": (Store, "agree_on_seam", False),  # only where speech was cut
+    "agreed": (Store, "agree_on_seam", True),
     "saving": (Store, "save", False),
     "saved": (Store, "save", True),
     "marked": (Store, "mark", True),

@@ -129,7 +129,8 @@ class World:
         owners = self.owners()
         assert set(owners) == speech
         assert set(owners.values()) <= {1}
-        assert self.chunks.count_documents({"stt": {"$exists": True}}) == 0
+        for left in self.chunks.find({"stt": {"$exists": True}}, {"stt": 1}):
+            assert set(left["stt"]) == {"seam"}
 
 
 def chunk(

@@ -1,0 +1,52 @@
+"""Where two transcripts meet: one decision for both, on the chunk before the cut."""
+
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+
+from stt_lib import documents, model
+from stt_lib.store.backlog import owners
+from stt_lib.store.connection import Connection, Document
+
+
+class Seams(Connection):
+    """Agreeing on seams."""
+
+    def agree_on_seam(
+        self, original_id: Any, ids: tuple[Any, Any], seam: model.Seam, at: datetime
+    ) -> model.Seam:
+        """The seam between two chunks: this one, unless somebody has decided before us.
+
+        `ids` are those of the chunk before the cut and the one behind it; `at` is the seam's time.
+        It stays when the chunk is marked, so that the other side finds it whenever it comes.
+        """
+        later = {"$literal": ids[1]}
+        is_decided = {
+            "$and": [
+                {"$eq": [{"$type": "$stt.seam"}, "object"]},
+                {"$eq": ["$stt.seam.next", later]},
+            ]
+        }
+        ours = {
+            "next": later,
+            "at": at,
+            "decided_at": "$$NOW",
+            **{name: {"$literal": value} for name, value in documents.seam(seam).items()},
+        }
+        decided: list[Document] = [
+            {"$set": {"stt.seam": {"$cond": [is_decided, "$stt.seam", ours]}}}
+        ]
+        query = {"_id": ids[0], "original_id": original_id}
+        found = self._call(
+            lambda: self._chunks.find_one_and_update(
+                query, decided, projection={"stt.seam": 1}, return_document=ReturnDocument.AFTER
+            )
+        )
+        return (documents.read_seam(found) if found else None) or seam
+
+    def transcript_of(self, original_id: Any, chunk_id: Any) -> model.Transcript | None:
+        """The transcript that owns a chunk, if any does."""
+        query = owners(original_id, [chunk_id])
+        found = self._call(lambda: self._transcriptions.find_one(query))
+        return documents.read_transcript(found) if found else None

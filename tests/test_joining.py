@@ -1,0 +1,242 @@
+"""Speech that is cut: context is heard but not owned, and the transcripts join without a seam.
+
+The worker is a process, MongoDB is real; a server hears words that lie across every boundary.
+"""
+
+import threading
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from stt_lib.model import Claim, Seam
+from stt_lib.sequences import group
+from stt_lib.store import Store
+from tests.support.talk import Talk, told
+from tests.support.whisper import FakeWhisper, Reply, Request, status
+from tests.support.world import START, World
+
+
+def posted(whisper: FakeWhisper) -> list[tuple[int, int]]:
+    """The first and the last chunk of each request."""
+    numbers = [[int(a.decode().rpartition("/")[2]) for a in r.audio] for r in whisper.sequences]
+    return [(found[0], found[-1]) for found in numbers]
+
+
+def owned(world: World) -> list[tuple[int, int]]:
+    """The first and the last chunk of each transcript, in the order of time."""
+    indexes = {c["_id"]: c["index"] for c in world.chunks.find({}, {"index": 1})}
+    documents = world.transcriptions.find({}, sort=[("start", 1)])
+    return [(indexes[d["chunk_ids"][0]], indexes[d["chunk_ids"][-1]]) for d in documents]
+
+
+def assert_seamless(world: World, talk: Talk) -> None:
+    world.assert_all_done()
+    assert told(world) == talk.words
+    for transcript in world.transcriptions.find():
+        moments = [(s["start"], s["end"]) for s in transcript["segments"]]
+        assert all(0 <= start <= end <= transcript["duration"] for start, end in moments)
+        assert all(a[0] <= b[0] for a, b in pairwise(moments))
+
+
+@pytest.mark.parametrize("timed", [False, True], ids=["segments", "words"])
+def test_long_speech_reads_as_if_it_had_not_been_cut(
+    world: World, whisper: FakeWhisper, timed: bool
+) -> None:
+    world.record(range(70))
+    whisper.script = talk = Talk(70, timed=timed)
+    done = world.run()
+    assert done.returncode == 0, done.stderr
+    assert posted(whisper) == [(39, 69), (9, 40), (0, 10)]
+    assert owned(world) == [(0, 9), (10, 39), (40, 69)]
+    assert_seamless(world, talk)
+    assert " | 30 chunks | " in world.log
+    assert " | 31 chunks | " not in world.log
+    assert {tuple(c["stt"]) for c in world.chunks.find({"stt": {"$exists": True}})} == {("seam",)}
+
+
+def test_the_earlier_part_may_come_first(world: World, whisper: FakeWhisper) -> None:
+    world.record(range(40))
+    whisper.script = talk = Talk(40)
+    middle = (START + timedelta(seconds=195)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert world.run("--until", middle).returncode == 0
+    assert owned(world) == [(0, 19)]
+    assert world.run().returncode == 0
+    assert posted(whisper) == [(0, 20), (19, 39)]
+    assert_seamless(world, talk)
+
+
+def test_all_parts_at_the_same_time(world: World, whisper: FakeWhisper) -> None:
+    """Nobody knows of the others' seams when the answers come."""
+    world.record(range(100))
+    talk = Talk(100)
+    all_here = threading.Barrier(4)
+
+    def together(request: Request) -> Reply:
+        if not request.is_probe:
+            all_here.wait(30)
+        return talk(request)
+
+    whisper.script = together
+    assert world.run("--max-workers", "4", "--no-adapt").returncode == 0
+    assert_seamless(world, talk)
+
+
+def test_speech_that_arrives_after_the_end_was_done_is_joined_to_it(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """The last word before was half a word, and stays; no other is there twice, or lost."""
+    recording = world.record(range(8))
+    whisper.script = talk = Talk(20)
+    assert world.run().returncode == 0
+    world.record(range(8, 20), original_id=recording)
+    assert world.run().returncode == 0
+    assert posted(whisper) == [(0, 7), (7, 19)]
+    world.assert_all_done()
+    found = told(world)
+    assert len(found) == len(talk.words)
+    [(half, whole)] = [pair for pair in zip(found, talk.words, strict=True) if len(set(pair)) > 1]
+    assert whole.startswith(half)
+
+
+def test_context_that_the_server_rejects_is_left_out_and_nobody_is_blamed_for_it(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """A server that takes no more than 30 files."""
+    world.record(range(45))
+    talk = Talk(45)
+    whisper.script = lambda r: status(413) if len(r.files) > 30 else talk(r)
+    assert world.run().returncode == 0
+    world.assert_all_done()
+    assert owned(world) == [(0, 14), (15, 44)]
+    assert len(told(world)) == pytest.approx(len(talk.words), abs=1)
+
+
+def test_a_neighbour_that_is_no_audio_costs_its_neighbours_nothing(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(40))
+    talk = Talk(40)
+    bad = world.chunks.find_one({"index": 9})
+    assert bad is not None
+
+    def script(request: Request) -> Reply:
+        return status(400) if bad["data"] in request.audio else talk(request)
+
+    whisper.script = script
+    assert world.run().returncode == 1
+    [left] = world.pending()
+    assert left["index"] == 9
+    assert left["stt"]["failures"] == 1
+    assert owned(world) == [(0, 8), (10, 39)]
+    asked = len(whisper.sequences)
+    whisper.script = talk
+    assert world.run("--retry-errors").returncode == 0
+    assert len(whisper.sequences) == asked + 1
+    assert posted(whisper)[-1] == (8, 10), "with both neighbours, for they are done and sound"
+    world.assert_all_done()
+    found, truth = told(world), talk.words
+    assert abs(len(found) - len(truth)) <= 2, "at most the halves of two words"
+
+
+def test_a_server_in_trouble_over_context_gets_the_chunks_without_it_in_the_end(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(40))
+    talk = Talk(40)
+    bad = world.chunks.find_one({"index": 9})
+    assert bad is not None
+    whisper.script = lambda r: Reply(raw=b"") if bad["data"] in r.audio else talk(r)
+    for _ in range(3):
+        world.run("--retries", "0", "--server-wait", "2")
+    assert (10, 39) in owned(world)
+
+
+def test_pauses_and_the_ends_of_a_recording_are_no_cuts(world: World, whisper: FakeWhisper) -> None:
+    world.record(range(12), silent=[5])
+    whisper.script = Talk(12)
+    assert world.run().returncode == 0
+    assert posted(whisper) == [(6, 11), (0, 4)]
+    assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
+
+
+# -- what the store knows of it ---------------------------------------------------------------
+
+
+def claimed(store: Store, token: str = "me", newest: int = 0) -> Claim:
+    sequences = list(group(store.pending(since=store.now())))
+    claim = store.claim(sequences[newest], token)
+    assert claim is not None
+    return claim
+
+
+def beside(claim: Claim) -> list[int]:
+    return sorted(chunk.index for chunk in claim.neighbours)
+
+
+def test_of_two_decisions_the_first_stands(world: World, store: Store) -> None:
+    recording = world.record(range(2))
+    pair = tuple(c["_id"] for c in world.chunks.find({}, sort=[("index", 1)]))
+    one, other = Seam(("$a", "b"), (-0.5, 0.5), 1, 0.0), Seam(("a",), (-0.4,), 1, -0.1)
+    for proposed in (one, one, other):  # the answer to the first was lost
+        assert store.agree_on_seam(recording, pair, proposed, START) == one
+    [document] = world.chunks.find({"stt": {"$exists": True}})
+    assert document["_id"] == pair[0]
+    assert document["stt"]["seam"]["next"] == pair[1]
+    assert document["stt"]["seam"]["at"] == START
+
+
+def test_a_decision_about_another_chunk_is_none(world: World, store: Store) -> None:
+    recording = world.record(range(3))
+    ids = [c["_id"] for c in world.chunks.find({}, sort=[("index", 1)])]
+    seam = Seam(("a",), (-0.4,), 1, -0.1)
+    store.agree_on_seam(recording, (ids[0], ids[2]), Seam((), (), 0, 0.0), START)
+    assert store.agree_on_seam(recording, (ids[0], ids[1]), seam, START) == seam
+
+
+@pytest.mark.parametrize("junk", [7, {"next": 1}, {"heard": [{"word": 1}], "cut": 0, "moment": 0}])
+def test_what_is_no_seam_is_none(world: World, store: Store, junk: object) -> None:
+    world.record(range(2))
+    world.chunks.update_many({}, {"$set": {"stt.seam": junk}})
+    claim = claimed(store)
+    assert all(chunk.seam is None for chunk in claim.chunks)
+    store.release([chunk.id for chunk in claim.chunks], claim.token)
+    assert world.run().returncode == 0
+    assert world.pending() == []
+
+
+def test_neighbours_are_the_chunks_with_speech_beside_a_sequence(
+    world: World, store: Store
+) -> None:
+    world.record(range(95), silent=[95 - 61])
+    assert beside(claimed(store, "a")) == [64]
+    assert beside(claimed(store, "b")) == [34 + 31]  # 34 holds no speech
+    assert beside(claimed(store, "c")) == [3]
+    assert beside(claimed(store, "d")) == [4]
+
+
+def test_the_neighbour_may_be_what_somebody_else_has_won(world: World, store: Store) -> None:
+    world.record(range(6))
+    ids = [c["_id"] for c in world.chunks.find({}, sort=[("index", 1)])]
+    [plan] = group(store.pending(since=store.now()))
+    held = {"by": "other", "until": START.replace(year=2999)}
+    world.chunks.update_one({"_id": ids[2]}, {"$set": {"stt.claim": held}})
+    claim = store.claim(plan, "me")
+    assert claim is not None
+    assert [chunk.index for chunk in claim.chunks] == [3, 4, 5]
+    assert beside(claim) == [2]
+
+
+def test_without_an_index_nobody_searches_for_neighbours(world: World) -> None:
+    world.record(range(40))
+    with Store(world.uri, world.database) as store:
+        assert beside(claimed(store)) == []
+
+
+def test_the_index_of_the_ingester_will_do(world: World) -> None:
+    world.record(range(40))
+    world.chunks.create_index([("original_id", 1), ("index", 1)], unique=True, name="theirs")
+    with Store(world.uri, world.database) as store:
+        store.ensure_indexes()
+        assert beside(claimed(store)) == [9]
+    assert "stt_place" not in world.chunks.index_information()

@@ -1,0 +1,225 @@
+"""The joiner, alone: whatever times and words two servers make of the same speech."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stt_lib.model import Seam, Segment, Word
+from stt_lib.seams import Overlap, Side
+
+CUT = 10.0
+"""Both sides of these tests heard ten seconds before the cut and ten behind it."""
+
+TEXT = """
+    the roof still leaks and the rain comes in right above the cookbooks so we moved them to the
+    second floor where the children used to read and that is the good news for this evening
+""".split()  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A word that was said, `start` and `end` in seconds from the start of the overlap."""
+
+    text: str
+    start: float
+    end: float
+
+
+def spoken(words: list[str], pause: float = 0.1, begin: float = 0.0) -> list[Spoken]:
+    """Words one after the other, evenly over the twenty seconds."""
+    step = (20.0 - begin) / len(words)
+    return [
+        Spoken(w, begin + i * step, begin + (i + 1) * step - pause) for i, w in enumerate(words)
+    ]
+
+
+def segments(
+    said: list[Spoken], sizes: list[int], *, shift: float = 0.0, timed: bool = False
+) -> list[Segment]:
+    """What a server makes of it: segments of these sizes, in turn, with words' times or without."""
+    found: list[Segment] = []
+    rest = said
+    for size in sizes * len(said):
+        now, rest = rest[:size], rest[size:]
+        if now:
+            words = tuple(Word(s.start + shift, s.end + shift, f" {s.text}") for s in now)
+            text = "".join(word.text for word in words)
+            begin, end = now[0].start + shift, now[-1].end + shift
+            found.append(Segment(begin, end, text, words=words if timed else ()))
+    return found
+
+
+def overlap(heard: list[Segment], side: Side) -> Overlap:
+    return Overlap(heard, CUT, (10.0, 10.0), side)
+
+
+def joined(earlier: list[Segment], later: list[Segment], first: Side) -> list[str]:
+    """The words of both sides together, whoever decided."""
+    sides = {Side.EARLIER: overlap(earlier, Side.EARLIER), Side.LATER: overlap(later, Side.LATER)}
+    seam = sides[first].propose()
+    left, right = (sides[side].own(seam) for side in Side)
+    return " ".join(segment.text for segment in (*left, *right)).split()
+
+
+FIRST = pytest.mark.parametrize("first", list(Side))
+
+
+@FIRST
+def test_the_same_heard_twice_is_joined_to_itself(first: Side) -> None:
+    said = spoken(TEXT)
+    assert joined(segments(said, [7]), segments(said, [5, 9]), first) == TEXT
+
+
+@FIRST
+def test_the_seam_lies_where_people_pause(first: Side) -> None:
+    said = spoken(TEXT[:9], begin=0.0)
+    said = [Spoken(s.text, s.start / 2.2, s.end / 2.2) for s in said]
+    said += [replace(s, start=s.start / 2 + 10.6, end=s.end / 2 + 10.6) for s in spoken(TEXT[9:])]
+    heard = segments(said, [9, 40], timed=True)
+    seam = overlap(heard, first).propose()
+    assert seam.cut == 9
+    assert 0 <= seam.moment * (1 if first is Side.EARLIER else -1) <= 0.6
+
+
+@FIRST
+def test_a_seam_never_takes_from_the_audio_of_who_decides(first: Side) -> None:
+    said = spoken(TEXT)
+    seam = overlap(segments(said, [40], timed=True), first).propose()
+    if first is Side.EARLIER:
+        assert all(at >= 10 - CUT for at in seam.seconds[seam.cut :])
+    else:
+        assert all(at <= 0 for at in seam.seconds[: seam.cut])
+
+
+def test_a_segment_across_the_seam_is_divided_with_its_words_and_times() -> None:
+    said = [Spoken("One,", 8, 9), Spoken("two", 9, 9.8), Spoken("three.", 10.2, 11)]
+    heard = segments(said, [3], timed=True)
+    seam = overlap(heard, Side.LATER).propose()
+    assert (seam.words, seam.cut) == (("one", "two", "three"), 2)
+    [left] = overlap(heard, Side.EARLIER).own(seam)
+    [right] = overlap(heard, Side.LATER).own(seam)
+    assert (left.text, left.start, left.end) == (" One, two", 8, 9.8)
+    assert (right.text, right.start, right.end) == (" three.", 10.2, 11)
+    assert [w.text for w in left.words] == [" One,", " two"]
+    assert [w.text for w in right.words] == [" three."]
+
+
+@pytest.mark.parametrize("silent", list(Side))
+@FIRST
+def test_one_side_heard_nothing(first: Side, silent: Side) -> None:
+    """Then the other keeps its own half, and a word or two beyond."""
+    said = spoken(TEXT)
+    heard = segments(said, [6])
+    pair = {Side.EARLIER: heard, Side.LATER: heard, silent: []}
+    words = joined(pair[Side.EARLIER], pair[Side.LATER], first)
+    half = [s.text for s in said if (s.end > CUT) == (silent is Side.EARLIER)]
+    assert len(half) <= len(words) <= len(half) + 5
+    assert " ".join(half[3:-3]) in " ".join(words)
+
+
+def test_nobody_heard_anything() -> None:
+    assert joined([], [], Side.LATER) == []
+
+
+@FIRST
+def test_other_words_for_the_same_are_there_once(first: Side) -> None:
+    said = spoken(str.split("we like I scream and cold tea at noon with the old aunt of ours"))
+    other = spoken(str.split("we like ice cream and cold tea at noon with the old ant of ours"))
+    words = joined(segments(said, [20]), segments(other, [20]), first)
+    assert len(words) == len(said)
+    assert words[:2] == ["we", "like"]
+
+
+@FIRST
+def test_a_phrase_said_three_times_stays_three_times(first: Side) -> None:
+    said = spoken(("no no no I said " * 6).split())
+    words = joined(segments(said, [30], timed=True), segments(said, [30], timed=True), first)
+    assert words == [s.text for s in said]
+
+
+@FIRST
+def test_scripts_without_blanks(first: Side) -> None:
+    text = "図書館の屋根はまだ雨漏りがしていて料理の本の上に雨が降ります"
+    heard = [Segment(0.0, 20.0, text)]
+    assert "".join(joined(heard, [replace(heard[0], end=19.0)], first)) == text
+
+
+def test_what_was_finished_before_keeps_all_that_it_has() -> None:
+    """Its last word was cut by the end of its audio; it is there once, if not whole."""
+    said = spoken(TEXT)
+    half = [s for s in said if s.start < CUT]
+    alone = segments([*half[:-1], replace(half[-1], text=half[-1].text[:3])], [8])
+    seam = Overlap(alone, CUT, (10.0, 10.0), Side.EARLIER).as_it_is()
+    right = overlap(segments(said, [6]), Side.LATER).own(seam)
+    words = " ".join(segment.text for segment in right).split()
+    assert words == TEXT[len(half) :]
+
+
+def test_the_rest_stays_when_the_other_side_has_all_of_the_overlap() -> None:
+    said = [*spoken(TEXT), Spoken("afterwards", 21, 22)]
+    seam = Seam(words=("other",), seconds=(0.0,), cut=1, moment=10.0)
+    for sizes in ([40], [7]):
+        own = overlap(segments(said, sizes, timed=True), Side.LATER).own(seam)
+        assert [s.text for s in own] == [" afterwards"]
+
+
+@FIRST
+def test_a_loop_of_a_model_costs_little_time(first: Side) -> None:
+    loop = [Segment(0.0, 20.0, "la " * 2000)]
+    assert joined(loop, loop, first)
+
+
+words = st.lists(st.sampled_from(TEXT), min_size=1, max_size=60)
+sizes = st.lists(st.integers(1, 12), min_size=1, max_size=5)
+
+
+@given(words, sizes, sizes, st.floats(-1.0, 1.0), st.booleans(), st.sampled_from(list(Side)))
+def test_each_word_once_and_none_lost(
+    text: list[str],
+    one: list[int],
+    other: list[int],
+    shift: float,
+    timed: bool,
+    first: Side,
+) -> None:
+    """The same words at other times, in other segments, with times for words or without."""
+    assume(all(a != b for a, b in pairwise(text)))
+    said = spoken(text)
+    earlier = segments(said, one, timed=timed)
+    later = segments(said, other, shift=shift, timed=not timed)
+    assert joined(earlier, later, first) == text
+
+
+@given(st.data(), sizes, sizes, st.sampled_from(list(Side)))
+def test_words_that_only_one_side_heard_well(
+    data: st.DataObject, one: list[int], other: list[int], first: Side
+) -> None:
+    """Every seventh word at most is heard in another way, by either side: none is there twice."""
+    text = [f"{word}{i}" for i, word in enumerate(TEXT)]  # so that each can be told apart
+
+    def heard(salt: str) -> list[Spoken]:
+        wrong = data.draw(st.sets(st.integers(0, len(text) // 7 - 1)))
+        changed = {7 * i + data.draw(st.integers(0, 5)) for i in wrong}
+        return [
+            replace(s, text=f"{s.text}{salt}" if i in changed else s.text)
+            for i, s in enumerate(spoken(text))
+        ]
+
+    words = joined(segments(heard("x"), one), segments(heard("y"), other), first)
+    assert [word.rstrip("xy") for word in words] == [word.rstrip("xy") for word in text]
+
+
+@given(st.data())
+def test_a_seam_from_elsewhere_never_breaks_anything(data: st.DataObject) -> None:
+    """Whatever a document holds."""
+    some = data.draw(st.lists(st.tuples(st.sampled_from(TEXT), st.floats(-20, 20)), max_size=30))
+    cut = data.draw(st.integers(0, len(some)))
+    seam = Seam(tuple(w for w, _ in some), tuple(s for _, s in some), cut, 0.0)
+    for side in Side:
+        heard = segments(spoken(TEXT), [6])
+        own = overlap(heard, side).own(seam)
+        whole = "".join(s.text for s in heard)
+        assert "".join(s.text for s in own) in whole
