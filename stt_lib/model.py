@@ -128,6 +128,7 @@ class Chunk:
     problem: Problem | None = None
     is_measured: bool = True
     is_done: bool = False
+    has_speech: bool = True
     seam: Seam | None = None
     seam_with: Hashable = None
 
@@ -141,7 +142,8 @@ class Claim:
     """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt.
 
     `owned` says (by `identity`) which of them a saved transcript owns already. `neighbours` are
-    the chunks with speech before the first one and behind the last; nobody holds them for us.
+    the chunks with speech before the first one and behind the last, and those without between
+    them; nobody holds them for us.
     """
 
     token: str

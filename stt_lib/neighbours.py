@@ -6,13 +6,13 @@ with the transcript of its own, and the two are joined.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stt_lib.documents import identity
 from stt_lib.filtering import Verdict
 from stt_lib.ledger import Ledger
-from stt_lib.model import Chunk, Claim, Seam, Segment
+from stt_lib.model import Chunk, Claim, Seam, Segment, consecutive_runs
 from stt_lib.salvage import Heard
 from stt_lib.seams import Overlap, Side
 from stt_lib.timeline import Timeline
@@ -66,17 +66,39 @@ class Neighbours:
         beside = [chunk for chunk in (*claim.neighbours, *owned) if chunk.problem is None]
         counts = Counter(chunk.index for chunk in beside)
         # Of two chunks with one index nobody knows which one is the neighbour.
-        self._by_index = {chunk.index: chunk for chunk in beside if counts[chunk.index] == 1}
+        alone = [chunk for chunk in beside if counts[chunk.index] == 1]
+        self._by_index = {chunk.index: chunk for chunk in alone if chunk.has_speech}
+        self._silent = {chunk.index: chunk for chunk in alone if not chunk.has_speech}
 
-    def context(self, run: Sequence[Chunk]) -> tuple[Chunk | None, Chunk | None]:
-        """What to post before these consecutive chunks and behind them.
+    def runs(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
+        """The chunks in pieces that can be posted together: split at gaps, unless bridged."""
+        piece: tuple[Chunk, ...] = ()
+        for run in consecutive_runs(chunks):
+            if piece and self.bridge((*piece, *run)) is None:
+                yield piece
+                piece = ()
+            piece = (*piece, *run)
+        if piece:
+            yield piece
 
-        Not what has failed itself: it would make us fail, too.
+    def bridge(self, run: Sequence[Chunk]) -> tuple[Chunk, ...] | None:
+        """The silent chunks in the gaps of a run; None when one is missing, or not silent."""
+        held = {chunk.index for chunk in run}
+        gaps = [index for index in range(run[0].index, run[-1].index) if index not in held]
+        if any(index not in self._silent for index in gaps):
+            return None
+        return tuple(self._silent[index] for index in gaps)
+
+    def with_context(self, run: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+        """The chunks of a run with what is to be posted before, between and behind them.
+
+        Not with a neighbour that has failed itself: it would make us fail, too.
         """
         if max(chunk.excuses for chunk in run) >= EXCUSES_BEFORE_ALONE:
-            return None, None
-        before, after = self._beside(run)
-        return _sound(before), _sound(after)
+            return run
+        beside = [chunk for chunk in self._beside(run) if chunk is not None and not chunk.failures]
+        context = (*beside, *(self.bridge(run) or ()))
+        return tuple(sorted((*run, *context), key=lambda chunk: chunk.index))
 
     def _beside(self, run: Sequence[Chunk]) -> tuple[Chunk | None, Chunk | None]:
         return self._by_index.get(run[0].index - 1), self._by_index.get(run[-1].index + 1)
@@ -87,11 +109,11 @@ class Neighbours:
         segments: Sequence[Segment] = verdict.kept
         before, after = self._beside(heard.chunks)
         if before is not None:
-            is_heard = heard.before is not None
+            is_heard = heard.audio[0] is not heard.chunks[0]
             cut = Cut(Side.LATER, heard.chunks[0], before, timeline.begin, is_heard)
             segments = self._joined(cut, timeline, segments)
         if after is not None:
-            is_heard = heard.after is not None
+            is_heard = heard.audio[-1] is not heard.chunks[-1]
             cut = Cut(Side.EARLIER, heard.chunks[-1], after, timeline.end, is_heard)
             segments = self._joined(cut, timeline, segments)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
@@ -125,7 +147,3 @@ class Neighbours:
         earlier, later = cut.pair
         at = timeline.at(cut.position + ours.moment)
         return self._ledger.agree_on_seam(self._claim.original_id, (earlier.id, later.id), ours, at)
-
-
-def _sound(chunk: Chunk | None) -> Chunk | None:
-    return chunk if chunk is not None and not chunk.failures else None

@@ -18,26 +18,20 @@ Post = Callable[[Sequence[Chunk]], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Consecutive chunks that the server transcribed in one request.
+    """Chunks that the server transcribed in one request.
 
-    `before` and `after` are neighbours whose audio was posted, too, as context.
+    `audio` is all that was posted, oldest first: these chunks, and what gave them context.
     """
 
     chunks: tuple[Chunk, ...]
     answer: Answer
-    before: Chunk | None = None
-    after: Chunk | None = None
-
-    @property
-    def audio(self) -> tuple[Chunk, ...]:
-        """All that was posted."""
-        return in_context(self.chunks, self.before, self.after)
+    audio: tuple[Chunk, ...]
 
     @property
     def timeline(self) -> Timeline:
         """The clock along what was posted."""
-        first = 0 if self.before is None else 1
-        return Timeline(self.audio, first, first + len(self.chunks))
+        first = self.audio.index(self.chunks[0])
+        return Timeline(self.audio, first, self.audio.index(self.chunks[-1]) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +40,6 @@ class Unusable:
 
     chunk: Chunk
     error: AttemptError
-
-
-def in_context(
-    chunks: Sequence[Chunk], before: Chunk | None, after: Chunk | None
-) -> tuple[Chunk, ...]:
-    """Chunks with their neighbours, as far as there are any."""
-    return tuple(chunk for chunk in (before, *chunks, after) if chunk is not None)
 
 
 def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:
@@ -84,7 +71,7 @@ def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:
 
 def _tried(chunks: tuple[Chunk, ...], post: Post) -> Heard | AttemptError:
     try:
-        return Heard(chunks, post(chunks))
+        return Heard(chunks, post(chunks), chunks)
     except (AudioRejected, Suspect) as error:
         return error
 

@@ -42,14 +42,19 @@ class _Run:
         self.chunks.append(chunk)
         self.places.append(place)
 
-    def continues_with(self, chunk: ChunkRef) -> bool:
+    def continues_with(self, chunk: ChunkRef, bridge: int) -> bool:
         oldest = self.chunks[-1]
         return (
             not self.closed
             and oldest.index is not None
-            and chunk.index == oldest.index - 1
+            and chunk.index is not None
+            and 1 <= oldest.index - chunk.index <= 1 + bridge
             and chunk.priority == oldest.priority
         )
+
+    def span_with(self, chunk: ChunkRef) -> int:
+        """How many chunks of audio it would be with this one, silent ones between included."""
+        return (self.chunks[0].index or 0) - (chunk.index or 0) + 1
 
     def holds_index_of(self, chunk: ChunkRef) -> bool:
         return any(chunk.index == held.index for held in self.chunks)
@@ -75,15 +80,19 @@ class _Run:
 
 
 def group(
-    chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS, patience: timedelta = PATIENCE
+    chunks: Iterable[ChunkRef],
+    max_chunks: int = MAX_CHUNKS,
+    patience: timedelta = PATIENCE,
+    bridge: int = 0,
 ) -> Iterator[Sequence]:
     """Yield sequences in the order of their newest chunks.
 
     `chunks` come newest first, recordings interleaved as they please. A gap in `index`, the cap,
     or a change of priority ends a sequence and the chunk in hand starts the next one; at the cap
-    the cut is made at a pause shortly before, if there is one. A chunk with a problem, or one
-    whose index its neighbour in time has already, is a sequence of its own that says so. Every
-    chunk is in exactly one sequence.
+    the cut is made at a pause shortly before, if there is one. A gap of up to `bridge` chunks is
+    passed over: whether they are silent will be seen when the audio is loaded. A chunk with a
+    problem, or one whose index its neighbour in time has already, is a sequence of its own that
+    says so. Every chunk is in exactly one sequence.
     """
     waiting: deque[_Run] = deque()  # in the order of their newest chunks
     latest: dict[Hashable, _Run] = {}  # of each recording
@@ -96,8 +105,8 @@ def group(
             waiting.append(_Run(place, chunk, chunk.problem))
         elif run is not None and run.holds_index_of(chunk):
             waiting.append(_Run(place, chunk, duplicate_index(chunk.index)))
-        elif run is not None and run.continues_with(chunk):
-            if len(run.chunks) < max_chunks:
+        elif run is not None and run.continues_with(chunk, bridge):
+            if run.span_with(chunk) <= max_chunks:
                 run.append(place, chunk)
             else:
                 latest[chunk.recording] = rest = run.cut(place, chunk)

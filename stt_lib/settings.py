@@ -170,6 +170,9 @@ class Settings(BaseModel):
     max_failures: Count = Field(
         5, description="Park a chunk when its audio has failed in so many runs."
     )
+    bridge: Annotated[int, Field(ge=0, le=6)] = Field(
+        0, description="Go on across so many chunks without speech: a pause for thought."
+    )
     settle: Seconds = Field(
         0.0, description="Leave the newest sequence of a recording alone until it is so old."
     )

@@ -38,7 +38,8 @@ class Task(Protocol):
 class Pending:
     """The backlog: chunks that wait, newest first; or those of them that have failed before.
 
-    The newest sequence of a recording is left alone until it is `settle` seconds old.
+    The newest sequence of a recording is left alone until it is `settle` seconds old. Up to
+    `bridge` chunks without speech do not end a sequence.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Pending:
         *,
         only_failed: bool = False,
         settle: float = 0.0,
+        bridge: int = 0,
     ) -> None:
         self._store = store
         self._only = only
         self._only_failed = only_failed
         self._settle = timedelta(seconds=settle)
+        self._bridge = bridge
 
     @property
     def ledger(self) -> Store:
@@ -70,7 +73,8 @@ class Pending:
         sequences = group(
             self._store.pending(
                 since=since, only=self._only, only_failed=self._only_failed, but=but
-            )
+            ),
+            bridge=self._bridge,
         )
         return settled(sequences, self._store.now() - self._settle) if self._settle else sequences
 

@@ -46,7 +46,7 @@ from stt_lib.model import (
     consecutive_runs,
 )
 from stt_lib.neighbours import Neighbours
-from stt_lib.salvage import Heard, Unusable, in_context, salvage
+from stt_lib.salvage import Heard, Unusable, salvage
 from stt_lib.sequences import duplicate_index
 from stt_lib.servers.pool import Server, ServerPool
 from stt_lib.settings import Settings
@@ -131,7 +131,7 @@ class _Job:
         try:
             self._fail_unusable()
             self._mark_owned(self._claim.owned)
-            for run in consecutive_runs(list(self._open.values())):
+            for run in self._neighbours.runs(list(self._open.values())):
                 self._transcribe(run)
         except ClaimLost as lost:
             return self._skipped(lost)
@@ -171,36 +171,39 @@ class _Job:
     # -- the request --------------------------------------------------------------------------
 
     def _transcribe(self, run: tuple[Chunk, ...]) -> None:
-        def post(chunks: Several[Chunk]) -> Answer:
-            return self._post(chunks, chunks, is_search=len(chunks) < len(run))
-
         heard = self._heard_in_context(run)
         if heard is None and not self._ledger.is_divisible:
-            heard = Heard(run, post(run))
+            heard = Heard(run, self._post(run, run, is_search=False), run)
         if heard is not None:
             self._save(heard)
             return
-        for piece in salvage(run, post):
-            match piece:
-                case Heard():
-                    self._save(piece)
-                case Unusable():
-                    self._blame(piece.chunk, piece.error)
+        for part in consecutive_runs(run):
+            self._salvage(part)
 
     def _heard_in_context(self, run: tuple[Chunk, ...]) -> Heard | None:
         """Post chunks with their neighbours; None without any, or if the server does not take it.
 
         Then the chunks have to be tried alone before anything is said against them.
         """
-        before, after = self._neighbours.context(run)
-        if before is None and after is None:
+        audio = self._neighbours.with_context(run)
+        if len(audio) == len(run):
             return None
-        audio = in_context(run, before, after)
         try:
-            return Heard(run, self._post(audio, run, is_search=False), before, after)
+            return Heard(run, self._post(audio, run, is_search=False), audio)
         except (AudioRejected, Suspect) as error:
             logs.retrying(self._sequence, 1, error)
             return None
+
+    def _salvage(self, run: tuple[Chunk, ...]) -> None:
+        def post(chunks: Several[Chunk]) -> Answer:
+            return self._post(chunks, chunks, is_search=len(chunks) < len(run))
+
+        for piece in salvage(run, post):
+            match piece:
+                case Heard():
+                    self._save(piece)
+                case Unusable():
+                    self._blame(piece.chunk, piece.error)
 
     def _post(self, audio: Several[Chunk], chunks: Several[Chunk], *, is_search: bool) -> Answer:
         """Post the audio, in which the given chunks are ours.

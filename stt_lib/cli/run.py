@@ -27,7 +27,15 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "server_url",
         "local",
     ),
-    "What is worked on": ("since", "until", "recording", "settle", "retry_errors", "max_runtime"),
+    "What is worked on": (
+        "since",
+        "until",
+        "recording",
+        "settle",
+        "bridge",
+        "retry_errors",
+        "max_runtime",
+    ),
     "STT servers": (
         "protocol",
         "model",
@@ -116,6 +124,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             settings.selection,
             only_failed=settings.retry_errors,
             settle=settings.settle,
+            bridge=settings.bridge,
         )
         report = Runner(store, task, pool, settings, signals.event).run()
         if not report.abandoned:

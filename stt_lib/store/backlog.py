@@ -16,7 +16,7 @@ from stt_lib.store.selection import only_selected
 
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
-    "vad.prob": 1,
+    **dict.fromkeys(["vad.prob", "vad.has_speech"], 1),
     **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind", "stt.seam"], 1),
     "transcribed_at": 1,
 }
@@ -131,9 +131,8 @@ class Backlog(Schema):
             {"$project": _LOADED},
             {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
         ]
-        places = self._beside(sequence.chunks[0].index, sequence.newest.index)
-        if places:
-            beside = [{"$match": _speech_at(sequence, places)}, {"$project": _LOADED}]
+        if self._is_indexed("stt_place") and sequence.problem is None:
+            beside = [{"$match": _around(sequence)}, {"$project": _LOADED}]
             pipeline.append({"$unionWith": {"coll": "audio_chunks", "pipeline": beside}})
         found: dict[Hashable, model.Chunk] = {}
         owned: set[Hashable] = set()
@@ -156,14 +155,11 @@ class Backlog(Schema):
             neighbours += self._speech_before(sequence, chunks[0])
         return model.Claim(token, sequence.original_id, chunks, frozenset(owned), tuple(neighbours))
 
-    def _beside(self, first: int | None, last: int | None) -> list[int]:
-        """Where to look for neighbours; nowhere without an index that tells them at once."""
-        if first is None or last is None or not self._is_indexed("stt_place"):
-            return []
-        return [first - 1, last + 1]
-
     def _speech_before(self, sequence: model.Sequence, chunk: model.Chunk) -> list[model.Chunk]:
-        query = _speech_at(sequence, self._beside(chunk.index, chunk.index)[:1])
+        if not self._is_indexed("stt_place"):
+            return []
+        place = {"original_id": sequence.original_id, "index": chunk.index - 1}
+        query = {**place, "vad.has_speech": True}
         return list(
             map(documents.chunk, self._call(lambda: list(self._chunks.find(query, _LOADED))))
         )
@@ -201,10 +197,15 @@ class Backlog(Schema):
         return live
 
 
-def _speech_at(sequence: model.Sequence, indexes: list[int]) -> Document:
-    """The chunks with speech at these places of a sequence's recording."""
-    place = {"original_id": sequence.original_id, "index": {"$in": indexes}}
-    return {**place, "vad.has_speech": True}
+def _around(sequence: model.Sequence) -> Document:
+    """The chunks with speech on both sides of a sequence, and those without in its gaps."""
+    held = {chunk.index for chunk in sequence.chunks if chunk.index is not None}
+    first, last = min(held), max(held)
+    gaps = [index for index in range(first, last) if index not in held]
+    beside = {"index": {"$in": [first - 1, last + 1]}, "vad.has_speech": True}
+    between = {"index": {"$in": gaps}, "vad.has_speech": False}
+    place = {"original_id": sequence.original_id}
+    return {**place, "$or": [beside, between]} if gaps else {**place, **beside}
 
 
 def held_by(ids: Sequence[Any], token: str) -> Document:
