@@ -69,11 +69,9 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
     return Sound(_wav_header(len(samples)) + samples, "wav", len(samples) / (2 * WAV_RATE))
 
 
-def measured(chunks: Iterable[Chunk]) -> float | None:
+def measured(chunks: Sequence[Chunk]) -> float | None:
     """The length of the chunks' audio, if all of them tell."""
-    lengths = [ogg.opus_seconds(chunk.data) for chunk in chunks]
-    known = [length for length in lengths if length is not None]
-    return sum(known) if len(known) == len(lengths) else None
+    return sum(c.seconds for c in chunks) if all(c.is_measured for c in chunks) else None
 
 
 def can_decode() -> bool:

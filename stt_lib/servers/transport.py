@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 import requests
 import requests.utils
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -84,6 +85,7 @@ class Channel:
         self.connections: WeakSet[Any] = WeakSet()
         self.deadline: float | None = None
         self._session = requests.Session()
+        self._known: dict[str, PreparedRequest] = {}
         self._session.trust_env = False  # a .netrc must not add to what we send
         self._session.mount("http://", _Adapter(pool_maxsize=1))
         self._session.mount("https://", _Adapter(pool_maxsize=1))
@@ -111,10 +113,8 @@ class Channel:
         deadline = time.monotonic() + seconds
         self.deadline = deadline
         try:
-            with self._session.post(
-                url,
-                data=body,
-                headers={**headers, "Content-Type": media},
+            with self._session.send(
+                self._prepared(url, body, {**headers, "Content-Type": media}),
                 timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 allow_redirects=False,
                 stream=True,
@@ -137,6 +137,16 @@ class Channel:
         if reply.status >= 500:
             self._session.close()  # a server that failed so often hangs up, a moment later
         return reply
+
+    def _prepared(self, url: str, body: bytes, headers: Mapping[str, str]) -> PreparedRequest:
+        """A request to an address already known, without taking that to pieces once more."""
+        if url not in self._known:
+            self._known[url] = self._session.prepare_request(requests.Request("POST", url))
+        prepared = self._known[url].copy()  # what one request carries is not the next one's
+        prepared.headers.update(headers)
+        prepared.headers["Content-Length"] = str(len(body))
+        prepared.body = body
+        return prepared
 
     def cut(self) -> None:
         """End the request under way, at once, by closing its connection under it."""
