@@ -14,6 +14,12 @@ from stt_lib.model import Claim
 log = logging.getLogger("stt")
 
 
+def moment() -> float:
+    """Seconds on a clock that goes on while the machine sleeps, as the database's does."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
 class Leases:
     """Renews every held claim each `interval` seconds until it is let go."""
 
@@ -33,7 +39,7 @@ class Leases:
 
     @contextmanager
     def hold(self, claim: Claim, taken: float) -> Iterator[None]:
-        """Renew this claim, `taken` by the monotonic clock, for as long as the block runs."""
+        """Renew this claim, `taken` at that `moment`, for as long as the block runs."""
         with self._lock:
             self._renewed[claim.token] = taken
             self._held[claim.token] = [chunk.id for chunk in claim.chunks]
@@ -48,7 +54,7 @@ class Leases:
         """Whether this claim was ours so recently that it cannot have expired meanwhile."""
         with self._lock:
             renewed = self._renewed.get(token, float("-inf"))
-        return time.monotonic() - renewed < 2 * self._interval  # of the three in a lease
+        return moment() - renewed < 2 * self._interval  # of the three in a lease
 
     def settle(self, token: str, ids: Iterable[object]) -> None:
         """These chunks are marked or given back: there is nothing to renew any more."""
@@ -67,7 +73,7 @@ class Leases:
                 self._renew(token, ids)
 
     def _renew(self, token: str, ids: list[object]) -> None:
-        now = time.monotonic()
+        now = moment()
         try:
             self._ledger.renew(ids, token)
             with self._lock:

@@ -12,6 +12,9 @@ import math
 from dataclasses import dataclass
 
 INITIAL = 8
+INITIAL_SHARE = 4
+"""A limit starts at 8, or at a fourth of its ceiling where that is more: two doublings away."""
+
 DECREASE = 0.7
 """What is left of the limit after a refusal."""
 
@@ -55,7 +58,8 @@ class Limit:
     def __init__(self, ceiling: int, *, adapts: bool = True) -> None:
         self._ceiling = ceiling
         self._adapts = adapts
-        self._value = float(min(ceiling, INITIAL) if adapts else ceiling)
+        initial = min(ceiling, max(INITIAL, ceiling // INITIAL_SHARE))
+        self._value = float(initial if adapts else ceiling)
         self._round: _Round | None = None
         self._best_throughput = 0.0
         self._best_pace = float("inf")

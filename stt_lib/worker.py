@@ -14,6 +14,7 @@ from collections.abc import Hashable, Set
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from stt_lib import backoff, filtering, logs
 from stt_lib.documents import identity
@@ -31,7 +32,7 @@ from stt_lib.errors import (
     Unavailable,
 )
 from stt_lib.events import Event
-from stt_lib.leases import Leases
+from stt_lib.leases import Leases, moment
 from stt_lib.ledger import Ledger
 from stt_lib.model import (
     Answer,
@@ -101,7 +102,7 @@ class Worker:
         """
         try:
             token = f"{self._name}/{uuid.uuid4().hex}"
-            taken = time.monotonic()
+            taken = moment()
             claim = self.ledger.claim(sequence, token, since=self.since)
             if claim is None:
                 log.debug("Skipped a sequence: another worker has it", extra=Event.SKIPPED.of())
@@ -236,9 +237,19 @@ class _Job:
                     if is_search or suspicions > 1:
                         raise
                     logs.retrying(self._sequence, suspicions, error)
-            self._wait(failures + suspicions)
+            if failures + suspicions > 1 or not self._worker.pool.serves_besides(avoid):
+                self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
-            self._ledger.renew([chunk.id for chunk in chunks], self._claim.token)
+            self._hold_on([chunk.id for chunk in chunks])
+
+    def _hold_on(self, ids: list[Any]) -> None:
+        """Be sure that the claim is ours still.
+
+        Raises:
+            ClaimLost: it is not.
+        """
+        if not self._worker.leases.is_fresh(self._claim.token):
+            self._ledger.renew(ids, self._claim.token)
 
     def _begin(self) -> None:
         if self._started is None:
@@ -257,8 +268,7 @@ class _Job:
         verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
-        if not self._worker.leases.is_fresh(self._claim.token):
-            self._ledger.renew(ids, self._claim.token)
+        self._hold_on(ids)
         own = self._neighbours.own(heard, verdict)
         transcript = _transcript(self._ledger.name(self._claim), self._claim, heard, own)
         if own.kept:

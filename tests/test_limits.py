@@ -91,10 +91,15 @@ def test_the_limit_finds_the_slots_and_stays_near_them(slots: int) -> None:
 @pytest.mark.parametrize("slots", [64, 128])
 def test_many_slots_are_reached_within_seconds_from_a_small_start(slots: int) -> None:
     limit = Limit(slots)
-    assert limit.value == INITIAL
+    assert limit.value == slots // 4
     done = Simulation(slots).run(limit, 60)
     assert done.busy > 0.94
     assert min(done.settled) == slots
+
+
+@pytest.mark.parametrize(("ceiling", "start"), [(3, 3), (8, INITIAL), (20, INITIAL), (128, 32)])
+def test_a_limit_starts_small(ceiling: int, start: int) -> None:
+    assert Limit(ceiling).value == start
 
 
 def test_a_server_that_refuses_is_left_in_peace() -> None:
@@ -107,7 +112,7 @@ def test_refusals_of_requests_sent_before_the_limit_shrank_count_once() -> None:
     limit = Limit(64)
     for moment in range(20):
         limit.refused(10.0 + moment / 100, started=9.0)
-    assert limit.value == int(INITIAL * 0.7)
+    assert limit.value == int(16 * 0.7)
 
 
 def test_a_server_that_becomes_faster_gets_more_again() -> None:

@@ -182,6 +182,11 @@ class ServerPool:
             self._line.discard(ticket)
             self._dispatch()
 
+    def serves_besides(self, server: Server) -> bool:
+        """Whether another server is well: then nobody has to wait until this one is."""
+        with self._lock:
+            return any(other.serves for other in self.servers if other is not server)
+
     @contextmanager
     def slot(self, ticket: int, *, audio: float, avoid: Server | None = None) -> Iterator["Slot"]:
         """Wait for a place to post `audio` seconds; elsewhere than at `avoid` if possible.
