@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import jiwer
 
+from stt_lib import ogg
 from stt_lib.documents import chunk as read_chunk
 from stt_lib.local.ingest import read_recording
 from stt_lib.model import Answer, Chunk
@@ -61,8 +62,18 @@ def is_in_order(answer: Answer) -> bool:
 
 def garbled(chunk: Chunk, data: bytes, form: str = "opus") -> Chunk:
     """The chunk with other bytes in it."""
-    return Chunk(chunk.id, chunk.index, chunk.start, data, form, chunk.seconds)
+    seconds = ogg.opus_seconds(data)
+    return Chunk(
+        chunk.id,
+        chunk.index,
+        chunk.start,
+        data,
+        form,
+        seconds or chunk.seconds,
+        is_measured=seconds is not None,
+    )
 
 
 def fake_chunk(index: int, data: bytes, form: str = "opus") -> Chunk:
-    return Chunk(index, index, START + timedelta(seconds=10 * index), data, form, 10.0)
+    start = START + timedelta(seconds=10 * index)
+    return garbled(Chunk(index, index, start, b"", form, 10.0), data, form)
