@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 
-.PHONY: demo test check format soak bench bench-quality clean
+.PHONY: demo test check format soak bench bench-quality bench-phantoms clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -30,6 +30,9 @@ bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop o
 
 bench-quality: $(VENV)/ready  ## word error rates beside the model on the whole recording
 	$(BIN)/python -m tests.benchmarks.quality
+
+bench-phantoms: $(VENV)/ready  ## what the filter leaves of noise, and what it costs of speech
+	$(BIN)/python -m tests.benchmarks.phantoms
 
 $(VENV)/ready: requirements.txt requirements-local.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,6 @@ from stt_lib.filtering.text import (
     compression_ratio,
     is_sound_tag,
     normal_form,
-    without_repetition,
     word_count,
 )
 from stt_lib.filtering.weights import POINTS, Reason, points_of
@@ -31,6 +30,9 @@ MIN_OVERLAP = 0.25
 
 REPETITIVE_LETTERS = 40
 """Shorter texts cannot be shortened to less than half, whatever they say."""
+
+LONG_WORD = 15
+"""Words of more letters on average are none, or of a script without spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,7 @@ class _Reading:
         self.text = normal_form(segment.text)
         self.words = self.text.split()
         self.count = word_count(self.words)
-        self.phrase = phrases.get(self.text)
-        if self.phrase is None and 1 < len(self.words) <= 40 and self.words[0] in self.words[1:]:
-            self.phrase = phrases.get(without_repetition(self.words))
+        self.phrase = phrases.whole(self.words)
 
     @property
     def is_solid(self) -> bool:
@@ -103,7 +103,7 @@ def weigh(
         clues = [*_of_text(reading), *_of_scores(reading), *unsure]
         if repeats:
             clues.append(_measured(Reason.REPEATED, repeats))
-        if reading.count < SHORT_WORDS and not _has_company(reading.segment, solid):
+        if not reading.is_solid and not _has_company(reading.segment, solid):
             clues.append(_ALONE)
         if _is_foreign(reading, alphabet, around.language):
             clues.append(_LANGUAGE)
@@ -147,6 +147,8 @@ def _of_text(reading: _Reading) -> Iterator[Clue]:
     seconds = reading.segment.end - reading.segment.start
     if seconds > 0:
         yield _measured(Reason.WORDS_PER_SECOND, reading.count / seconds)
+    if _may_be_repetitive(reading):
+        yield _measured(Reason.LOOP, compression_ratio(reading.segment.text))
 
 
 def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
@@ -181,11 +183,8 @@ def _usual_alphabet(readings: list[_Reading]) -> str | None:
 
 
 def _alphabet(text: str) -> str | None:
-    if text.isascii():
-        return "LATIN" if text and not text.isdigit() else None
-    found = Counter(map(_alphabet_of, text))
-    del found[None]
-    return found.most_common(1)[0][0] if found else None
+    """The alphabet of a text's last letter in the order of Unicode, in which Latin is first."""
+    return _alphabet_of(max(text)) if text else None
 
 
 @lru_cache(maxsize=4096)
@@ -208,17 +207,17 @@ def _of_scores(reading: _Reading) -> Iterator[Clue]:
     if segment.avg_logprob is not None and segment.avg_logprob < 0:
         yield _measured(Reason.AVG_LOGPROB, segment.avg_logprob)
     ratio = segment.compression_ratio
-    if ratio is None or not ratio > 0 or ratio == 1:
-        ratio = compression_ratio(segment.text) if _may_be_repetitive(reading) else None
-    if ratio is not None:
+    if ratio is not None and ratio > 0 and ratio != 1:
         yield _measured(Reason.COMPRESSION_RATIO, ratio)
 
 
 def _may_be_repetitive(reading: _Reading) -> bool:
-    """Whether it is worth the time of compressing; text without spaces always is."""
+    """Whether it is worth the time of compressing; text of few spaces always is."""
     if len(reading.text) < REPETITIVE_LETTERS:
         return False
-    return 2 * len(set(reading.words)) <= len(reading.words) or reading.count > len(reading.words)
+    if len(reading.text) > LONG_WORD * len(reading.words):
+        return True
+    return 2 * len(set(reading.words)) <= len(reading.words)
 
 
 def _of_language_prob(around: Surroundings) -> tuple[Clue, ...]:

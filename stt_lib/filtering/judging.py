@@ -37,8 +37,10 @@ def policy(level: Level = "normal", own_phrases: Path | None = None) -> Policy:
     Raises:
         ConfigurationError: the file of phrases cannot be used.
     """
-    own = lists.own(own_phrases) if own_phrases is not None else {}
-    return Policy(level, THRESHOLDS.get(level), {**lists.shipped(), **own})
+    phrases = lists.shipped()
+    if own_phrases is not None:
+        phrases |= lists.own(own_phrases)
+    return Policy(level, THRESHOLDS.get(level), phrases)
 
 
 def judge(segments: Sequence[Segment], around: Surroundings, by: Policy) -> Verdict:

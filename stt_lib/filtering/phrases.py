@@ -6,7 +6,7 @@ stands before the first such line is telltale. Lines that begin with # are comme
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -17,6 +17,8 @@ from stt_lib.filtering.text import normal_form
 
 SHIPPED = Path(__file__).with_name("phrases.txt")
 MAX_BYTES = 1_000_000
+MAX_WORDS = 60
+"""Of a segment that is looked up; half a minute of phrases in a row is more like a loop."""
 
 
 class Kind(StrEnum):
@@ -38,8 +40,41 @@ class Phrase:
     languages: frozenset[str]
 
 
-Phrases = Mapping[str, Phrase]
-"""By `normal_form`."""
+class Phrases:
+    """Phrases by their normal form, and texts that are nothing but such phrases."""
+
+    def __init__(self, by_text: Mapping[str, Phrase]) -> None:
+        self.by_text = by_text
+        self._firsts = frozenset(text.partition(" ")[0] for text in by_text)
+        self._longest = max((text.count(" ") + 1 for text in by_text), default=0)
+
+    def __or__(self, other: "Phrases") -> "Phrases":
+        """Both; where both have a phrase, the other's counts."""
+        return Phrases({**self.by_text, **other.by_text})
+
+    def whole(self, words: Sequence[str]) -> Phrase | None:
+        """The phrase that a whole text is, or the weightiest where it is several in a row."""
+        if not words or words[0] not in self._firsts or len(words) > MAX_WORDS:
+            return None
+        parts = []
+        at = 0
+        while at < len(words):
+            length, part = self._longest_at(words, at)
+            if part is None:
+                return None
+            parts.append(part)
+            at += length
+        return min(parts, key=lambda part: _WEIGHT[part.kind])
+
+    def _longest_at(self, words: Sequence[str], at: int) -> tuple[int, Phrase | None]:
+        for length in range(min(self._longest, len(words) - at), 0, -1):
+            part = self.by_text.get(" ".join(words[at : at + length]))
+            if part is not None:
+                return length, part
+        return 0, None
+
+
+_WEIGHT = {Kind.KEEP: 0, Kind.TELLTALE: 1, Kind.COMMON: 2}
 
 _HEADING = re.compile(r"\[(telltale|common|keep)((?: [a-z]{2,3})*)\]")
 
@@ -79,7 +114,7 @@ def _parsed(text: str, path: Path) -> Phrases:
             if not phrase:
                 raise _unusable(path, f"line {number} has neither letters nor digits")
             found[phrase] = Phrase(kind, _joined(found.get(phrase), languages))
-    return found
+    return Phrases(found)
 
 
 def _heading(line: str, number: int, path: Path) -> tuple[Kind, frozenset[str]]:

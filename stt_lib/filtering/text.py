@@ -15,19 +15,21 @@ LETTERS_PER_WORD = 2
 
 def normal_form(text: str) -> str:
     """One form for comparing: compatibility characters folded, no case, no punctuation."""
-    if text.isascii():
-        return " ".join(text.lower().translate(_ASCII).split())
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    letters = (c if _is_word_character(c) else " " for c in folded if c not in "'’")
-    return " ".join("".join(letters).split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(text.lower().translate(_LETTERS).split())
 
 
-_ASCII = {code: " " for code in range(128) if not chr(code).isalnum()} | {ord("'"): None}
-"""The same for plain ASCII, in a tenth of the time."""
+class _Letters(dict[int, int | str | None]):
+    """What becomes of each character, found out once: letters, marks and numbers stay."""
+
+    def __missing__(self, code: int) -> int | str:
+        is_letter = unicodedata.category(chr(code))[0] in "LMN"
+        self[code] = made = code if is_letter else " "
+        return made
 
 
-def _is_word_character(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"
+_LETTERS = _Letters({ord("'"): None, ord("’"): None})
 
 
 def is_sound_tag(text: str) -> bool:
@@ -38,14 +40,6 @@ def is_sound_tag(text: str) -> bool:
 def word_count(words: list[str]) -> float:
     """How many words the pieces of a normal form are, spaces or not."""
     return sum(len(w) / LETTERS_PER_WORD if w[0] >= _FIRST_UNSPACED else 1 for w in words)
-
-
-def without_repetition(words: list[str]) -> str:
-    """A text that says one thing over and over, said once: "bye bye bye" is "bye"."""
-    for period in range(1, len(words) // 2 + 1):
-        if len(words) % period == 0 and words[period:] == words[:-period]:
-            return " ".join(words[:period])
-    return " ".join(words)
 
 
 def compression_ratio(text: str) -> float:

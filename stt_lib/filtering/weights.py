@@ -34,6 +34,9 @@ class Reason(StrEnum):
     NO_SPEECH_PROB = "no_speech_prob"
     AVG_LOGPROB = "avg_logprob"
     COMPRESSION_RATIO = "compression_ratio"
+    """The server's, of all that it heard in half a minute."""
+    LOOP = "loop"
+    """How much shorter its own text gets by compression: it says the same over and over."""
     REPEATED = "repeated"
     """It says again what the segment before it has said."""
     WORDS_PER_SECOND = "words_per_second"
@@ -51,8 +54,8 @@ THRESHOLDS: Final[Mapping[str, float]] = {"strict": 2.5, "normal": 3.0}
 POINTS: Final[Mapping[Reason, float]] = {
     Reason.BLANK: 10.0,
     Reason.SOUND_TAG: 10.0,
-    Reason.KNOWN_PHRASE: 6.0,
-    Reason.COMMON_PHRASE: 1.5,
+    Reason.KNOWN_PHRASE: 7.0,
+    Reason.COMMON_PHRASE: 2.0,
     Reason.OWN_PHRASE: -20.0,
     Reason.ALONE: 1.0,
     Reason.LANGUAGE: 1.5,
@@ -71,14 +74,15 @@ def _steps(*rows: tuple[float, float]) -> _Steps:
 _LEAST: Final = float("-inf")
 
 STEPS: Final[Mapping[Reason, _Steps]] = {
-    Reason.SHORT: _steps((_LEAST, 1.0), (3, 0.5), (4, 0.0)),  # words
-    Reason.NO_SPEECH_PROB: _steps((_LEAST, -0.5), (0.3, 0.0), (0.6, 1.0), (0.8, 1.5)),
-    Reason.AVG_LOGPROB: _steps((_LEAST, 1.0), (-1.5, 0.5), (-1.0, 0.0), (-0.5, -0.5)),
-    Reason.COMPRESSION_RATIO: _steps((_LEAST, 0.0), (2.4, 2.0)),
-    Reason.REPEATED: _steps((_LEAST, 0.0), (1, 0.5), (2, 1.5), (4, 3.0)),  # times before
-    Reason.WORDS_PER_SECOND: _steps((_LEAST, 0.5), (0.3, 0.0), (7.0, 1.5)),
-    Reason.VAD_PROB: _steps((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -1.5)),
-    Reason.LANGUAGE_PROB: _steps((_LEAST, 1.0), (0.5, 0.0)),
+    Reason.SHORT: _steps((_LEAST, 0.5), (3, 0.0)),  # words
+    Reason.NO_SPEECH_PROB: _steps((_LEAST, -1.0), (0.3, -0.5), (0.6, 1.0), (0.8, 2.0)),
+    Reason.AVG_LOGPROB: _steps((_LEAST, 0.5), (-1.5, 0.0), (-0.5, -0.5)),
+    Reason.COMPRESSION_RATIO: _steps((_LEAST, 0.0), (2.4, 1.0)),
+    Reason.LOOP: _steps((_LEAST, 0.5), (2.4, 2.0), (4.0, 3.5)),
+    Reason.REPEATED: _steps((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # times before
+    Reason.WORDS_PER_SECOND: _steps((_LEAST, 0.0), (7.0, 1.5)),
+    Reason.VAD_PROB: _steps((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -2.0)),
+    Reason.LANGUAGE_PROB: _steps((_LEAST, 0.5), (0.5, 0.0)),
 }
 """Of what can be measured."""
 
