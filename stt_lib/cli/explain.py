@@ -79,7 +79,9 @@ def _rows(explained: Explained, policy: Policy) -> Sequence[Row]:
 def _told(explained: Explained, policy: Policy) -> str:
     record = explained.transcript
     start = record.start.astimezone()
-    what = f"transcript {record.id}" if explained.is_saved else "no transcript: all was dropped"
+    what = f"transcript {record.id}"
+    if not explained.is_saved:
+        what = f"no transcript, all was dropped (chunk {record.chunk_ids[0]})"
     needed = "only blanks are dropped"
     if policy.threshold is not None:
         needed = f"dropped from {policy.threshold:+.1f} on"

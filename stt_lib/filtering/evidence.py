@@ -2,7 +2,7 @@
 
 import unicodedata
 from bisect import bisect_right
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,7 +71,7 @@ class Clue(NamedTuple):
 class _Reading:
     """A segment as it is looked at: its text in normal form, and what phrase that is."""
 
-    __slots__ = ("count", "phrase", "segment", "text", "words")
+    __slots__ = ("alphabet", "count", "phrase", "segment", "text", "words")
 
     def __init__(self, segment: Segment, phrases: Phrases) -> None:
         self.segment = segment
@@ -79,6 +79,7 @@ class _Reading:
         self.words = self.text.split()
         self.count = word_count(self.words)
         self.phrase = phrases.whole(self.words)
+        self.alphabet = _alphabet_of(max(self.text)) if self.text else None
 
     @property
     def is_solid(self) -> bool:
@@ -157,8 +158,7 @@ def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
 
 
 def _is_foreign(reading: _Reading, alphabet: str | None, language: str | None) -> bool:
-    own = _alphabet(reading.text)
-    if own is not None and alphabet is not None and own != alphabet:
+    if reading.alphabet and alphabet and reading.alphabet != alphabet:
         return True
     return _is_of_another_language(reading.phrase, language)
 
@@ -171,25 +171,22 @@ def _is_of_another_language(phrase: Phrase | None, language: str | None) -> bool
 
 def _usual_alphabet(readings: list[_Reading]) -> str | None:
     """The alphabet of most words; None where that is not clear."""
-    letters: Counter[str] = Counter()
+    letters: dict[str, int] = defaultdict(int)
     for reading in readings:
-        own = _alphabet(reading.text)
-        if own is not None:
-            letters[own] += len(reading.text)
+        if reading.alphabet is not None:
+            letters[reading.alphabet] += len(reading.text)
     if len(letters) < 2:
         return None
-    (first, most), (_, second) = letters.most_common(2)
-    return first if most >= 2 * second else None
-
-
-def _alphabet(text: str) -> str | None:
-    """The alphabet of a text's last letter in the order of Unicode, in which Latin is first."""
-    return _alphabet_of(max(text)) if text else None
+    most, second, *_ = sorted(letters.values(), reverse=True)
+    return max(letters, key=letters.__getitem__) if most >= 2 * second else None
 
 
 @lru_cache(maxsize=4096)
 def _alphabet_of(character: str) -> str | None:
-    """The first word of a letter's name says its alphabet; Japanese and Chinese share theirs."""
+    """The first word of a letter's name says its alphabet; Japanese and Chinese share theirs.
+
+    It is asked of a text's last letter in the order of Unicode, in which Latin comes first.
+    """
     if not character.isalpha():
         return None
     name = unicodedata.name(character, "?").split()[0]

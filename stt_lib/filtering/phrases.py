@@ -45,8 +45,11 @@ class Phrases:
 
     def __init__(self, by_text: Mapping[str, Phrase]) -> None:
         self.by_text = by_text
-        self._firsts = frozenset(text.partition(" ")[0] for text in by_text)
-        self._longest = max((text.count(" ") + 1 for text in by_text), default=0)
+        self._lengths: dict[str, list[int]] = {}  # of those that begin with a word, in words
+        for text in sorted(by_text, key=lambda text: text.count(" "), reverse=True):
+            lengths = self._lengths.setdefault(text.partition(" ")[0], [])
+            if text.count(" ") + 1 not in lengths:
+                lengths.append(text.count(" ") + 1)
 
     def __or__(self, other: "Phrases") -> "Phrases":
         """Both; where both have a phrase, the other's counts."""
@@ -54,7 +57,7 @@ class Phrases:
 
     def whole(self, words: Sequence[str]) -> Phrase | None:
         """The phrase that a whole text is, or the weightiest where it is several in a row."""
-        if not words or words[0] not in self._firsts or len(words) > MAX_WORDS:
+        if not words or words[0] not in self._lengths or len(words) > MAX_WORDS:
             return None
         parts = []
         at = 0
@@ -67,7 +70,7 @@ class Phrases:
         return min(parts, key=lambda part: _WEIGHT[part.kind])
 
     def _longest_at(self, words: Sequence[str], at: int) -> tuple[int, Phrase | None]:
-        for length in range(min(self._longest, len(words) - at), 0, -1):
+        for length in self._lengths.get(words[at], ()):
             part = self.by_text.get(" ".join(words[at : at + length]))
             if part is not None:
                 return length, part

@@ -39,6 +39,8 @@ def is_sound_tag(text: str) -> bool:
 
 def word_count(words: list[str]) -> float:
     """How many words the pieces of a normal form are, spaces or not."""
+    if max(words, default="") < _FIRST_UNSPACED:
+        return len(words)
     return sum(len(w) / LETTERS_PER_WORD if w[0] >= _FIRST_UNSPACED else 1 for w in words)
 
 
