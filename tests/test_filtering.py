@@ -168,17 +168,14 @@ def test_each_reason_is_told(reason: Reason, texts: list[str], more: dict[str, A
     assert reason in told[-1]
 
 
-def test_reasons_come_strongest_first_with_their_sum() -> None:
-    (dropped,) = judge("Thank you.", no_speech_prob=0.9, around=detected(0.1)).dropped
-    worth = {
-        c.reason: c.points
-        for c in filtering.weigh(
-            segments("Thank you.", no_speech_prob=0.9), detected(0.1), NORMAL.phrases
-        )[0]
-    }
+def test_reasons_come_strongest_first_with_the_sum_of_all() -> None:
+    spoken = segments("Thank you.", no_speech_prob=0.9, avg_logprob=-0.2)
+    (dropped,) = filtering.judge(spoken, detected(0.1), NORMAL).dropped
+    (clues,) = filtering.weigh(spoken, detected(0.1), NORMAL.phrases)
+    worth = {clue.reason: clue.points for clue in clues}
     points = [worth[Reason(reason)] for reason in dropped.reasons]
     assert points == sorted(points, reverse=True)
-    assert min(points) > 0
+    assert min(points) > 0 > min(worth.values())
     assert dropped.score == sum(worth.values()) >= THRESHOLDS["normal"]
 
 
@@ -219,6 +216,46 @@ def test_the_chunk_underneath_counts_not_its_neighbour() -> None:
         for clues in filtering.weigh([there], around, NORMAL.phrases)
     ]
     assert values == [0.05, 0.99]
+
+
+@pytest.mark.parametrize(
+    ("span", "probs", "value"),
+    [
+        ((1.0, 10.5), (0.05, 0.99), 0.05),  # reaches into the second for a moment
+        ((5.0, 15.0), (0.99, 0.05), 0.99),
+        ((5.0, 15.0), (0.05, None), 0.05),
+        ((25.0, 29.0), (0.05, 0.99), None),
+        ((3.0, 3.0), (0.4, 0.99), 0.4),
+    ],
+)
+def test_of_several_chunks_underneath_the_likeliest_speech_counts(
+    span: tuple[float, float], probs: tuple[float | None, ...], value: float | None
+) -> None:
+    (clues,) = filtering.weigh([Segment(*span, SENTENCE)], detected(*probs), NORMAL.phrases)
+    assert next((c.value for c in clues if c.reason is Reason.VAD_PROB), None) == value
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "is_alone"),
+    [(9.0, "Never mind.", False), (40.0, "Never mind.", True), (40.0, SENTENCE, False)],
+)
+def test_only_what_is_brief_and_far_from_speech_is_alone(
+    start: float, text: str, is_alone: bool
+) -> None:
+    both = [Segment(0.0, 4.0, SENTENCE), Segment(start, start + 2, text)]
+    clues = filtering.weigh(both, NOTHING, NORMAL.phrases)[1]
+    assert (Reason.ALONE in {clue.reason for clue in clues}) is is_alone
+
+
+def test_a_sentence_without_spaces_is_not_short() -> None:
+    (clues,) = filtering.weigh(segments("今日は駅まで歩いて行きました。"), NOTHING, NORMAL.phrases)
+    assert next(c.points for c in clues if c.reason is Reason.SHORT) == 0
+    assert Reason.ALONE not in {clue.reason for clue in clues}
+
+
+def test_a_segment_at_the_threshold_goes() -> None:
+    (dropped,) = judge("Thank you very much.").dropped
+    assert dropped.score == THRESHOLDS["normal"]
 
 
 @pytest.mark.parametrize("text", ["Thank you.", "Yes.", SENTENCE])
@@ -277,12 +314,24 @@ def test_strict_drops_no_less_than_normal() -> None:
 
 def test_own_phrases_add_to_ours_and_win(tmp_path: Path) -> None:
     file = tmp_path / "phrases.txt"
-    file.write_text("\ufeff# mine\nOver and out!\n\n[keep]\nThank you\n[common en]\nRoger\n")
+    file.write_text(
+        "\ufeff[keep]\nThank you\n[telltale]\n# mine\nOver and out!\n\n[common en]\nRoger\n"
+    )
     mine = filtering.policy("normal", file)
     assert kept(judge("Over and out.", "Thank you.", by=mine, **UNSURE)) == ["Thank you."]
     assert kept(judge("Thanks for watching", by=mine)) == []
     assert kept(judge("Roger.", by=mine)) == []
     assert kept(judge("Roger.", SENTENCE, by=mine, **SURE)) == ["Roger.", SENTENCE]
+
+
+def test_a_phrase_of_several_languages_is_foreign_to_none_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "phrases.txt"
+    file.write_text("[common fi]\nJuu\n[common et sv]\nJuu\n[telltale]\nEnd of line\n")
+    mine = filtering.policy("normal", file)
+    for language, is_foreign in (("fi", False), ("sv", False), ("en", True)):
+        clues = filtering.weigh(segments("Juu."), Surroundings(language), mine.phrases)[0]
+        assert (Reason.LANGUAGE in {clue.reason for clue in clues}) is is_foreign
+    assert kept(judge("End of line.", by=mine)) == []
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ Judge = Callable[[Sequence[Segment], Surroundings], list[bool]]
 NEAR_SECONDS = 1.0
 """Whisper's times are off by so much."""
 
+FASTEST = 10
+"""Words per second."""
+
 
 def _by(level: filtering.Level) -> Judge:
     policy = filtering.policy(level)
@@ -133,7 +136,10 @@ def is_true(case: Heard, segment: Segment) -> bool:
     """Whether somebody speaks there: a word of it is said near by, or it is mostly speech.
 
     Of an answer that stands alone the times are often far off, but nothing else can be meant.
+    Faster than `FASTEST` nobody speaks.
     """
+    if len(segment.text.split()) > FASTEST * max(segment.end - segment.start, 1.0):
+        return False
     if case["group"] == "alone":
         return True
     said: set[str] = set()
