@@ -11,7 +11,7 @@ from tests.support.world import ROOT
 LAYERS = [
     {"stt_lib.cli"},
     {"stt_lib.runner"},
-    {"stt_lib.planner", "stt_lib.worker", "stt_lib.status", "stt_lib.local"},
+    {"stt_lib.planner", "stt_lib.worker", "stt_lib.status", "stt_lib.local", "stt_lib.export"},
     {"stt_lib.tasks", "stt_lib.neighbours"},
     {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress", "stt_lib.servers.pool"},
     {"stt_lib.ledger"},
@@ -25,7 +25,7 @@ LAYERS = [
     {"stt_lib.settings", "stt_lib.local.decoding", "stt_lib.seams"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.timeline"},
-    {"stt_lib.model", "stt_lib.moments", "stt_lib.deadline"},
+    {"stt_lib.model", "stt_lib.moments", "stt_lib.utterances", "stt_lib.deadline"},
     {"stt_lib.log_formats"},
     {"stt_lib.errors", "stt_lib.events", "stt_lib.rotation"},
     {"stt_lib", "stt_lib.servers"},
@@ -73,7 +73,9 @@ def test_imports_point_downwards(path: Path) -> None:
         if not name.startswith("stt_lib") or name == own:
             continue
         same_package = own.split(".")[:2] == name.split(".")[:2] and own.startswith(
-            tuple(f"stt_lib.{package}" for package in ("cli", "local", "store", "filtering"))
+            tuple(
+                f"stt_lib.{package}" for package in ("cli", "local", "store", "filtering", "export")
+            )
         )
         assert same_package or layer(name) > layer(own), f"{own} imports {name}"
 

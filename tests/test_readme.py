@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,10 @@ def test_the_requirements_that_the_readme_names_pin_every_package() -> None:
             assert not line or line.startswith(("#", "-r ")) or "==" in line, f"{name}: {line}"
 
 
-@pytest.mark.parametrize("command", [c for c in OURS if "serve" not in c and "--local" not in c])
+ELSEWHERE = ("serve", "--local", "export")
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if not any(w in c for w in ELSEWHERE)])
 def test_the_command_runs(world: World, whisper: FakeWhisper, command: str) -> None:
     world.record([0], original_id="ID")
     whisper.script = lambda r: status(400) if r.audio[0].startswith(b"ID") else echo(r)
@@ -64,6 +68,19 @@ def test_the_command_runs(world: World, whisper: FakeWhisper, command: str) -> N
     world.transcriptions.insert_one({**heard, "start": START, "end": START})
     done = world.run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if "export" in c])
+def test_the_command_writes_what_was_said(
+    world: World, whisper: FakeWhisper, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.record(range(3), original_id="ID", start=datetime.now(UTC) - timedelta(days=1))
+    assert world.run().returncode == 0
+    monkeypatch.chdir(world.folder)  # the files in the commands are in this folder
+    done = world.run(*shlex.split(command)[2:])
+    assert done.returncode == 0, done.stderr
+    name = command.partition("-o ")[2]
+    assert "ID/0" in ((world.folder / name).read_text() if name else done.stdout)
 
 
 @pytest.mark.timeout(180)

@@ -41,10 +41,15 @@ def reachable(
 
 
 @contextmanager
-def opened_store(settings: Settings) -> Iterator[Store]:
+def opened_store(settings: Settings, stop: threading.Event | None = None) -> Iterator[Store]:
     """The database, for commands that need no STT server."""
     with (
-        reachable(settings, whisper=False) as places,
-        Store(places.mongodb_uri, places.mongodb_database, mongo_wait=places.mongo_wait) as store,
+        reachable(settings, whisper=False, stop=stop) as places,
+        Store(
+            places.mongodb_uri,
+            places.mongodb_database,
+            mongo_wait=places.mongo_wait,
+            stop=stop,
+        ) as store,
     ):
         yield store

@@ -14,6 +14,7 @@ from stt_lib import __version__
 from stt_lib.cli import exits, local, run
 from stt_lib.cli.errors import errors
 from stt_lib.cli.explain import explain
+from stt_lib.cli.export import export
 from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.status import status
@@ -46,7 +47,7 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-for command in (status, errors, explain, local.ingest, local.serve, local.demo):
+for command in (status, errors, explain, export, local.ingest, local.serve, local.demo):
     stt.add_command(command)
 
 

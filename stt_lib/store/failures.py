@@ -7,8 +7,8 @@ from stt_lib import documents, model
 from stt_lib.errors import ClaimLost
 from stt_lib.store.backlog import held_by
 from stt_lib.store.connection import Document
+from stt_lib.store.ids import possible_ids
 from stt_lib.store.schema import FAILED, Schema
-from stt_lib.store.selection import possible_ids
 
 HISTORY: Final = 10
 """So many past failures are kept on a chunk."""

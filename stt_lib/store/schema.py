@@ -110,6 +110,23 @@ INDEXES: Final = (
         {"unique": True, "partialFilterExpression": {"chunk_ids": {"$exists": True}}},
         "two workers on the same chunks could save two transcripts",
     ),
+    # For readers; the ones above leave out what older programs saved.
+    Index(
+        "stt_by_start",
+        "transcriptions",
+        [("start", 1)],
+        {},
+        "finding transcripts by their time reads the whole collection",
+        needed_keys=1,
+    ),
+    Index(
+        "stt_by_recording",
+        "transcriptions",
+        [("original", 1), ("start", 1)],
+        {},
+        "finding the transcripts of a recording reads the whole collection",
+        needed_keys=2,
+    ),
 )
 
 

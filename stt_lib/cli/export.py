@@ -1,0 +1,105 @@
+"""`export`: transcripts as text, subtitles, tables and pages."""
+
+import itertools
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stt_lib.cli import exits
+from stt_lib.cli.access import opened_store
+from stt_lib.cli.options import settings_options
+from stt_lib.cli.signals import StopSignal
+from stt_lib.errors import InputError, Stopped
+from stt_lib.export.destination import deliver
+from stt_lib.export.formats import WRITERS, by_suffix
+from stt_lib.export.scope import Scope, readable
+from stt_lib.settings import load
+from stt_lib.store import Store
+from stt_lib.utterances import Stretch
+
+
+@click.command()
+@click.argument("recording", metavar="[RECORDING_ID]", required=False)
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(list(WRITERS)),
+    help="[default: as the name of FILE ends, else txt]",
+)
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="Write to FILE, once all is there; one of that name is replaced. [default: stdout]",
+)
+@settings_options("since", "until", "local", "data_dir")
+def export(
+    recording: str | None,
+    name: str | None,
+    file: str | None,
+    **flags: Any,
+) -> int:
+    """Write the transcripts of one recording, or of a span of time over all recordings.
+
+    Subtitles of a recording count from its beginning, those of a span show the time of the day.
+    """
+    settings = load(flags)
+    span = settings.since, settings.until
+    path = None if file in (None, "-") else Path(str(file))
+    write = WRITERS[name or by_suffix(path)]
+    signals = StopSignal()
+    with signals.caught(), opened_store(settings, stop=signals.event) as store:
+        try:
+            stretches = _until_stopped(_found(store, recording, *span), signals)
+            first = next(stretches)
+            scope = _scope(store, recording, *span, first)
+            deliver(write(itertools.chain([first], stretches), scope), path)
+        except Stopped:
+            return exits.by_signal(signals.number or signal.SIGINT)
+        except BrokenPipeError:
+            return exits.OK  # who reads has seen enough
+    return exits.OK
+
+
+def _found(
+    store: Store, recording: str | None, since: datetime | None, until: datetime | None
+) -> Iterator[Stretch]:
+    """What there is, at least one stretch of it."""
+    stretches = readable(store.stretches(recording, since=since, until=until))
+    first = next(stretches, None)
+    if first is None:
+        whose = "" if recording is None else f" of recording {recording}"
+        when = "" if since is None and until is None else " in that time"
+        hint = "is the id right" if recording else "is the time right"
+        raise InputError(
+            f"there is no transcript{whose}{when}: {hint}, and has it been transcribed yet?"
+        )
+    yield first
+    yield from stretches
+
+
+def _until_stopped(stretches: Iterator[Stretch], signals: StopSignal) -> Iterator[Stretch]:
+    for stretch in stretches:
+        if signals.event.is_set():
+            raise Stopped
+        yield stretch
+
+
+def _scope(
+    store: Store,
+    recording: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    first: Stretch,
+) -> Scope:
+    """Subtitles of a recording count from its beginning; others show the time of the day."""
+    if recording is None:
+        day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        return Scope(None, since, until, zero=day)
+    began = store.beginning(recording) or first.start
+    return Scope(recording, since, until, zero=min(began, first.start))

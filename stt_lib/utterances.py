@@ -1,0 +1,123 @@
+"""What readers see of a transcript: who said nothing is known, but what, and when.
+
+Only the documented contract is relied on: `original`, `start` and `segments` with `text`, `start`
+and `end`. Transcripts of older programs hold no more than that, and nothing that a document holds
+is trusted.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+LONGEST_SECONDS = 86400.0
+"""Times further than this from the start of their transcript are nonsense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it was spoken (UTC)."""
+
+    start: datetime
+    end: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A segment, placed in time (UTC).
+
+    `recording` and `transcript` are ids as a person can type them. `words` is empty when they
+    were not stored, or do not make up the text.
+    """
+
+    recording: str
+    transcript: str
+    start: datetime
+    end: datetime
+    text: str
+    language: str | None = None
+    model: str | None = None
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The utterances of one transcript, in their order; none is before `start` (UTC)."""
+
+    start: datetime
+    utterances: tuple[Utterance, ...]
+
+
+def stretch(document: Mapping[str, Any], shown: Callable[[Any], str]) -> Stretch | None:
+    """A transcript for readers; None when it cannot be placed in time.
+
+    `shown` writes an id so that a person can type it.
+    """
+    start = document.get("start")
+    if not isinstance(start, datetime):
+        return None
+    said = sorted(_utterances(document, start, shown), key=lambda utterance: utterance.start)
+    return Stretch(min([start, *(u.start for u in said[:1])]), tuple(said))
+
+
+def _utterances(
+    document: Mapping[str, Any], start: datetime, shown: Callable[[Any], str]
+) -> Iterator[Utterance]:
+    recording, transcript = shown(document.get("original")), shown(document.get("_id"))
+    segments = document.get("segments")
+    for segment in segments if isinstance(segments, list) else []:
+        text = segment.get("text") if isinstance(segment, dict) else None
+        if isinstance(text, str) and text.strip():
+            began, ended = _times(segment, start)
+            yield Utterance(
+                recording,
+                transcript,
+                began,
+                ended,
+                text,
+                language=_word_or_none(document.get("language")),
+                model=_word_or_none(document.get("model")),
+                words=_words(segment, start, text),
+            )
+
+
+def _times(piece: Mapping[str, Any], start: datetime) -> tuple[datetime, datetime]:
+    """Absolute times where they are stored, else seconds from the transcript's start."""
+    began = _moment(piece.get("start_at"), piece.get("start"), start) or start
+    ended = _moment(piece.get("end_at"), piece.get("end"), start) or began
+    return began, max(began, ended)
+
+
+def _moment(stored: Any, seconds: Any, start: datetime) -> datetime | None:
+    if isinstance(stored, datetime):
+        return stored
+    is_usable = _is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS
+    return start + timedelta(seconds=seconds) if is_usable else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[Word, ...]:
+    """The words, if they are all there: together they must make up the text."""
+    stored = segment.get("words")
+    entries = [w for w in stored if isinstance(w, dict)] if isinstance(stored, list) else []
+    words = tuple(Word(*_times(entry, start), _spelling(entry)) for entry in entries)
+    is_whole = _without_spaces("".join(w.text for w in words)) == _without_spaces(text)
+    return words if is_whole else ()
+
+
+def _spelling(entry: Mapping[str, Any]) -> str:
+    spelling = entry.get("word", entry.get("text"))
+    return spelling if isinstance(spelling, str) else ""
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
+
+
+def _word_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
