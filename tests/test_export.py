@@ -18,9 +18,10 @@ from bson import Binary, ObjectId
 
 from stt_lib.errors import Stopped
 from stt_lib.export.destination import deliver
+from stt_lib.export.formats import WRITERS
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
-from tests.support.world import ROOT, START, World, chunk
+from tests.support.world import ROOT, START, World
 
 LATER = START + timedelta(minutes=10)
 
@@ -206,12 +207,11 @@ def test_an_index_of_the_users_own_is_not_made_twice(world: World) -> None:
     assert names == {"_id_", "timeline", "stt_by_recording", "stt_owner"}
 
 
-def test_subtitles_of_a_recording_count_from_its_first_chunk(world: World) -> None:
+def test_subtitles_of_a_recording_count_from_its_first_chunk(world: World, store: Store) -> None:
     """The silence before the first words has no transcript, but the file has it."""
-    chunks = [chunk("r", index, seconds=9.5) for index in (4, 5, 6)]
-    world.chunks.insert_many(chunks)
-    save(world, "r", chunks[0]["start"], "Hello.", chunk_ids=[c["_id"] for c in chunks])
-    assert "00:00:38,000 --> 00:00:40,000\nHello." in exported(world, "r", "--format", "srt")
+    world.record(range(6), original_id="r", silent=range(4))
+    save(world, "r", START + timedelta(seconds=40), "Hello.")
+    assert "00:00:40,000 --> 00:00:42,000\nHello." in exported(world, "r", "--format", "srt")
     world.chunks.delete_many({})
     assert "00:00:00,000 --> 00:00:02,000" in exported(world, "r", "--format", "srt")
 
@@ -333,5 +333,5 @@ def test_output_is_utf_8_whatever_the_locale(world: World) -> None:
 def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World) -> None:
     for year in (1, 9999):
         save(world, "r", datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=364), "odd")
-    for name in ("txt", "srt", "vtt", "tsv", "json"):
+    for name in WRITERS:
         assert "odd" in exported(world, "r", "--format", name, zone="Pacific/Auckland")

@@ -10,12 +10,21 @@ from stt_lib.utterances import Stretch
 
 Writer = Callable[[Iterable[Stretch], Scope], Iterator[str]]
 
+
+def _page(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """The template engine takes a while to load, which other commands need not wait for."""
+    from stt_lib.export import page
+
+    return page.write(stretches, scope)
+
+
 WRITERS: Final[dict[str, Writer]] = {
     "txt": txt.write,
     "srt": srt.write,
     "vtt": vtt.write,
     "json": jsonfile.write,
     "tsv": tsv.write,
+    "html": _page,
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from stt_lib.export.typeset import clean
@@ -66,6 +66,15 @@ def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
 def utc(moment: datetime) -> str:
     """A moment for programs: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def lasting(span: timedelta) -> str:
+    """A span as people say it: its two largest units."""
+    seconds = max(0, round(span.total_seconds()))
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
+    told = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(told[:2]) or "0 s"
 
 
 def label(recording: str) -> str:

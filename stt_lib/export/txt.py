@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Final
 
-from stt_lib.export.scope import Scope
+from stt_lib.export.scope import Scope, lasting
 from stt_lib.export.typeset import clean, ends_sentence, fold, run_on
 from stt_lib.utterances import Stretch, Utterance
 
@@ -67,12 +67,3 @@ def _set(paragraph: list[Utterance], scope: Scope) -> str:
     time = f"  {scope.local(paragraph[0].start):%H:%M:%S}  "
     lines = fold(text, COLUMNS - len(_INDENT))
     return "".join(f"{_INDENT if at else time}{line}\n" for at, line in enumerate(lines))
-
-
-def lasting(span: timedelta) -> str:
-    """A span as people say it: its two largest units."""
-    seconds = max(0, round(span.total_seconds()))
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
-    told = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(told[:2]) or "0 s"

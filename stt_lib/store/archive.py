@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stt_lib.documents import identity
-from stt_lib.model import NOMINAL_CHUNK_SECONDS
-from stt_lib.store.connection import Connection, Document
+from stt_lib.store.connection import Document
 from stt_lib.store.ids import possible_ids, shown_id
+from stt_lib.store.schema import Schema
 from stt_lib.utterances import Stretch, stretch
 
 _PAGE: Final = 100
@@ -19,7 +19,7 @@ _LONGEST: Final = timedelta(hours=1)
 _FIELDS: Final = dict.fromkeys(["original", "start", "segments", "language", "model"], 1)
 
 
-class Archive(Connection):
+class Archive(Schema):
     """Reading what was said."""
 
     def stretches(
@@ -61,23 +61,14 @@ class Archive(Connection):
         return [document for document in found if identity(document["_id"]) not in seen]
 
     def beginning(self, recording: str) -> datetime | None:
-        """When a recording began, silence before the first words included.
-
-        Its first transcript owns a chunk whose index says how many went before. None when there
-        is no such transcript or chunk any more.
-        """
-        query = _query(recording, None, None)
-        first = self._call(
-            lambda: self._transcriptions.find_one(query, {"chunk_ids": 1}, sort=[("start", 1)]),
-            seconds=None,
-        )
-        chunk_ids = (first or {}).get("chunk_ids")
-        if not isinstance(chunk_ids, list) or not chunk_ids:
+        """When the first chunk of a recording began, silence or not, as long as it is there."""
+        if not self._is_indexed("stt_place"):
             return None
-        ends = {"_id": {"$in": [chunk_ids[0], chunk_ids[-1]]}}
-        fields = {"index": 1, "start": 1}
-        chunks = self._call(lambda: list(self._chunks.find(ends, fields, sort=[("index", 1)])))
-        return _extrapolated([c for c in chunks if _is_placed(c)])
+        chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
+        fields, order = {"start": 1}, [("index", 1)]
+        first = self._call(lambda: self._chunks.find_one(chunks, fields, sort=order))
+        start = (first or {}).get("start")
+        return start if isinstance(start, datetime) else None
 
 
 def _query(recording: str | None, since: datetime | None, until: datetime | None) -> Document:
@@ -97,23 +88,3 @@ def _before(since: datetime) -> datetime:
 
 def _is_within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
     return (since is None or since <= moment) and (until is None or moment < until)
-
-
-def _is_placed(chunk: Document) -> bool:
-    return isinstance(chunk.get("index"), int | float) and isinstance(chunk.get("start"), datetime)
-
-
-def _extrapolated(chunks: list[Document]) -> datetime | None:
-    """The start of chunk 0, at the pace of these chunks, oldest first."""
-    if not chunks:
-        return None
-    first, last = chunks[0], chunks[-1]
-    began: datetime = first["start"]
-    steps: float = last["index"] - first["index"]
-    pace: float = (last["start"] - began).total_seconds() / steps if steps else 0.0
-    if not 0 < pace < 10 * NOMINAL_CHUNK_SECONDS:  # one chunk, or a clock that jumped
-        pace = NOMINAL_CHUNK_SECONDS
-    try:
-        return began - timedelta(seconds=pace * max(first["index"], 0))
-    except (OverflowError, ValueError):
-        return began

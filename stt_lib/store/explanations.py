@@ -10,8 +10,8 @@ from stt_lib.documents import identity
 from stt_lib.errors import InputError
 from stt_lib.store.backlog import WITHOUT_EMPTY_STT, owners
 from stt_lib.store.connection import Document
+from stt_lib.store.ids import possible_ids
 from stt_lib.store.schema import Schema
-from stt_lib.store.selection import possible_ids
 
 _DETECTED: Final = {"index": 1, "start": 1, "vad.prob": 1}
 _MAX_TRANSCRIPTS: Final = 1000
