@@ -44,9 +44,10 @@ def export(
     file: str | None,
     **flags: Any,
 ) -> int:
-    """Write the transcripts of one recording, or of a span of time over all recordings.
+    """Write transcripts as text, subtitles, pages or tables.
 
-    Subtitles of a recording count from its beginning, those of a span show the time of the day.
+    Those of one recording, or of a span of time over all recordings, joined in time. Subtitles of
+    a recording count from its beginning, those of a span show the time of the day.
     """
     settings = load(flags)
     span = settings.since, settings.until
