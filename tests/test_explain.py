@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from stt_lib.cli import exits
+from stt_lib.cli import exits, main
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
 from tests.support.world import START, World, chunk
@@ -57,11 +57,30 @@ def texts(document: dict[str, Any]) -> list[str]:
     return [segment["text"] for segment in document["segments"]]
 
 
-def explained(world: World, id_: Any, *more: str) -> list[dict[str, Any]]:
-    done = world.run("explain", str(id_), "--json", *more)
-    assert done.returncode == exits.OK, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+class Explain:
+    """The command, in this process: a new one for each call would take most of the time."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object, code: int = exits.OK) -> str:
+        """What it says; `code` is how it is expected to end."""
+        assert main(["explain", *map(str, arguments)]) == code
+        said = self._capsys.readouterr()
+        return said.err if code else said.out
+
+    def json(self, id_: object) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self(id_, "--json"))
+        return found
+
+
+@pytest.fixture
+def explain(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Explain:
+    monkeypatch.setenv("MONGODB_URI", world.uri)
+    monkeypatch.setenv("MONGODB_DATABASE", world.database)
+    return Explain(capsys)
 
 
 def test_what_is_dropped_stays_with_the_transcript_and_says_why(mixed: World) -> None:
@@ -93,18 +112,18 @@ def test_what_is_dropped_from_an_empty_sequence_stays_with_its_chunks(emptied: W
     assert [other["stt"] for other in others] == [{"dropped_with": first["_id"]}] * 2
 
 
-def test_nothing_heard_at_all_leaves_nothing(world: World, whisper: FakeWhisper) -> None:
+def test_nothing_heard_at_all_leaves_nothing(
+    world: World, whisper: FakeWhisper, explain: Explain
+) -> None:
     whisper.script = says()
     recording = world.record(range(2))
     world.run()
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
-    refused = world.run("explain", str(recording))
-    assert refused.returncode == exits.FAILURES
-    assert "nothing was heard under the id" in refused.stderr
+    assert "nothing was heard under the id" in explain(recording, code=exits.FAILURES)
 
 
-def test_explain_tells_the_evidence_and_the_verdict(mixed: World) -> None:
-    told = mixed.run("explain", str(only(mixed)["_id"])).stdout
+def test_explain_tells_the_evidence_and_the_verdict(mixed: World, explain: Explain) -> None:
+    told = explain(only(mixed)["_id"])
     assert "kept" in told
     assert "DROPPED" in told
     assert "nobody says this to a recorder" in told
@@ -114,27 +133,29 @@ def test_explain_tells_the_evidence_and_the_verdict(mixed: World) -> None:
     assert "watching" not in mixed.log
 
 
-def test_a_transcript_is_found_by_any_of_its_ids(mixed: World) -> None:
+def test_a_transcript_is_found_by_any_of_its_ids(mixed: World, explain: Explain) -> None:
     document = only(mixed)
-    by_id = explained(mixed, document["_id"])
+    by_id = explain.json(document["_id"])
     assert [s["verdict"] for s in by_id[0]["segments"]] == ["kept", "dropped", "kept", "dropped"]
     assert by_id[0]["segments"][1]["reasons"][0] == "known_phrase"
     evidence = {e["kind"]: e for e in by_id[0]["segments"][0]["evidence"]}
     assert evidence["vad_prob"]["value"] == 0.9
-    assert explained(mixed, document["chunk_ids"][1]) == by_id
-    assert explained(mixed, document["original"]) == by_id
+    assert explain.json(document["chunk_ids"][1]) == by_id
+    assert explain.json(document["original"]) == by_id
 
 
-def test_an_empty_sequence_is_found_by_any_of_its_ids(emptied: World) -> None:
+def test_an_empty_sequence_is_found_by_any_of_its_ids(emptied: World, explain: Explain) -> None:
     first, *others = emptied.chunks.find({}, sort=[("index", 1)])
-    by_id = explained(emptied, first["_id"])
+    by_id = explain.json(first["_id"])
     assert by_id[0]["transcript"] is None
     assert [s["verdict"] for s in by_id[0]["segments"]] == ["dropped", "dropped"]
-    assert explained(emptied, others[1]["_id"]) == by_id
-    assert explained(emptied, first["original_id"]) == by_id
+    assert explain.json(others[1]["_id"]) == by_id
+    assert explain.json(first["original_id"]) == by_id
 
 
-def test_a_recording_is_told_in_the_order_of_time(world: World, whisper: FakeWhisper) -> None:
+def test_a_recording_is_told_in_the_order_of_time(
+    world: World, whisper: FakeWhisper, explain: Explain
+) -> None:
     def script(request: Request) -> Reply:
         is_noise = request.audio[0].endswith(b"/5")
         return says(" Thanks for watching!" if is_noise else SENTENCE)(request)
@@ -142,41 +163,40 @@ def test_a_recording_is_told_in_the_order_of_time(world: World, whisper: FakeWhi
     whisper.script = script
     recording = world.record([0, 5, 9])
     world.run()
-    told = explained(world, recording)
+    told = explain.json(recording)
     assert [one["transcript"] is not None for one in told] == [True, False, True]
     assert [one["start"] for one in told] == sorted(one["start"] for one in told)
 
 
 def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
-    mixed: World,
+    mixed: World, explain: Explain
 ) -> None:
     id_ = str(only(mixed)["_id"])
-    assert (
-        "1 segment(s) put back" in mixed.run("explain", id_, "--restore", "--segment", "2").stdout
-    )
+    assert "1 segment(s) put back" in explain(id_, "--restore", "--segment", 2)
     document = only(mixed)
     assert texts(document) == [SENTENCE, " Thanks for watching!", SENTENCE]
     assert document["segments"][1]["restored"] is True
     assert "reasons" not in document["segments"][1]
-    assert "0 segment(s)" in mixed.run("explain", id_, "--restore", "--segment", "2").stdout
+    assert "0 segment(s)" in explain(id_, "--restore", "--segment", 2)
     assert only(mixed) == document
-    assert "1 segment(s)" in mixed.run("explain", id_, "--restore").stdout
+    assert "1 segment(s)" in explain(id_, "--restore")
     assert texts(only(mixed)) == [SENTENCE, " Thanks for watching!", SENTENCE, " [music]"]
     assert only(mixed)["dropped_segments"] == []
-    assert [s["verdict"] for s in explained(mixed, id_)[0]["segments"]] == ["kept"] * 4
+    assert [s["verdict"] for s in explain.json(id_)[0]["segments"]] == ["kept"] * 4
 
 
-def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World) -> None:
+def test_restoring_an_empty_sequence_makes_its_transcript_once(
+    emptied: World, explain: Explain
+) -> None:
     last = emptied.chunks.find_one({"index": 2})
     assert last is not None
-    assert "2 segment(s) put back" in emptied.run("explain", str(last["_id"]), "--restore").stdout
+    assert "2 segment(s) put back" in explain(last["_id"], "--restore")
     document = only(emptied)
     assert texts(document) == [" Thank you.", " you"]
     assert document["start"] == START
     assert document["end"] == START + timedelta(seconds=30)
     emptied.assert_all_done()
-    again = emptied.run("explain", str(last["_id"]), "--restore")
-    assert "0 segment(s) put back" in again.stdout
+    assert "0 segment(s) put back" in explain(last["_id"], "--restore")
     assert only(emptied) == document
 
 
@@ -207,7 +227,7 @@ def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
     assert only(emptied)["_id"] == other["_id"]
 
 
-def test_the_index_holds_only_what_was_set_aside(emptied: World) -> None:
+def test_the_index_holds_only_what_was_set_aside(emptied: World, explain: Explain) -> None:
     emptied.chunks.insert_many([chunk("other", i, has_speech=False) for i in range(50)])
     recording = emptied.chunks.find_one({"index": 1})
     assert recording is not None
@@ -237,7 +257,6 @@ def test_a_bad_file_of_phrases_stops_the_command(world: World, command: tuple[st
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_a_segment_is_chosen_only_to_be_restored(mixed: World) -> None:
-    done = mixed.run("explain", str(only(mixed)["_id"]), "--segment", "1")
-    assert done.returncode == exits.USAGE
-    assert "--segment goes with --restore" in done.stderr
+def test_a_segment_is_chosen_only_to_be_restored(mixed: World, explain: Explain) -> None:
+    said = explain(only(mixed)["_id"], "--segment", 1, code=exits.USAGE)
+    assert "--segment goes with --restore" in said
