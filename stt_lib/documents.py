@@ -74,7 +74,8 @@ def chunk_ref(document: Document) -> ChunkRef:
 
 
 def _probability(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """What lies outside of 0 to 1, as NaN does, says nothing."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _priority(value: Any) -> float | None:

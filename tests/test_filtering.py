@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib import filtering
+from stt_lib import documents, filtering
 from stt_lib.errors import ConfigurationError
 from stt_lib.filtering import Policy, Reason, Surroundings, Verdict, normal_form
 from stt_lib.filtering.phrases import shipped
@@ -283,6 +283,14 @@ def test_surroundings_come_from_the_answer_and_the_chunks() -> None:
     answer = Answer((), "en", (("en", 0.8), ("de", 0.1)))
     expected = Surroundings("en", 0.8, (Stretch(0, 9.5, 0.9), Stretch(9.5, 19.0, None)))
     assert Surroundings.of(answer, chunks) == expected
+
+
+@pytest.mark.parametrize(
+    ("prob", "known"),
+    [(0.25, 0.25), (1, 1.0), (math.nan, None), (math.inf, None), (-1, None), ("0.9", None)],
+)
+def test_a_probability_that_is_none_is_not_known(prob: object, known: float | None) -> None:
+    assert documents.chunk({"_id": 1, "vad": {"prob": prob}}).prob == known
 
 
 def test_the_table_is_in_order() -> None:
