@@ -21,8 +21,11 @@ from stt_lib.model import (
     FailedKind,
     Holder,
     NewChunk,
+    OldTranscript,
+    Origin,
     PastFailure,
     Problem,
+    Revision,
     Seam,
     Segment,
     Stretch,
@@ -200,6 +203,7 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
         "version": __version__,
         "created_at": created_at,
         **dropped,
+        **({"revision": record.revision} if record.revision > 1 else {}),
     }
 
 
@@ -219,6 +223,7 @@ def read_transcript(document: Document) -> Transcript:
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
+        revision=document.get("revision") or 1,
     )
 
 
@@ -308,6 +313,28 @@ def _taken_back(segment: Document) -> dict[str, Any]:
     """As the server gave it, and a word that a person wanted it."""
     given = {name: segment[name] for name in segment if name not in ("reasons", "score")}
     return {**given, "restored": True}
+
+
+def old_transcript(document: Document, now: datetime) -> OldTranscript:
+    """A transcript that may be done again."""
+    until = nested(document, "stt.claim.until")
+    silent = nested(document, "stt.heard_nothing.model")
+    number = document.get("revision")
+    return OldTranscript(
+        revision=Revision(document["_id"], number if isinstance(number, int) else 1),
+        original_id=document.get("original"),
+        start=_date(document.get("start")) or _EPOCH,
+        chunk_ids=tuple(document.get("chunk_ids") or ()),
+        origin=origin(document),
+        is_claimed=isinstance(until, datetime) and until > now,
+        heard_nothing=silent if isinstance(silent, str) else None,
+    )
+
+
+def origin(document: Document) -> Origin:
+    """How a transcript came about."""
+    told = {name: document.get(name) for name in Origin.__dataclass_fields__}
+    return Origin(**{name: value for name, value in told.items() if isinstance(value, str)})
 
 
 def failed_kind(row: Document) -> FailedKind:

@@ -25,6 +25,8 @@ class Event(StrEnum):
     """A sequence belongs to another worker."""
     ANSWERED = "answered"
     """A server has answered a request (with `--verbose`)."""
+    LEFT_ALONE = "left_alone"
+    """Transcripts that were to be done again stay as they are."""
     RETRYING = "retrying"
     """A request failed and is sent again."""
     SERVER_RESTS = "server_rests"

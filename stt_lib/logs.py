@@ -95,6 +95,25 @@ def total_pending(chunks: int) -> None:
     log.info("Total pending chunks: %d", chunks, extra=Event.PENDING.of(chunks=chunks))
 
 
+def total_again(transcripts: int) -> None:
+    none = "" if transcripts else ": none fulfils --retranscribe"
+    facts = Event.PENDING.of(transcripts=transcripts)
+    log.info("Total transcripts to do again: %d%s", transcripts, none, extra=facts)
+
+
+def left_alone(transcripts: int, why: str) -> None:
+    facts = Event.LEFT_ALONE.of(transcripts=transcripts, why=why)
+    log.info("Left as they are: %d transcript(s) %s", transcripts, why, extra=facts)
+
+
+def endless() -> None:
+    log.warning(
+        "What was done again still fulfils --retranscribe, so that the next such run would do it"
+        " once more: say what the server has with --model, if it does not tell",
+        extra=Event.LEFT_ALONE.of(),
+    )
+
+
 def workers(count: int) -> None:
     log.info("Using %d parallel worker(s)", count, extra=Event.STARTED.of(workers=count))
 

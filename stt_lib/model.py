@@ -67,11 +67,13 @@ class ChunkRef:
 class Sequence:
     """Consecutive pending chunks of one recording, oldest first; one request.
 
-    `problem` is set for a single chunk that the planner could not place.
+    `problem` is set for a single chunk that the planner could not place, `revision` where it is
+    not pending but has a transcript that is to be done again.
     """
 
     chunks: tuple[ChunkRef, ...]
     problem: Problem | None = None
+    revision: "Revision | None" = None
 
     @property
     def newest(self) -> ChunkRef:
@@ -221,6 +223,42 @@ class Revision:
 
     transcript_id: Any
     number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a transcript came about; None is what is not known of it."""
+
+    model: str | None = None
+    server: str | None = None
+    protocol: str | None = None
+    language: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is demanded of a transcript: that this field of its origin has this value, or not."""
+
+    field: str
+    value: str
+    is_not: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OldTranscript:
+    """A transcript that may be done again, without its text.
+
+    `is_claimed` when somebody is at it; `heard_nothing` is the model that found no speech in it.
+    """
+
+    revision: Revision
+    original_id: Any
+    start: datetime
+    chunk_ids: tuple[Any, ...]
+    origin: Origin
+    is_claimed: bool = False
+    heard_nothing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from stt_lib import moments
+from stt_lib import conditions, moments
 from stt_lib.errors import ConfigurationError
-from stt_lib.model import Selection
+from stt_lib.model import Condition, Selection
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where stt.py lies: logs and local data are found there whatever folder cron starts in."""
@@ -56,6 +56,15 @@ def _server(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
         raise ValueError(f"is not a URL with a host: {hint}")
     return url.rstrip("/")
+
+
+def _conditions(value: object) -> object:
+    """None where there are none; an empty tuple means that all are wanted."""
+    text = value if isinstance(value, str) else ",".join(map(str, value))  # type: ignore[call-overload]
+    given = [one.strip() for one in text.split(",") if one.strip()]
+    if not given:
+        raise ValueError("must not be empty")
+    return tuple(conditions.parsed(one) for one in given if one.lower() != conditions.EVERY)
 
 
 def _per_second(value: object) -> object:
@@ -116,6 +125,10 @@ class Settings(BaseModel):
     )
     api_key: str | None = Field(None, description="Key for the STT server.", repr=False)
 
+    ca_file: Path | None = Field(
+        None, description="Trust STT servers whose certificates this authority signed, too (PEM)."
+    )
+
     limit: Count | None = Field(None, description="Attempt at most this many sequences.")
     max_runtime: Annotated[Positive | None, BeforeValidator(_span)] = Field(
         None,
@@ -127,6 +140,14 @@ class Settings(BaseModel):
     until: Moment | None = Field(None, description="Only chunks that start before then.")
     recording: str | None = Field(
         None, min_length=1, description="Only chunks of the recording with this original_id."
+    )
+    retranscribe: Annotated[tuple[Condition, ...] | None, BeforeValidator(_conditions)] = Field(
+        None,
+        description="Instead of what is pending, do again what was transcribed so: model!=large-v3,"
+        f" or another of {', '.join(conditions.FIELDS)}; or all. Several must all hold.",
+    )
+    keep_history: bool = Field(
+        True, description="Keep the old text of what is done again, in transcriptions_history."
     )
     max_workers: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Requests in flight at the STT servers."
@@ -218,6 +239,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _again_or_for_the_first_time(self) -> "Settings":
+        if self.retranscribe is not None and self.retry_errors:
+            raise ValueError("--retranscribe and --retry-errors exclude each other")
+        return self
+
+    @model_validator(mode="after")
     def _period_in_order(self) -> "Settings":
         if self.since and self.until and self.until <= self.since:
             raise ValueError("--until must be later than --since")
@@ -240,6 +267,9 @@ class Settings(BaseModel):
 
 VARIABLES = {"mongodb_uri": "MONGODB_URI", "mongodb_database": "MONGODB_DATABASE"}
 FLAGS = {"server_url": "--server"}
+FROM_FILES = frozenset({"mongodb_uri", "api_key"})
+"""Secrets, which may also lie in a file that the variable with _FILE behind it names."""
+
 WITHOUT_FLAG = frozenset({"mongodb_uri", "mongodb_database"})
 _SECRET = frozenset({"mongodb_uri", "api_key", "server_url"})
 
@@ -262,14 +292,43 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None)
     """
     environ = os.environ if environment is None else environment
     given = {name: value for name, value in flags.items() if value is not None}
-    for name in Settings.model_fields:
-        value = environ.get(variable(name), "")
-        if value and name not in given:
-            given[name] = value
+    sources = {name: flag(name) for name in given}
+    for name in Settings.model_fields.keys() - given.keys():
+        found = _found(name, environ)
+        if found is not None:
+            sources[name], given[name] = found
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        raise ConfigurationError(_one_line(error, flags)) from None
+        raise ConfigurationError(_one_line(error, sources)) from None
+
+
+def _found(name: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Where the environment has a setting, and its value; an empty one is as good as none."""
+    source, value = variable(name), environ.get(variable(name), "")
+    file_source = f"{source}_FILE"
+    path = environ.get(file_source, "") if name in FROM_FILES else ""
+    if path and value:
+        raise ConfigurationError(f"{source} and {file_source} are both set: leave one out")
+    if path:
+        return file_source, _secret_in(path, file_source)
+    return (source, value) if value else None
+
+
+def _secret_in(path: str, source: str) -> str:
+    """The one line of a file, as Docker, Kubernetes and systemd hand secrets over."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{source} cannot be read: {path} ({reason})") from None
+    except ValueError:
+        raise ConfigurationError(f"{source} is not text: {path}") from None
+    if not text.strip():
+        raise ConfigurationError(f"{source} is empty: {path}")
+    if len(text.splitlines()) > 1:
+        raise ConfigurationError(f"{source} has more than one line: {path}")
+    return text
 
 
 def wants_no_colour() -> bool:
@@ -283,13 +342,15 @@ def child_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _one_line(error: ValidationError, flags: Mapping[str, Any]) -> str:
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     first = error.errors(include_url=False, include_context=True)[0]
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
-    source = flag(name) if flags.get(name) is not None else variable(name)
-    given = "" if name in _SECRET else f", not {first['input']!r}"
+    source = sources.get(name, variable(name))
+    value = first["input"]
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    given = "" if name in _SECRET else f", not {shown!r}"
     return f"{source} {_demand(first)}{given}"
 
 

@@ -270,7 +270,8 @@ class _Job:
         # A claim that was lost while we were frozen or cut off must not become a transcript.
         self._hold_on(ids)
         own = self._neighbours.own(heard, verdict)
-        transcript = _transcript(self._ledger.name(self._claim), self._claim, heard, own)
+        name, filtered = self._ledger.name(self._claim), self._settings.filter
+        transcript = _transcript(name, self._claim, heard, own, filtered)
         if own.kept:
             if not self._ledger.save(transcript):
                 self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
@@ -368,7 +369,7 @@ class _Job:
 
 
 def _transcript(
-    name: Revision, claim: Claim, heard: Heard, verdict: filtering.Verdict
+    name: Revision, claim: Claim, heard: Heard, verdict: filtering.Verdict, filtered: str
 ) -> Transcript:
     answer = heard.answer
     timeline = heard.timeline
@@ -386,7 +387,7 @@ def _transcript(
         model=answer.model,
         server=answer.server,
         protocol=answer.protocol,
-        parameters=answer.parameters,
+        parameters={**answer.parameters, "filter": filtered},
         dropped=tuple(
             replace(dropped, segment=segment)
             for dropped, segment in zip(verdict.dropped, placed, strict=True)

@@ -10,6 +10,7 @@ import pytest
 from stt_lib import logs
 from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
+from tests.support.leaks import PASSWORD, USER, leaks
 from tests.support.whisper import FakeWhisper
 from tests.support.world import World
 
@@ -22,6 +23,13 @@ def _clean_environment() -> None:
             del os.environ[name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_in_any_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the whole suite: what was planted in keys, URIs, audio and answers is in none of them."""
+    yield
+    assert leaks(tmp_path_factory.getbasetemp()) == []
+
+
 @pytest.fixture(autouse=True)
 def _quiet_log() -> Iterator[None]:
     yield
@@ -32,6 +40,9 @@ def _quiet_log() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     with Mongod(tmp_path_factory.mktemp("mongod")) as running:
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(running.uri)
+        client.admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
+        client.close()
         yield running
 
 
@@ -53,7 +64,7 @@ def whisper() -> Iterator[FakeWhisper]:
 
 @pytest.fixture
 def world(mongod: Mongod, whisper: FakeWhisper, tmp_path: Path) -> Iterator[World]:
-    made = World(mongod.uri, tmp_path, whisper.url)
+    made = World(mongod.uri, tmp_path, whisper.url, login=f"{USER}:{PASSWORD}")
     yield made
     made.close()
 

@@ -30,7 +30,7 @@ def test_help_names_every_option_with_its_variable_and_default(world: World) -> 
         default = Settings.model_fields[name].default
         assert flag(name) in text
         assert variable(name) in text
-        if isinstance(default, int | float) and default:
+        if type(default) in (int, float) and default:
             assert f"[{variable(name)}; default: {default:g}]" in text
     for name in ("MONGODB_URI", "MONGODB_DATABASE", "STT_SERVER_URL", "STT_API_KEY"):
         assert name in text

@@ -143,6 +143,7 @@ def test_successfully_transcribed_marks_chunks_and_saves_transcription(
     assert document["top_language_probs"] == [["en", 0.99]]
     assert document["server"] == whisper.url
     assert document["protocol"] == "transcribe"
+    assert document["parameters"] == {"filter": "normal"}
     assert document["version"] == __version__
     for chunk in world.chunks.find():
         assert isinstance(chunk["transcribed_at"], datetime)

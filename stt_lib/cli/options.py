@@ -26,7 +26,7 @@ def _option(name: str) -> Callable[[Command], Command]:
     field = Settings.model_fields[name]
     is_switch = field.annotation is bool
     return click.option(
-        flag(name),
+        f"{flag(name)}/{_off(name)}" if field.default is True else flag(name),
         name,
         is_flag=is_switch,
         multiple=name in _SEVERAL,
@@ -37,6 +37,10 @@ def _option(name: str) -> Callable[[Command], Command]:
     )
 
 
+def _off(name: str) -> str:
+    return "--no-" + flag(name).removeprefix("--")
+
+
 def _default(value: object) -> str:
     return "" if value is None or value is False else f"; default: {shown(value)}"
 
@@ -45,14 +49,16 @@ def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: 
     return None if value == () else value
 
 
-_SEVERAL = frozenset({"server_url"})
+_SEVERAL = frozenset({"server_url", "retranscribe"})
 _METAVARS = {
     "server_url": "URL",
     "max_runtime": "SPAN",
     "since": "TIME",
     "until": "TIME",
     "recording": "ID",
+    "retranscribe": "CONDITION",
     "rate_limit": "RATE",
+    "ca_file": "FILE",
     "log_file": "FILE",
     "log_format": "text|json",
     "filter": "LEVEL",
@@ -71,6 +77,8 @@ def shown(default: object) -> str:
     """A default as help and README write it."""
     if default is None or default is False:
         return "none" if default is None else "off"
+    if default is True:
+        return "on"
     if isinstance(default, Path):
         return str(default.relative_to(ROOT))
     if isinstance(default, tuple):

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from stt_lib import logs
+from stt_lib.again import Again
 from stt_lib.cli import exits
 from stt_lib.cli.access import reachable
 from stt_lib.cli.signals import StopSignal
@@ -16,7 +17,7 @@ from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
 from stt_lib.store import Store
-from stt_lib.tasks import Pending
+from stt_lib.tasks import Pending, Task
 
 log = logging.getLogger("stt")
 
@@ -35,6 +36,8 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "bridge",
         "retry_errors",
         "max_runtime",
+        "retranscribe",
+        "keep_history",
     ),
     "STT servers": (
         "protocol",
@@ -45,6 +48,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "no_adapt",
         "rate_limit",
         "audio_rate",
+        "ca_file",
     ),
     "What counts as speech": ("filter", "filter_phrases"),
     "Timeouts and retries": (
@@ -117,16 +121,10 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             audio_rate=settings.audio_rate,
             timeout=settings.timeout,
             server_wait=settings.server_wait,
+            ca_file=settings.ca_file,
             stop=signals.event,
         )
-        task = Pending(
-            store,
-            settings.selection,
-            only_failed=settings.retry_errors,
-            settle=settings.settle,
-            bridge=settings.bridge,
-        )
-        report = Runner(store, task, pool, settings, signals.event).run()
+        report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
         if not report.abandoned:
             pool.close()
         if report.halted_by is not None:
@@ -137,7 +135,27 @@ def process(settings: Settings, signals: StopSignal) -> Report:
     return report
 
 
+def _task(store: Store, settings: Settings) -> Task:
+    if settings.retranscribe is None:
+        return Pending(
+            store,
+            settings.selection,
+            only_failed=settings.retry_errors,
+            settle=settings.settle,
+            bridge=settings.bridge,
+        )
+    return Again(
+        store,
+        settings.retranscribe,
+        settings.selection,
+        model=settings.model,
+        keep_history=settings.keep_history,
+    )
+
+
 def _left(store: Store, settings: Settings) -> str:
+    if settings.retranscribe is not None:
+        return "; what was not done again is as it was"
     try:
         return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
     except SttError:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 
 from stt_lib.backoff import delay
 from stt_lib.errors import (
@@ -33,7 +34,7 @@ from stt_lib.model import Answer, Chunk
 from stt_lib.servers import protocols
 from stt_lib.servers.breaker import Breaker
 from stt_lib.servers.options import Options
-from stt_lib.servers.transport import Channel, Watchdog, display_name
+from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
 
 log = logging.getLogger("stt")
 
@@ -125,6 +126,7 @@ class ServerPool:
         audio_rate: float | None = None,
         timeout: Callable[[int], float],
         server_wait: float,
+        ca_file: Path | None = None,
         stop: threading.Event,
     ) -> None:
         """Set up; nothing is sent yet.
@@ -149,7 +151,8 @@ class ServerPool:
         self._timeout = timeout
         self._server_wait = server_wait
         self._stop = stop
-        self._channels = [Channel() for _ in range(max_in_flight)]
+        trusted = authorities(ca_file)
+        self._channels = [Channel(trusted) for _ in range(max_in_flight)]
         self._idle = list(self._channels)
         self._lock = threading.Lock()
         self._line: set[int] = set()

@@ -4,11 +4,13 @@ What the network does becomes an error of ours here; what the answer means is de
 """
 
 import socket
+import ssl
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -21,7 +23,13 @@ from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from stt_lib.errors import FailureKind, ServerMisconfigured, ServerTrouble, Suspect
+from stt_lib.errors import (
+    ConfigurationError,
+    FailureKind,
+    ServerMisconfigured,
+    ServerTrouble,
+    Suspect,
+)
 
 CONNECT_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -73,22 +81,49 @@ class _HttpsPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, trusted: ssl.SSLContext | None) -> None:
+        self._trusted = trusted
+        super().__init__(pool_maxsize=1)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._trusted is not None:
+            kwargs["ssl_context"] = self._trusted
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+
+def authorities(ca_file: Path | None) -> ssl.SSLContext | None:
+    """Who is trusted if not only the usual authorities: those in `ca_file` (PEM) as well.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    if ca_file is None:
+        return None
+    trusted = ssl.create_default_context()
+    try:
+        trusted.load_verify_locations(ca_file)
+    except ssl.SSLError:
+        raise ConfigurationError(f"--ca-file holds no certificates (PEM): {ca_file}") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"--ca-file cannot be read: {ca_file} ({error.strerror})"
+        ) from None
+    return trusted
 
 
 class Channel:
     """Kept-alive connections for one request at a time; `cut` may be called by any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: ssl.SSLContext | None = None) -> None:
+        """Certificates are checked, by default against the usual authorities."""
         self.connections: WeakSet[Any] = WeakSet()
         self.deadline: float | None = None
         self._session = requests.Session()
         self._known: dict[str, PreparedRequest] = {}
         self._session.trust_env = False  # a .netrc must not add to what we send
-        self._session.mount("http://", _Adapter(pool_maxsize=1))
-        self._session.mount("https://", _Adapter(pool_maxsize=1))
+        self._session.mount("http://", _Adapter(None))
+        self._session.mount("https://", _Adapter(trusted))
 
     def post(
         self,
@@ -249,7 +284,10 @@ def _translated(error: Exception, server: str, seconds: float) -> ServerTrouble:
         message = f"{server} is not an address that can be used ({type(error).__name__})"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
     if isinstance(error, requests.exceptions.SSLError):
-        message = f"no secure connection to {server}: check its certificate"
+        message = (
+            f"no secure connection to {server}: check its certificate,"
+            " or name the authority that signed it with --ca-file"
+        )
         return ServerMisconfigured(FailureKind.CONNECTION, message, server)
     reason = _root(error)
     if isinstance(reason, urllib3_errors.NameResolutionError | socket.gaierror):

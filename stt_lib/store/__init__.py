@@ -11,8 +11,9 @@ from stt_lib.store.backlog import Backlog
 from stt_lib.store.explanations import Explanations
 from stt_lib.store.ingest import Ingest
 from stt_lib.store.results import Results
+from stt_lib.store.revisions import Revisions
 from stt_lib.store.seams import Seams
 
 
-class Store(Backlog, Results, Seams, Activity, Explanations, Ingest, Archive):
+class Store(Backlog, Results, Revisions, Seams, Activity, Explanations, Ingest, Archive):
     """The user's database. Thread-safe."""

@@ -11,17 +11,22 @@ from stt_lib.documents import identity, nested
 from stt_lib.errors import ClaimLost
 from stt_lib.model import ALL, Selection
 from stt_lib.store.connection import Document
-from stt_lib.store.schema import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Schema
+from stt_lib.store.schema import (
+    FAILED,
+    NEWEST_FIRST,
+    PENDING,
+    PLAN,
+    WITHOUT_EMPTY_STT,
+    WORKABLE,
+    Schema,
+)
 from stt_lib.store.selection import only_selected
 
-_LOADED: Final[Document] = {
+LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
     **dict.fromkeys(["vad.prob", "vad.has_speech"], 1),
     **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind", "stt.seam"], 1),
     "transcribed_at": 1,
-}
-WITHOUT_EMPTY_STT: Final[Document] = {
-    "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
 }
 
 
@@ -106,10 +111,6 @@ class Backlog(Schema):
             self._call(lambda: self._chunks.update_many(rest, [taken]))
         return self._load(sequence, token)
 
-    def _claim_of(self, token: str) -> Document:
-        until = {"$add": ["$$NOW", self._lease_ms]}
-        return {"by": {"$literal": token}, "at": "$$NOW", "until": until}
-
     def _claimable(self, token: str, since: datetime | None) -> Document:
         """Free or expired, or ours already (the answer to our first try was lost)."""
         free: list[Document] = [{"$lte": ["$stt.claim.until", "$$NOW"]}]
@@ -128,11 +129,12 @@ class Backlog(Schema):
         ]
         pipeline: list[Document] = [
             {"$match": held_by(ids, token)},
-            {"$project": _LOADED},
+            {"$project": LOADED},
             {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
         ]
         if self._is_indexed("stt_place") and sequence.problem is None:
-            beside = [{"$match": _around(sequence)}, {"$project": _LOADED}]
+            around = _around(sequence.original_id, sequence.chunks)
+            beside = [{"$match": around}, {"$project": LOADED}]
             pipeline.append({"$unionWith": {"coll": "audio_chunks", "pipeline": beside}})
         found: dict[Hashable, model.Chunk] = {}
         owned: set[Hashable] = set()
@@ -161,7 +163,18 @@ class Backlog(Schema):
         place = {"original_id": sequence.original_id, "index": chunk.index - 1}
         query = {**place, "vad.has_speech": True}
         return list(
-            map(documents.chunk, self._call(lambda: list(self._chunks.find(query, _LOADED))))
+            map(documents.chunk, self._call(lambda: list(self._chunks.find(query, LOADED))))
+        )
+
+    def neighbours_of(
+        self, original_id: Any, chunks: Sequence[model.Chunk]
+    ) -> tuple[model.Chunk, ...]:
+        """The chunks around these of a recording that a claim on them comes with."""
+        if not self._is_indexed("stt_place"):
+            return ()
+        query = _around(original_id, chunks)
+        return tuple(
+            map(documents.chunk, self._call(lambda: list(self._chunks.find(query, LOADED))))
         )
 
     def renew(self, ids: Sequence[Any], token: str) -> None:
@@ -197,14 +210,14 @@ class Backlog(Schema):
         return live
 
 
-def _around(sequence: model.Sequence) -> Document:
+def _around(original_id: Any, chunks: Sequence[model.ChunkRef | model.Chunk]) -> Document:
     """The chunks with speech on both sides of a sequence, and those without in its gaps."""
-    held = {chunk.index for chunk in sequence.chunks if chunk.index is not None}
+    held = {chunk.index for chunk in chunks if chunk.index is not None}
     first, last = min(held), max(held)
     gaps = [index for index in range(first, last) if index not in held]
     beside = {"index": {"$in": [first - 1, last + 1]}, "vad.has_speech": True}
     between = {"index": {"$in": gaps}, "vad.has_speech": False}
-    place = {"original_id": sequence.original_id}
+    place = {"original_id": original_id}
     return {**place, "$or": [beside, between]} if gaps else {**place, **beside}
 
 

@@ -8,10 +8,10 @@ from pymongo import errors as mongo_errors
 from stt_lib import documents, model
 from stt_lib.documents import identity
 from stt_lib.errors import InputError
-from stt_lib.store.backlog import WITHOUT_EMPTY_STT, owners
+from stt_lib.store.backlog import owners
 from stt_lib.store.connection import Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.schema import Schema
+from stt_lib.store.schema import WITHOUT_EMPTY_STT, Schema
 
 _DETECTED: Final = {"index": 1, "start": 1, "vad.prob": 1}
 _MAX_TRANSCRIPTS: Final = 1000

@@ -19,6 +19,9 @@ log = logging.getLogger("stt")
 PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
 WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
 FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
+WITHOUT_EMPTY_STT: Final[Document] = {
+    "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
+}
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
 _ALSO_PLANNED_WITH: Final = [
     "original_id",
@@ -131,7 +134,7 @@ INDEXES: Final = (
 
 
 class Schema(Connection):
-    """Making the indexes, and knowing which there are."""
+    """Making the indexes, and knowing which there are; what a claim looks like."""
 
     def ensure_indexes(self) -> None:
         """Make the indexes that are missing; without the right to, warn and do without."""
@@ -183,6 +186,10 @@ class Schema(Connection):
                 )
             return False
         return True
+
+    def _claim_of(self, token: str) -> Document:
+        until = {"$add": ["$$NOW", self._lease_ms]}
+        return {"by": {"$literal": token}, "at": "$$NOW", "until": until}
 
     def _is_empty(self, collection: Collection[Document]) -> bool:
         return self._call(lambda: collection.find_one({}, {"_id": 1})) is None

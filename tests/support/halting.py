@@ -30,12 +30,23 @@ POINTS: dict[str, tuple[type, str, bool]] = {
 }
 """For each point: a method, and whether the point is after it or before it."""
 
+AGAIN_POINTS: dict[str, tuple[type, str, bool]] = {
+    "claimed": (Store, "claim_transcript", True),
+    "answered": (Slot, "transcribe", True),
+    "replacing": (Store, "replace", False),
+    "copied": (Store, "_copy_to_history", True),
+    "replaced": (Store, "replace", True),
+}
+"""The same where a transcript is done again; their names begin with `again:`."""
+
+_ALL = {**POINTS, **{f"again:{name}": point for name, point in AGAIN_POINTS.items()}}
+
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
 def halt_at(point: str, how: str) -> None:
     """Make this process send itself the signal, once."""
-    owner, name, is_after = POINTS[point]
+    owner, name, is_after = _ALL[point]
     method: Callable[..., Any] = getattr(owner, name)
     once = threading.Lock()
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,10 @@ import pymongo
 from bson import ObjectId
 from pymongo.collection import Collection
 
+from tests.support.leaks import KEY, leaks
+
 ROOT = Path(__file__).resolve().parents[2]
+MOST_TEXTS = 500
 START = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
 
 
@@ -27,6 +30,8 @@ class World:
     server_url: str = "http://127.0.0.1:9"
     database: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:12]}")
     extra_env: dict[str, str] = field(default_factory=dict)
+    login: str = ""
+    """What workers log in to MongoDB with, as USER:PASSWORD."""
 
     def __post_init__(self) -> None:
         self.client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
@@ -35,8 +40,16 @@ class World:
         self.db = self.client[self.database]
 
     def close(self) -> None:
+        leaked = leaks(self.folder, self._texts())
         self.client.drop_database(self.database)
         self.client.close()
+        assert leaked == []
+
+    def _texts(self) -> Iterator[str]:
+        """What was said, as far as the database knows."""
+        for name in ("transcriptions", "transcriptions_history"):
+            for document in self.db[name].find({}, {"segments.text": 1}).limit(MOST_TEXTS):
+                yield from (segment["text"] for segment in document.get("segments", ()))
 
     @property
     def chunks(self) -> Collection[dict[str, Any]]:
@@ -68,7 +81,8 @@ class World:
         basics = ("PATH", "HOME", "LD_LIBRARY_PATH")
         return {
             **{name: os.environ[name] for name in basics if name in os.environ},
-            "MONGODB_URI": self.uri,
+            "MONGODB_URI": self.uri.replace("://", f"://{self.login}@" if self.login else "://"),
+            "STT_API_KEY": KEY,
             "MONGODB_DATABASE": self.database,
             "STT_SERVER_URL": self.server_url,
             "STT_LOG_FILE": str(self.log_file),
@@ -106,6 +120,8 @@ class World:
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"still running after {seconds} s\n{out}\n{err}") from None
+        with (self.folder / "stderr.console").open("a") as console:
+            console.write(err)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     # -- the promises -------------------------------------------------------------------------
