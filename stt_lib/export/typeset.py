@@ -58,6 +58,8 @@ def clean(text: str) -> str:
 
 def width(text: str) -> float:
     """How wide a text is, in characters of a line."""
+    if text.isascii():
+        return float(len(text))
     return sum(WIDE if unicodedata.east_asian_width(c) in "WF" else 1.0 for c in text)
 
 
