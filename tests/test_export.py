@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bson import Binary, ObjectId
 from stt_lib.errors import Stopped
 from stt_lib.export.destination import deliver
 from stt_lib.export.formats import WRITERS
+from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
 from tests.support.world import ROOT, START, World
@@ -330,8 +331,11 @@ def test_output_is_utf_8_whatever_the_locale(world: World) -> None:
     assert "日本語" in done.stdout.decode()
 
 
-def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World) -> None:
+def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store) -> None:
     for year in (1, 9999):
         save(world, "r", datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=364), "odd")
-    for name in WRITERS:
-        assert "odd" in exported(world, "r", "--format", name, zone="Pacific/Auckland")
+    for hours in (-12, 13):
+        scope = Scope("r", None, None, START, zone=timezone(timedelta(hours=hours)))
+        for name, write in WRITERS.items():
+            text = "".join(write(readable(store.stretches("r")), scope))
+            assert text.count("odd") == 2, name
