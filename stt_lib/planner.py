@@ -5,6 +5,7 @@ first, and so that no cursor has to stay open for hours. What was planned alread
 """
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Hashable
@@ -12,7 +13,7 @@ from datetime import datetime
 
 from stt_lib.documents import identity
 from stt_lib.errors import SttError
-from stt_lib.model import ChunkRef, Sequence
+from stt_lib.model import Sequence
 from stt_lib.store import Store
 from stt_lib.tasks import Task
 
@@ -23,6 +24,10 @@ AHEAD = 1000
 
 REFILL_BELOW = 250
 """Sequences left when the next batch is read: enough work for the time that takes."""
+
+
+LOOK_EVERY_SECONDS = 5.0
+"""How soon something is noticed that has been given a higher priority than what is planned."""
 
 
 class Planner:
@@ -81,7 +86,7 @@ class Planner:
     def done(self, sequence: Sequence) -> None:
         """The sequence has ended, one way or the other."""
         with self._changed:
-            self._busy.difference_update(map(_identity, sequence.chunks))
+            self._busy.difference_update(_identities(sequence))
 
     def look_again(self) -> None:
         """Plan what has become pending, or free of its claim, since."""
@@ -116,10 +121,32 @@ class Planner:
             self._changed.notify_all()
 
     def _is_wanted(self) -> bool:
+        """Wait until there is something to plan; False when the planning is over."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._over or self._wanted, LOOK_EVERY_SECONDS)
+                if self._over or self._wanted:
+                    self._wanted = False
+                    return not self._over
+            if self._store.patiently(self._is_overtaken):
+                self._forget_plan()
+
+    def _is_overtaken(self) -> bool:
+        """Whether something has a higher priority than what is planned next."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._wanted)
-            self._wanted = False
-            return not self._over
+            if not self._planned:
+                return False
+            head = self._planned[0]
+            under_way = self._busy.difference(*map(_identities, self._planned))
+        first = next(self._task.sequences(since=self._since, but=under_way), None)
+        return first is not None and _priority(first) > _priority(head)
+
+    def _forget_plan(self) -> None:
+        with self._changed:
+            self._busy.difference_update(*map(_identities, self._planned))
+            self._planned.clear()
+            self._exhausted = False
+            self._wanted = True
 
     def _plan_batch(self) -> bool:
         """Plan up to `AHEAD` sequences; True when that is all there is."""
@@ -129,11 +156,17 @@ class Planner:
             with self._changed:
                 if self._over or len(self._planned) >= AHEAD:
                     return False
-                self._busy.update(map(_identity, sequence.chunks))
+                self._busy.update(_identities(sequence))
                 self._planned.append(sequence)
                 self._changed.notify_all()
         return True
 
 
-def _identity(chunk: ChunkRef) -> Hashable:
-    return identity(chunk.id)
+def _identities(sequence: Sequence) -> list[Hashable]:
+    return [identity(chunk.id) for chunk in sequence.chunks]
+
+
+def _priority(sequence: Sequence) -> float:
+    """Without one it comes after all that have one."""
+    priority = sequence.newest.priority
+    return -math.inf if priority is None else priority

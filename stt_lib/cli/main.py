@@ -17,6 +17,7 @@ from stt_lib.cli.explain import explain
 from stt_lib.cli.export import export
 from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.prioritize import prioritize
 from stt_lib.cli.status import status
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.settings import flag, load, wants_no_colour
@@ -47,7 +48,7 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-for command in (status, errors, explain, export, local.ingest, local.serve, local.demo):
+for command in (status, errors, explain, prioritize, export, local.ingest, local.serve, local.demo):
     stt.add_command(command)
 
 

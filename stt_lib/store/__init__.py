@@ -7,13 +7,13 @@ Times are the database's own, so that the clocks of the workers do not matter.
 
 from stt_lib.store.activity import Activity
 from stt_lib.store.archive import Archive
-from stt_lib.store.backlog import Backlog
 from stt_lib.store.explanations import Explanations
 from stt_lib.store.ingest import Ingest
+from stt_lib.store.priorities import Priorities
 from stt_lib.store.results import Results
 from stt_lib.store.revisions import Revisions
 from stt_lib.store.seams import Seams
 
 
-class Store(Backlog, Results, Revisions, Seams, Activity, Explanations, Ingest, Archive):
+class Store(Priorities, Results, Revisions, Seams, Activity, Explanations, Ingest, Archive):
     """The user's database. Thread-safe."""
