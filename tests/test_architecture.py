@@ -11,15 +11,17 @@ from tests.support.world import ROOT
 LAYERS = [
     {"stt_lib.cli"},
     {"stt_lib.runner"},
-    {"stt_lib.planner", "stt_lib.worker", "stt_lib.status", "stt_lib.local", "stt_lib.export"},
+    {"stt_lib.planner", "stt_lib.worker", "stt_lib.local"},
+    {"stt_lib.status", "stt_lib.doctor", "stt_lib.export"},
     {"stt_lib.tasks", "stt_lib.again", "stt_lib.neighbours"},
-    {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress", "stt_lib.servers.pool"},
+    {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress"},
+    {"stt_lib.servers.pool", "stt_lib.servers.trial"},
     {"stt_lib.ledger"},
     {"stt_lib.store", "stt_lib.logs", "stt_lib.servers.protocols", "stt_lib.servers.breaker"},
     {f"stt_lib.servers.{name}" for name in ("transcribe", "openai", "whispercpp", "asr")},
     {"stt_lib.servers.single"},
     {"stt_lib.servers.answers", "stt_lib.servers.joining"},
-    {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "words")}
+    {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "probe", "words")}
     | {"stt_lib.documents"},
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
     {"stt_lib.settings", "stt_lib.local.decoding", "stt_lib.seams"},

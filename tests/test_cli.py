@@ -65,6 +65,9 @@ def test_every_setting_of_a_run_has_a_flag() -> None:
         (["--colour"], {}, "No such option"),
         (["transcribe"], {}, "No such command"),
         (["--limit", "3", "errors"], {}, "--limit goes behind errors"),
+        (["status", "--limit", "3"], {}, "see python stt.py status --help"),
+        (["errors", "show"], {}, "see python stt.py errors show --help"),
+        (["prioritize", "ID", "--level", "high"], {}, "see python stt.py prioritize --help"),
         ([], {"STT_SERVER_URL": "localhost"}, "STT_SERVER_URL is not a URL"),
         ([], {"MONGODB_URI": "mongodb://"}, "MONGODB_URI has no host"),
         ([], {"MONGODB_URI": "mongodb://h:99999"}, "MONGODB_URI cannot be used"),
@@ -345,6 +348,9 @@ def test_an_unknown_id_or_kind_is_told(world: World) -> None:
     done = world.run("errors", "show", "nobody")
     assert done.returncode == 1
     assert "no chunk has the id nobody" in done.stderr
+    done = world.run("errors", "retry", "nobody")
+    assert done.returncode == 1
+    assert "no failed chunk has the id nobody" in done.stderr
     done = world.run("errors", "retry", "--kind", "bad luck")
     assert done.returncode == 2
     assert all(str(kind) in done.stderr for kind in FailureKind)

@@ -68,7 +68,10 @@ def show(group_flags: dict[str, Any], /, id_: str, as_json: bool, **flags: Any) 
 def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **flags: Any) -> None:
     """Make failed chunks due now, parked ones too: all, one kind, one chunk or one recording."""
     with opened_store(load(_merged(group_flags, flags))) as store:
-        click.echo(f"{store.count_failed(kind, id_)} failed chunk(s) will be due now …")
+        count = store.count_failed(kind, id_)
+        if not count and id_ is not None:
+            raise InputError(f"no failed chunk has the id {id_}, nor has its recording any")
+        click.echo(f"{count} failed chunk(s) will be due now …")
         click.echo(f"done: {store.retry_now(kind, id_)} chunk(s); the next run tries them again")
 
 

@@ -10,6 +10,7 @@ Row = tuple[str, str]
 EXAMPLES = (
     ("python stt.py --max-workers 3", "everything that is pending, newest first"),
     ("python stt.py --limit 100", "at most 100 sequences of it"),
+    ("python stt.py doctor", "does everything that it needs work?"),
     ("python stt.py status", "is it keeping up?"),
     ("python stt.py errors", "what failed, and why"),
     ("python stt.py explain ID", "why the filter kept or dropped what was heard"),

@@ -12,6 +12,7 @@ import click
 
 from stt_lib import __version__
 from stt_lib.cli import exits, local, run
+from stt_lib.cli.doctor import doctor
 from stt_lib.cli.errors import errors
 from stt_lib.cli.explain import explain
 from stt_lib.cli.export import export
@@ -48,7 +49,18 @@ def stt(context: click.Context, /, **flags: Any) -> None:
         )
 
 
-for command in (status, errors, explain, prioritize, export, local.ingest, local.serve, local.demo):
+COMMANDS = (
+    status,
+    doctor,
+    errors,
+    explain,
+    prioritize,
+    export,
+    local.ingest,
+    local.serve,
+    local.demo,
+)
+for command in COMMANDS:
     stt.add_command(command)
 
 
@@ -63,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         return _say(error.format_message(), exits.USAGE)
     except click.ClickException as error:
-        return _say(f"{error.format_message().rstrip('.')}: see python stt.py --help", exits.USAGE)
+        return _say(f"{error.format_message().rstrip('.')}: see {_help_on(error)}", exits.USAGE)
     except click.Abort:
         return exits.by_signal(signal.SIGINT)
     except Stopped:
@@ -89,6 +101,12 @@ def run_and_exit() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # closed by whoever was to read it
             stream.flush()
     os._exit(code)
+
+
+def _help_on(error: click.ClickException) -> str:
+    """The command that tells more about what was used wrongly."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"python {context.command_path if context else 'stt.py'} --help"
 
 
 def _say(message: str, code: int) -> int:

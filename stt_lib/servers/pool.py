@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 
 from stt_lib.backoff import delay
@@ -31,7 +30,7 @@ from stt_lib.errors import (
 from stt_lib.events import Event
 from stt_lib.limits import Limit, Pacer
 from stt_lib.model import Answer, Chunk
-from stt_lib.servers import protocols
+from stt_lib.servers import probe, protocols
 from stt_lib.servers.breaker import Breaker
 from stt_lib.servers.options import Options
 from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
@@ -287,7 +286,7 @@ class ServerPool:
     def _probe(self, server: Server, channel: Channel) -> bool:
         """Post a clip that every working server transcribes; True when it does."""
         try:
-            self._post(server, channel, (_probe_clip(),))
+            self._post(server, channel, (probe.clip(),))
         except AttemptError as error:
             self._trouble(server, error, certain=not isinstance(error, ServerBusy))
             return False
@@ -449,16 +448,3 @@ class Slot:
 
 def _clock(seconds: float) -> str:
     return (datetime.now().astimezone() + timedelta(seconds=seconds)).strftime("%H:%M:%S")
-
-
-def _probe_clip() -> Chunk:
-    """A second of speech that comes with stt."""
-    data = files("stt_lib.servers").joinpath("probe.opus").read_bytes()
-    return Chunk(
-        id=None,
-        index=0,
-        start=datetime.now().astimezone(),
-        data=data,
-        format="opus",
-        seconds=1.0,
-    )

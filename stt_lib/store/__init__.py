@@ -7,6 +7,7 @@ Times are the database's own, so that the clocks of the workers do not matter.
 
 from stt_lib.store.activity import Activity
 from stt_lib.store.archive import Archive
+from stt_lib.store.checkup import Checkup
 from stt_lib.store.explanations import Explanations
 from stt_lib.store.ingest import Ingest
 from stt_lib.store.priorities import Priorities
@@ -15,5 +16,7 @@ from stt_lib.store.revisions import Revisions
 from stt_lib.store.seams import Seams
 
 
-class Store(Priorities, Results, Revisions, Seams, Activity, Explanations, Ingest, Archive):
+class Store(
+    Priorities, Results, Revisions, Seams, Activity, Explanations, Checkup, Ingest, Archive
+):
     """The user's database. Thread-safe."""

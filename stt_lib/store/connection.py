@@ -161,18 +161,19 @@ class Connection:
     def _translated(self, error: Exception) -> Exception:
         if _is_transient(error):
             return StoreUnavailable(
-                f"MongoDB at {self._address} is not available ({short(error)}): "
+                f"MongoDB at {self.address} is not available ({short(error)}): "
                 "is it running, and is MONGODB_URI right?"
             )
         if getattr(error, "code", None) in _UNAUTHORIZED_CODES:
             return ConfigurationError(
-                f"MongoDB at {self._address} refuses ({short(error)}): "
+                f"MongoDB at {self.address} refuses ({short(error)}): "
                 "check the user and password in MONGODB_URI and the rights of that user"
             )
-        return StoreError(f"MongoDB at {self._address} cannot do that ({short(error)})")
+        return StoreError(f"MongoDB at {self.address} cannot do that ({short(error)})")
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
+        """Hosts and ports, without user and password."""
         servers = self._client.topology_description.server_descriptions()
         return ", ".join(f"{host}:{port}" for host, port in sorted(servers))
 
