@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stt_lib import logs
+from stt_lib import __version__, logs
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.run import OPTION_GROUPS, OPTIONS
 from stt_lib.errors import FailureKind
@@ -43,6 +43,10 @@ def test_help_fits_a_narrow_terminal_and_cuts_nothing_short(world: World) -> Non
     headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
     assert headings[:3] == ["Examples", "Commands", "Options that matter first"]
     assert set(OPTION_GROUPS) < set(headings)
+
+
+def test_the_version_is_told(world: World) -> None:
+    assert world.run("--version").stdout == f"stt, version {__version__}\n"
 
 
 def test_every_setting_of_a_run_has_a_flag() -> None:

@@ -25,6 +25,7 @@ MEASUREMENTS: dict[int, Callable[[Lab], Table]] = {
     6: database.start,
     7: model.real_model,
     8: speed.unequal,
+    9: database.look,
 }
 HUGE = 10_000_000
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = "; ".join(f"{(m.__doc__ or '').splitlines()[0]}" for m in MEASUREMENTS.values())
     parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help=listed)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
-    parser.add_argument("--huge", action="store_true", help="6 with ten million chunks, too")
+    parser.add_argument("--huge", action="store_true", help="6 and 9 with ten million chunks, too")
     parser.add_argument("--rounds", type=int, help="how often each program runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file")
     given = parser.parse_args(arguments)

@@ -13,6 +13,7 @@ from tests.benchmarks import audio
 NEWEST = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
 BATCH = 1200
 SMALL_BYTES = 200
+LATELY_MS = 10 * 24 * 3600 * 1000
 
 Document = dict[str, Any]
 
@@ -67,6 +68,14 @@ class Backlog:
             {"transcribed_at": {"$ne": None}}, {"$set": {"transcribed_at": None}}
         )
         self.db["transcriptions"].delete_many({})
+        self.settle()
+
+    def transcribe_half(self) -> None:
+        """Mark the chunks of every other hour, as if it had been done over the last days."""
+        is_odd = {"$eq": [{"$mod": [{"$hour": "$start"}, 2]}, 1]}
+        ago = {"$mod": [{"$toLong": "$start"}, LATELY_MS]}
+        done = [{"$set": {"transcribed_at": {"$subtract": ["$$NOW", ago]}}}]
+        self.db["audio_chunks"].update_many({"$expr": is_odd}, done)
         self.settle()
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""Measurements 4, 5 and 6: memory, the load on MongoDB, and the time to the first request."""
+"""Measurements 4, 5, 6 and 9: memory, load on MongoDB, time to the first request, of `status`."""
 
 import sys
 from collections import Counter, defaultdict
@@ -14,6 +14,7 @@ PROFILED = 200
 
 PROFILE_BYTES = 256 * 1024 * 1024
 MAX_COMMANDS = 8
+MILLION = 1_000_000
 
 
 def _full(lab: Lab) -> int:
@@ -187,4 +188,33 @@ def _start_of(lab: Lab, backlog: Backlog) -> Row:
         "seconds": round(middle(times), 3),
         "slowest": round(max(times), 3),
         "python": round(middle(helps), 3),
+    }
+
+
+# -- status -----------------------------------------------------------------------------------
+
+
+def look(lab: Lab) -> Table:
+    """9. How long `status` takes."""
+    rows: list[Row] = []
+    for chunks in lab.sizes.backlogs:
+        with closing(_backlog(lab, chunks)) as backlog:
+            rows.append(_look_at(lab, backlog))
+    worst = max(row["seconds"] for row in rows if row["chunks"] <= MILLION)
+    goal = Goal("seconds, with up to a million chunks", 1.0, worst, at_least=False)
+    note = "Half of the chunks are pending, the others were transcribed over the last ten days."
+    return Table("9. status: seconds from process start to its end", rows, [goal], (note,))
+
+
+def _look_at(lab: Lab, backlog: Backlog) -> Row:
+    lab.ours(backlog, 1, 1, slots=1)  # makes the indexes, which happens once
+    backlog.transcribe_half()
+    times = []
+    for _ in range(lab.sizes.starts):
+        run = lab.stt(backlog, ["http://127.0.0.1:9"], "status")
+        times.append(run.seconds)
+    return {
+        "chunks": backlog.chunks,
+        "seconds": round(middle(times), 3),
+        "slowest": round(max(times), 3),
     }
