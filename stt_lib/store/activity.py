@@ -93,6 +93,7 @@ class Activity(Failures):
             limit=limit,
             batch_size=limit,
             hint="stt_pending" if is_indexed else None,
+            allow_disk_use=None if is_indexed else True,  # it would sort audio and all
         )
         return [documents.chunk_ref(document) for document in cursor]
 
