@@ -6,8 +6,9 @@ from stt_lib.documents import identity
 from stt_lib.model import Selection
 from stt_lib.store.backlog import Backlog
 from stt_lib.store.connection import Document
+from stt_lib.store.ids import possible_ids
 from stt_lib.store.schema import PENDING
-from stt_lib.store.selection import only_selected, possible_ids
+from stt_lib.store.selection import only_selected
 
 _BATCH: Final = 10_000
 """Ids named in one update: far below the 16 MB that a command may have."""
