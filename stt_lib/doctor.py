@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from stt_lib.errors import AttemptError, FailureKind, ServerBusy, SttError
+from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
 from stt_lib.servers import probe
 from stt_lib.servers.options import Options
 from stt_lib.servers.trial import transcribe_probe
@@ -144,7 +144,11 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 def _server(url: str, settings: Settings) -> Finding:
     options = Options(settings.api_key, settings.model, settings.language, settings.prompt)
     try:
-        trial = transcribe_probe(url, settings.protocol, options, settings.timeout(1))
+        trial = transcribe_probe(
+            url, settings.protocol, options, settings.timeout(1), settings.ca_file
+        )
+    except ConfigurationError as error:
+        return Finding("server", State.PROBLEM, str(error))
     except ServerBusy as error:
         return Finding("server", State.NOTE, str(error), "it works for others: try again later")
     except AttemptError as error:

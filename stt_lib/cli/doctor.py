@@ -21,7 +21,7 @@ _MARKS: Final = {State.OK: ("✓", "green"), State.NOTE: ("!", "yellow"), State.
 @click.command(short_help="Check everything that a run needs, and say what to do.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @settings_options(
-    "server_url", "protocol", "model", "timeout_base", "log_file", "local", "data_dir"
+    "server_url", "protocol", "model", "timeout_base", "ca_file", "log_file", "local", "data_dir"
 )
 def doctor(as_json: bool, **flags: Any) -> int:
     """Check everything that a run needs: settings, MongoDB, STT servers, log and disk.

@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from stt_lib.model import Answer
 from stt_lib.servers import probe, protocols
 from stt_lib.servers.options import Options
-from stt_lib.servers.transport import Channel, Watchdog, display_name
+from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,18 @@ class Trial:
     seconds: float
 
 
-def transcribe_probe(url: str, protocol: str, options: Options, seconds: float) -> Trial:
+def transcribe_probe(
+    url: str, protocol: str, options: Options, seconds: float, ca_file: Path | None = None
+) -> Trial:
     """Have the probe transcribed within `seconds`; `protocol` if the URL does not name one.
 
     Raises:
+        ConfigurationError: `ca_file`, whose certificates are trusted too, cannot be used.
         AttemptError: why the server does not serve, and what to do.
     """
     protocol, address = protocols.parse(url, protocol)
     server = display_name(address)
-    channel = Channel()
+    channel = Channel(authorities(ca_file))
     watchdog = Watchdog([channel])  # a server that drips its answer must not hold us either
     started = time.monotonic()
     try:
