@@ -27,6 +27,10 @@ class HungUp(Exception):
     """Nobody waits for the text any more."""
 
 
+class _Echo(Exception):
+    """The model says again what it has said."""
+
+
 def cores() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -71,19 +75,27 @@ class Transcriber:
         30 s of sound.
         """
         hear = partial(self._hear, audio, cancelled, language=language, initial_prompt=prompt)
-        heard = hear(condition_on_previous_text=True)
-        if repeats_itself(segment["text"] for segment in heard["segments"]):
-            heard = hear(condition_on_previous_text=False)
+        try:
+            heard = hear(context=True)
+        except _Echo:
+            heard = hear(context=False)
         return {**heard, "model": self.model}
 
-    def _hear(self, audio: Samples, cancelled: Callable[[], bool], **hints: Any) -> dict[str, Any]:
+    def _hear(
+        self, audio: Samples, cancelled: Callable[[], bool], *, context: bool, **hints: str | None
+    ) -> dict[str, Any]:
+        """Raises _Echo as soon as text that was given as context comes back."""
         duration = audio.size / WHISPER_RATE
-        found, info = self._whisper.transcribe(audio, beam_size=BEAM_SIZE, **hints)
-        segments = []
+        found, info = self._whisper.transcribe(
+            audio, beam_size=BEAM_SIZE, condition_on_previous_text=context, **hints
+        )
+        segments: list[dict[str, Any]] = []
         for segment in found:
             if cancelled():
                 raise HungUp
             segments.append(_answered(segment, duration))
+            if context and repeats_itself(segment["text"] for segment in segments):
+                raise _Echo
         return {
             "language": info.language,
             "top_language_probs": _languages(info),
