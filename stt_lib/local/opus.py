@@ -21,6 +21,10 @@ PRE_ROLL = 4 * FRAME
 """Sound before a piece that lets the decoder settle; RFC 7845 recommends these 80 ms."""
 
 BIT_RATE = 32_000
+APPLICATION = "voip"
+"""For speech. With "audio", Opus' default, a third more bytes and Whisper made more errors: 15
+instead of 11 in the 876 words of `tides`, 10 instead of 3 in the 148 of `birds` (means)."""
+
 COMPLEXITY = "5"
 """Of 0 to 10; costs 1 dB against 10 and takes half the time (10 s of sound in 50 ms)."""
 
@@ -46,7 +50,7 @@ def encode(piece: Piece) -> bytes:
     with av.open(file, mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=RATE, layout="mono")
         stream.bit_rate = BIT_RATE
-        stream.options = {"compression_level": COMPLEXITY}
+        stream.options = {"application": APPLICATION, "compression_level": COMPLEXITY}
         _skip_at_start(stream.codec_context, piece.before.size)
         for frame in _frames(_with_neighbours(piece)):
             for packet in stream.encode(frame):
