@@ -135,6 +135,7 @@ def chunk(document: Document) -> Chunk:
         seconds=measured or NOMINAL_CHUNK_SECONDS,
         is_measured=measured is not None,
         prob=_probability(nested(document, "vad.prob")),
+        ingested_at=_date(document.get("ingested_at")),
         has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
         seam=read_seam(document),

@@ -43,6 +43,9 @@ class Ledger(Protocol):
     ) -> Seam:
         """The seam between these two chunks: this one, unless somebody has decided before us."""
 
+    def seam_behind(self, original_id: Any, chunk_id: Any) -> Seam | None:
+        """The seam between a chunk and the next one, if anybody has decided."""
+
     def transcript_of(self, original_id: Any, chunk_id: Any) -> Transcript | None:
         """The transcript that owns a chunk, if any does."""
 

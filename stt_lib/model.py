@@ -129,6 +129,7 @@ class Chunk:
     was_duplicate: bool = False
     problem: Problem | None = None
     is_measured: bool = True
+    ingested_at: datetime | None = None
     is_done: bool = False
     has_speech: bool = True
     seam: Seam | None = None

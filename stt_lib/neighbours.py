@@ -8,6 +8,7 @@ with the transcript of its own, and the two are joined.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from stt_lib.documents import identity
 from stt_lib.filtering import Verdict
@@ -16,6 +17,9 @@ from stt_lib.model import Chunk, Claim, Seam, Segment, consecutive_runs
 from stt_lib.salvage import Heard
 from stt_lib.seams import Overlap, Side
 from stt_lib.timeline import Timeline
+
+YOUNG = timedelta(minutes=10)
+"""A chunk that was ingested so recently may get a neighbour while it is being worked on."""
 
 EXCUSES_BEFORE_ALONE = 2
 """Chunks whose requests failed in so many runs are posted without context: it may be the cause."""
@@ -116,8 +120,19 @@ class Neighbours:
             is_heard = heard.audio[-1] is not heard.chunks[-1]
             cut = Cut(Side.EARLIER, heard.chunks[-1], after, timeline.end, is_heard)
             segments = self._joined(cut, timeline, segments)
+        elif _is_young(heard.chunks[-1]):
+            segments = self._left_to_latecomer(heard.chunks[-1], timeline, segments)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
         return Verdict(tuple(segments), tuple(dropped))
+
+    def _left_to_latecomer(
+        self, last: Chunk, timeline: Timeline, segments: Sequence[Segment]
+    ) -> Sequence[Segment]:
+        """Without what somebody has taken who came with the next chunk while we were posting."""
+        seam = self._ledger.seam_behind(self._claim.original_id, last.id)
+        if seam is None:
+            return segments
+        return Overlap(segments, timeline.end, (last.seconds, 0.0), Side.EARLIER).own(seam)
 
     def _joined(
         self, cut: Cut, timeline: Timeline, segments: Sequence[Segment]
@@ -147,3 +162,7 @@ class Neighbours:
         earlier, later = cut.pair
         at = timeline.at(cut.position + ours.moment)
         return self._ledger.agree_on_seam(self._claim.original_id, (earlier.id, later.id), ours, at)
+
+
+def _is_young(chunk: Chunk) -> bool:
+    return chunk.ingested_at is not None and datetime.now(UTC) - chunk.ingested_at < YOUNG

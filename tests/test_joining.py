@@ -4,7 +4,7 @@ The worker is a process, MongoDB is real; a server hears words that lie across e
 """
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -97,6 +97,32 @@ def test_speech_that_arrives_after_the_end_was_done_is_joined_to_it(
     assert len(found) == len(talk.words)
     [(half, whole)] = [pair for pair in zip(found, talk.words, strict=True) if len(set(pair)) > 1]
     assert whole.startswith(half)
+
+
+def test_speech_that_arrives_while_the_end_is_being_posted_is_joined_to_it(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """The one who is on the way learns at the end that somebody has begun before his end."""
+    now = datetime.now(UTC)
+    talk = Talk(12)
+    is_done = threading.Event()
+
+    def script(request: Request) -> Reply:
+        if len(request.audio) == 6:
+            is_done.wait(30)
+        return talk(request)
+
+    whisper.script = script
+    recording = world.record(range(6), ingested_at=now)
+    early = world.start()
+    whisper.wait_for(lambda: len(whisper.sequences) == 1)
+    world.record(range(6, 12), original_id=recording, ingested_at=now)
+    late = world.start("--limit", "1")
+    late.communicate(timeout=30)
+    is_done.set()
+    early.communicate(timeout=30)
+    assert posted(whisper) == [(0, 5), (5, 11)]
+    assert_seamless(world, talk)
 
 
 def test_context_that_the_server_rejects_is_left_out_and_nobody_is_blamed_for_it(

@@ -26,7 +26,7 @@ LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
     **dict.fromkeys(["vad.prob", "vad.has_speech"], 1),
     **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind", "stt.seam"], 1),
-    "transcribed_at": 1,
+    **dict.fromkeys(["transcribed_at", "ingested_at"], 1),
 }
 
 

@@ -45,6 +45,12 @@ class Seams(Connection):
         )
         return (documents.read_seam(found) if found else None) or seam
 
+    def seam_behind(self, original_id: Any, chunk_id: Any) -> model.Seam | None:
+        """The seam between a chunk and the next one, if anybody has decided."""
+        query = {"_id": chunk_id, "original_id": original_id}
+        found = self._call(lambda: self._chunks.find_one(query, {"stt.seam": 1}))
+        return documents.read_seam(found) if found else None
+
     def transcript_of(self, original_id: Any, chunk_id: Any) -> model.Transcript | None:
         """The transcript that owns a chunk, if any does."""
         query = owners(original_id, [chunk_id])
