@@ -20,6 +20,9 @@ from stt_lib.model import Seam, Segment, Word
 ROOM_SECONDS = 2.0
 """So far from the cut a seam may lie, for the sake of a pause or the end of a sentence."""
 
+TRUST_SECONDS = 0.4
+"""Nearer to the cut than this nobody can say on which side of it a word is."""
+
 DRIFT_SECONDS = 6.0
 """So far apart two servers may place the same word: without word times they are interpolated."""
 
@@ -49,7 +52,7 @@ _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\
 
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _TINY = 1e-6
-_CLOSING = re.compile(r"[.?!…。？！][\"'”’»)]*$")
+_CLOSING = re.compile(r"[.,;:?!…。、，？！][\"'”’»)]*$")
 
 
 class Side(Enum):
@@ -111,8 +114,8 @@ class Overlap:
     def propose(self) -> Seam:
         """The best place for a seam, if nobody has decided yet.
 
-        It lies at the cut, or beyond it, never within our own audio: so nothing is lost if the
-        other side has to do without what lies on our side of the cut.
+        It lies at the cut, or beyond it, and not within our own audio, as far as times can be
+        trusted: so nothing is lost if the other side has to do without what we heard there.
         """
         _, cut, moment = min(self._places())
         return self._seam(cut, moment)
@@ -125,7 +128,7 @@ class Overlap:
             ended = before.end if before else float("-inf")
             begins = after.start if after else float("inf")
             moment = min(max(0.0, ended), begins) if ended <= begins else (ended + begins) / 2
-            if moment * self._outward >= 0:
+            if moment * self._outward >= -TRUST_SECONDS:
                 yield _cost(before, after, moment, begins - ended), cut, moment
 
     def as_it_is(self) -> Seam:
