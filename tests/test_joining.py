@@ -125,6 +125,23 @@ def test_speech_that_arrives_while_the_end_is_being_posted_is_joined_to_it(
     assert_seamless(world, talk)
 
 
+@pytest.mark.parametrize("jump", [-35, 40])
+def test_a_clock_that_jumps_costs_no_word(world: World, whisper: FakeWhisper, jump: int) -> None:
+    """Set back, it makes many short sequences of chunks that lie between each other in time."""
+    world.record(range(20))
+    for late in world.chunks.find({"index": {"$gte": 12}}):
+        start = late["start"] + timedelta(seconds=jump)
+        world.chunks.update_one({"_id": late["_id"]}, {"$set": {"start": start}})
+    whisper.script = talk = Talk(20)
+    assert world.run().returncode == 0
+    world.assert_all_done()
+    index = {c["_id"]: c["index"] for c in world.chunks.find({}, {"index": 1})}
+    parts = sorted(world.transcriptions.find(), key=lambda part: index[part["chunk_ids"][0]])
+    texts = [segment["text"] for part in parts for segment in part["segments"]]
+    assert " ".join(texts).split() == talk.words
+    assert all(part["duration"] > 0 for part in parts)
+
+
 def test_context_that_the_server_rejects_is_left_out_and_nobody_is_blamed_for_it(
     world: World, whisper: FakeWhisper
 ) -> None:
