@@ -50,12 +50,13 @@ def test_a_lecture_in_two_parts_reads_like_the_whole(
 ) -> None:
     middle = START + timedelta(seconds=10 * (FIRST + BEYOND) // 2)
     cut = middle.strftime("%Y-%m-%dT%H:%M:%SZ")
-    texts = {}
-    for name, runs in {
+    ways: dict[str, list[tuple[str, ...]]] = {
         "whole": [()],
         "later part first": [("--since", cut), ()],
         "earlier part first": [("--until", cut), ()],
-    }.items():
+    }
+    texts: dict[str, list[str]] = {}
+    for name, runs in ways.items():
         world = World(mongod.uri, tmp_path, whisper_url)
         texts[name] = transcribed(world, lecture, *runs)
         world.close()
