@@ -208,6 +208,9 @@ class Again:
     ) -> Seam:
         return self._store.agree_on_seam(original_id, ids, seam, at)
 
+    def seam_behind(self, original_id: Any, chunk_id: Any) -> Seam | None:
+        return self._store.seam_behind(original_id, chunk_id)
+
     def transcript_of(self, original_id: Any, chunk_id: Any) -> Transcript | None:
         return self._store.transcript_of(original_id, chunk_id)
 
