@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Hashable, Set
+from collections.abc import Hashable, Iterable, Set
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -132,7 +132,7 @@ class _Job:
         try:
             self._fail_unusable()
             self._mark_owned(self._claim.owned)
-            for run in self._neighbours.runs(list(self._open.values())):
+            for run in self._runs():
                 self._transcribe(run)
         except ClaimLost as lost:
             return self._skipped(lost)
@@ -170,6 +170,13 @@ class _Job:
             self._outcomes.add(Outcome.TRANSCRIBED)
 
     # -- the request --------------------------------------------------------------------------
+
+    def _runs(self) -> Iterable[tuple[Chunk, ...]]:
+        """What is to be posted together."""
+        chunks = tuple(self._open.values())
+        if chunks and not self._ledger.is_divisible:
+            return [chunks]
+        return self._neighbours.runs(chunks)
 
     def _transcribe(self, run: tuple[Chunk, ...]) -> None:
         heard = self._heard_in_context(run)
