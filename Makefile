@@ -10,8 +10,8 @@ DEMO_VENV := .venv-demo
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
 
-test: $(VENV)/ready  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/ready  ## the whole test suite, in two processes: much of it is waiting
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready  ## style and types
 	$(BIN)/ruff check
