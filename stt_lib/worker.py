@@ -14,7 +14,6 @@ from collections.abc import Hashable, Iterable, Set
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from stt_lib import backoff, filtering, logs
 from stt_lib.documents import identity
@@ -247,16 +246,7 @@ class _Job:
             if failures + suspicions > 1 or not self._worker.pool.serves_besides(avoid):
                 self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
-            self._hold_on([chunk.id for chunk in chunks])
-
-    def _hold_on(self, ids: list[Any]) -> None:
-        """Be sure that the claim is ours still.
-
-        Raises:
-            ClaimLost: it is not.
-        """
-        if not self._worker.leases.is_fresh(self._claim.token):
-            self._ledger.renew(ids, self._claim.token)
+            self._ledger.renew([chunk.id for chunk in chunks], self._claim.token)
 
     def _begin(self) -> None:
         if self._started is None:
@@ -275,7 +265,8 @@ class _Job:
         verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
         ids = [chunk.id for chunk in heard.chunks]
         # A claim that was lost while we were frozen or cut off must not become a transcript.
-        self._hold_on(ids)
+        if not self._worker.leases.is_fresh(self._claim.token):
+            self._ledger.renew(ids, self._claim.token)
         own = self._neighbours.own(heard, verdict)
         name, filtered = self._ledger.name(self._claim), self._settings.filter
         transcript = _transcript(name, self._claim, heard, own, filtered)
