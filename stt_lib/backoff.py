@@ -20,6 +20,14 @@ def delay(attempt: int, base: float, cap: float, rng: random.Random) -> float:
     return ceiling / 2 + rng.random() * ceiling / 2
 
 
+def same_run_delay(failures: int, rng: random.Random) -> float:
+    """Seconds until a run that goes on for ever tries audio again that a server failed with.
+
+    Half a minute at first, twice as long after every further failure, an hour at most.
+    """
+    return delay(failures, 30.0, 3600.0, rng)
+
+
 def later_run_delay(failures: int, rng: random.Random) -> float:
     """Seconds until audio that failed `failures` times is due again in a later run.
 

@@ -2,11 +2,15 @@
 
 Each batch is a fresh query from the newest chunk on, so that speech recorded meanwhile comes
 first, and so that no cursor has to stay open for hours. What was planned already is passed over.
+
+A watching run looks again every few seconds, and at once when it is told of news. It plans less far
+ahead, and each of its batches replaces the one before, so that new speech never waits behind old.
 """
 
 import logging
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Hashable
 from datetime import datetime
@@ -25,6 +29,15 @@ AHEAD = 1000
 REFILL_BELOW = 250
 """Sequences left when the next batch is read: enough work for the time that takes."""
 
+AHEAD_WATCHING, REFILL_BELOW_WATCHING = 100, 25
+PAUSE_SECONDS = 0.5
+"""A watching planner rests so long between two looks, however much there is to be told."""
+PAUSE_SHARE = 20
+LONGEST_PAUSE_SECONDS = 30.0
+"""And so many times as long as a look took, within reason: it is to be little of MongoDB's work."""
+BARRED_SECONDS = 300.0
+"""For so long a watching planner passes over what could not be written to."""
+
 
 LOOK_EVERY_SECONDS = 5.0
 """How soon something is noticed that has been given a higher priority than what is planned."""
@@ -33,10 +46,19 @@ LOOK_EVERY_SECONDS = 5.0
 class Planner:
     """Hands out sequences, newest first, each chunk once; plans ahead in a thread of its own."""
 
-    def __init__(self, store: Store, task: Task, *, since: datetime) -> None:
+    def __init__(
+        self, store: Store, task: Task, *, since: datetime, look_every: float | None = None
+    ) -> None:
+        """`look_every` seconds a watching run looks for new work; None plans what there is."""
         self._store = store
         self._task = task
         self._since = since
+        self._look_every = LOOK_EVERY_SECONDS if look_every is None else look_every
+        self._is_watching = look_every is not None
+        self._ahead = AHEAD_WATCHING if self._is_watching else AHEAD
+        self._refill_below = REFILL_BELOW_WATCHING if self._is_watching else REFILL_BELOW
+        self._rests_until = self._looked_at = 0.0
+        self._barred: deque[tuple[float, Sequence]] = deque()
         self._changed = threading.Condition()
         self._planned: deque[Sequence] = deque()
         self._busy: set[Hashable] = set()  # chunks planned or under way
@@ -59,13 +81,17 @@ class Planner:
                 raise self._failure
             if not self._planned:
                 return None
-            if len(self._planned) <= REFILL_BELOW and not self._exhausted:
+            if self._runs_low():
                 self._wanted = True
                 self._changed.notify_all()
             return self._planned.popleft()
 
     def _is_decided(self) -> bool:
-        return bool(self._planned) or self._exhausted or self._failure is not None
+        is_over = self._exhausted and not self._is_watching
+        return bool(self._planned) or is_over or self._failure is not None
+
+    def _runs_low(self) -> bool:
+        return len(self._planned) <= self._refill_below and not self._exhausted
 
     @property
     def exhausted(self) -> bool:
@@ -86,12 +112,18 @@ class Planner:
     def done(self, sequence: Sequence) -> None:
         """The sequence has ended, one way or the other."""
         with self._changed:
-            self._busy.difference_update(_identities(sequence))
+            self._free(sequence)
+
+    def bar(self, sequence: Sequence) -> None:
+        """Nothing could be written on its chunks, so only we can remember that they failed."""
+        with self._changed:
+            if self._is_watching:
+                self._barred.append((time.monotonic() + BARRED_SECONDS, sequence))
 
     def look_again(self) -> None:
         """Plan what has become pending, or free of its claim, since."""
         with self._changed:
-            self._exhausted = False
+            self._exhausted = self._exhausted and self._is_watching
             self._wanted = True
             self._changed.notify_all()
 
@@ -106,9 +138,10 @@ class Planner:
             while self._is_wanted():
                 complete = self._store.patiently(self._plan_batch)
                 with self._changed:
+                    self._rests_until = time.monotonic() + self._rest()
                     self._exhausted = complete
                     # It may have been asked for once more while this batch was on its way.
-                    self._wanted = self._wanted and len(self._planned) <= REFILL_BELOW
+                    self._wanted = self._wanted and (self._is_watching or self._runs_low())
                     self._changed.notify_all()
         except SttError as error:
             self._fail(error)
@@ -124,8 +157,10 @@ class Planner:
         """Wait until there is something to plan; False when the planning is over."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._over or self._wanted, LOOK_EVERY_SECONDS)
-                if self._over or self._wanted:
+                rest = self._rests_until - time.monotonic()
+                self._changed.wait_for(lambda: self._over or self._runs_low(), max(0.0, rest))
+                self._changed.wait_for(lambda: self._over or self._wanted, self._look_every)
+                if self._over or self._wanted or self._is_watching:
                     self._wanted = False
                     return not self._over
             if self._store.patiently(self._is_overtaken):
@@ -148,13 +183,36 @@ class Planner:
             self._exhausted = False
             self._wanted = True
 
+    def _rest(self) -> float:
+        """Seconds until the next look, by what the last one took of MongoDB's time."""
+        took = time.monotonic() - self._looked_at
+        rest = min(max(PAUSE_SECONDS, PAUSE_SHARE * took), LONGEST_PAUSE_SECONDS)
+        return rest if self._is_watching else 0.0
+
+    def _start_over(self) -> datetime:
+        """Forget a watching run's plan; returns from when on what failed has to wait."""
+        if not self._is_watching:
+            return self._since
+        now = self._store.now()
+        with self._changed:
+            while self._barred and self._barred[0][0] <= time.monotonic():
+                self._free(self._barred.popleft()[1])
+            while self._planned:
+                self._free(self._planned.popleft())
+        return now
+
+    def _free(self, sequence: Sequence) -> None:
+        self._busy.difference_update(_identities(sequence))
+
     def _plan_batch(self) -> bool:
-        """Plan up to `AHEAD` sequences; True when that is all there is."""
+        """Plan up to `_ahead` sequences; True when that is all there is."""
+        since = self._start_over()
+        self._looked_at = time.monotonic()  # it is no work for MongoDB to be waited for
         with self._changed:
             busy = frozenset(self._busy)
-        for sequence in self._task.sequences(since=self._since, but=busy):
+        for sequence in self._task.sequences(since=since, but=busy):
             with self._changed:
-                if self._over or len(self._planned) >= AHEAD:
+                if self._over or len(self._planned) >= self._ahead:
                     return False
                 self._busy.update(_identities(sequence))
                 self._planned.append(sequence)

@@ -17,6 +17,7 @@ from stt_lib.deadline import Deadline
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.events import Event
 from stt_lib.leases import Leases
+from stt_lib.lookout import Idleness, Lookout
 from stt_lib.model import Outcome, Sequence, Tally
 from stt_lib.planner import Planner
 from stt_lib.progress import Progress
@@ -76,6 +77,7 @@ class Runner:
         self._planned = 0
         self._count: int | None = None
         self._has_looked_again = False
+        self._idleness = Idleness()
 
     def run(self) -> Report:
         """Process what is pending until there is nothing left, the limit, or a stop.
@@ -89,7 +91,9 @@ class Runner:
         leases = Leases(ledger, settings.renewal_interval)
         since = self._store.now()
         self._worker = Worker(ledger, self._pool, leases, settings, self._stop, since)
-        self._planner = Planner(self._store, self._task, since=since)
+        self._planner = Planner(
+            self._store, self._task, since=since, look_every=settings.look_every
+        )
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress(quiet=settings.quiet)
@@ -97,11 +101,15 @@ class Runner:
         counting.start()
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(settings.max_workers)
+        every = settings.look_every
+        lookout = None if every is None else Lookout(self._store, self._planner.look_again, every)
         try:
             self._feed()
         except SttError as error:
             self._halt(error)
         finally:
+            if lookout is not None:
+                lookout.stop()
             self._drain()
             leases.stop()
             self._progress.close()
@@ -126,9 +134,16 @@ class Runner:
                 self._start(sequence)
             elif self._under_way:
                 self._collect(POLL_SECONDS if self._planner.exhausted else POLL_SECONDS / 10)
-            elif self._planner.exhausted and not self._others_left_work():
+            elif self._planner.exhausted and self._is_done():
                 return
             self._collect(0.0)
+
+    def _is_done(self) -> bool:
+        """Nothing is left to start; a watching run waits for more."""
+        if self._settings.look_every is None:
+            return not self._others_left_work()
+        self._idleness.lasts(time.monotonic())
+        return False
 
     def _may_start(self) -> bool:
         if len(self._under_way) >= self._threads:
@@ -147,6 +162,7 @@ class Runner:
 
     def _start(self, sequence: Sequence) -> None:
         self._tickets += 1
+        self._idleness.ends()
         self._planned += self._task.share(sequence)
         self._pool.line_up(self._tickets)
         future = self._executor.submit(self._worker.process, sequence, self._tickets)
@@ -178,6 +194,7 @@ class Runner:
             # that they are not to be tried again in this run.
             self._report.tally.add(Outcome.ERROR)
             logs.failed(sequence, 0.0, error)
+            self._planner.bar(sequence)
         else:
             self._planner.done(sequence)
         self._progress.show(self._report.tally, self._expected_total())

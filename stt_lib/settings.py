@@ -4,6 +4,7 @@ A flag wins over an environment variable, which wins over the default. This is t
 that reads the environment.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -134,6 +135,12 @@ class Settings(BaseModel):
         None,
         description="Be over after so long: 2h, 1h30m or seconds; take no work that lasts longer.",
     )
+    watch: Positive | None = Field(
+        None,
+        description="Keep running: look for new chunks every SECONDS, or once told of them.",
+    )
+    once: bool = Field(False, description="Do what there is and end, as without --watch.")
+    dry_run: bool = Field(False, description="Show what would be done, in order; touch nothing.")
     since: Moment | None = Field(
         None, description="Only chunks that start then or later: 2026-03-01T08:00, yesterday, 7d."
     )
@@ -250,6 +257,17 @@ class Settings(BaseModel):
             raise ValueError("--until must be later than --since")
         return self
 
+    @model_validator(mode="after")
+    def _rehearsal_ends(self) -> "Settings":
+        if self.dry_run and self.look_every is not None:
+            raise ValueError("--dry-run shows what there is now: use it without --watch")
+        return self
+
+    @property
+    def look_every(self) -> float | None:
+        """Seconds between two looks for new chunks; None when the run is to end."""
+        return None if self.once else self.watch
+
     @property
     def selection(self) -> Selection:
         """The chunks that a run is about."""
@@ -259,6 +277,13 @@ class Settings(BaseModel):
     def renewal_interval(self) -> float:
         """Seconds between two renewals of a claim."""
         return self.lease / RENEWALS_PER_LEASE
+
+    def patient(self) -> "Settings":
+        """A run that goes on for ever waits for ever, too, unless a person said otherwise."""
+        if self.look_every is None:
+            return self
+        unsaid = {"server_wait", "mongo_wait"} - self.model_fields_set
+        return self.model_copy(update=dict.fromkeys(unsaid, math.inf))
 
     def timeout(self, chunks: int) -> float:
         """Seconds allowed for a request of so many chunks."""

@@ -316,13 +316,16 @@ class _Job:
         self._outcomes.add(Outcome.ERROR)
 
     def _delay_after_excuses(self, excuses: int) -> float:
-        """None at first, for the server is to blame.
+        """None at first, for the server is to blame, and the next run some way off.
 
         But audio that fails in run after run while other audio is transcribed must not take
         a place in every run for ever.
         """
         beyond = excuses - self._settings.max_failures
-        return 0.0 if beyond < 0 else backoff.later_run_delay(beyond + 1, self._worker.rng)
+        if beyond >= 0:
+            return backoff.later_run_delay(beyond + 1, self._worker.rng)
+        is_last_run = self._settings.look_every is not None
+        return backoff.same_run_delay(excuses, self._worker.rng) if is_last_run else 0.0
 
     def _blame_rest(self, defect: Exception) -> None:
         """A defect of ours, or a refusal of MongoDB: count it, or it would be tried for ever."""

@@ -16,7 +16,7 @@ LAYERS = [
     {"stt_lib.tasks", "stt_lib.again", "stt_lib.neighbours"},
     {"stt_lib.leases", "stt_lib.salvage", "stt_lib.progress"},
     {"stt_lib.servers.pool", "stt_lib.servers.trial"},
-    {"stt_lib.ledger"},
+    {"stt_lib.ledger", "stt_lib.lookout"},
     {"stt_lib.store", "stt_lib.logs", "stt_lib.servers.protocols", "stt_lib.servers.breaker"},
     {f"stt_lib.servers.{name}" for name in ("transcribe", "openai", "whispercpp", "asr")},
     {"stt_lib.servers.single"},

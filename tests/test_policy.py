@@ -159,6 +159,16 @@ def test_rests_grow_up_to_the_longest_and_a_success_ends_them() -> None:
     assert b.closed
 
 
+def test_a_long_outage_is_told_ever_more_rarely() -> None:
+    b, now, told = breaker(), 0.0, []
+    for rest in range(1, 3000):  # a night
+        b.failure(now, certain=True)
+        now = b.rest_ends or now
+        if b.is_news:
+            told.append(rest)
+    assert told == [*range(1, 9), 16, 32, 64, 128, 256, 512, 1024, 2048]
+
+
 def test_requests_that_were_under_way_do_not_lengthen_the_rest() -> None:
     b = breaker()
     b.failure(0.0, certain=True)

@@ -29,6 +29,7 @@ def _option(name: str) -> Callable[[Command], Command]:
         f"{flag(name)}/{_off(name)}" if field.default is True else flag(name),
         name,
         is_flag=is_switch,
+        **_WITHOUT_VALUE.get(name, {}),
         multiple=name in _SEVERAL,
         callback=_none_if_empty,
         default=None,
@@ -50,7 +51,10 @@ def _none_if_empty(_context: click.Context, _parameter: click.Parameter, value: 
 
 
 _SEVERAL = frozenset({"server_url", "retranscribe"})
+_WITHOUT_VALUE: dict[str, dict[str, Any]] = {"watch": {"flag_value": "5"}}
+"""What an option stands for whose value may be left out."""
 _METAVARS = {
+    "watch": "[SECONDS]",
     "server_url": "URL",
     "max_runtime": "SPAN",
     "since": "TIME",

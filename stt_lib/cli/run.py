@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from stt_lib import logs
 from stt_lib.again import Again
 from stt_lib.cli import exits
-from stt_lib.cli.access import reachable
+from stt_lib.cli.access import opened_store, reachable
+from stt_lib.cli.rehearsal import rehearse
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.events import Event
@@ -35,9 +36,14 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "settle",
         "bridge",
         "retry_errors",
-        "max_runtime",
         "retranscribe",
         "keep_history",
+    ),
+    "How long": (
+        "watch",
+        "once",
+        "max_runtime",
+        "dry_run",
     ),
     "STT servers": (
         "protocol",
@@ -78,6 +84,8 @@ OPTIONS: Final = tuple(name for group in OPTION_GROUPS.values() for name in grou
 
 def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
+    if settings.dry_run:
+        return dry_run(settings)
     logs.set_up(
         settings.log_file,
         secrets(settings),
@@ -91,13 +99,21 @@ def run(settings: Settings) -> int:
             signals.caught(),
             reachable(settings, whisper=True, stop=signals.event) as places,
         ):
-            report = process(places, signals)
+            report = process(places.patient(), signals)
     except (ConfigurationError, Unavailable) as error:
         log.error(
             "%s", error, extra=Event.HALTED.of()
         )  # one line, no stack trace: a person has to act
         return exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
     return exit_code(report, signals)
+
+
+def dry_run(settings: Settings) -> int:
+    """Show what a run would do; not even the log file is touched."""
+    logs.set_up(None, secrets(settings))
+    with opened_store(settings.model_copy(update={"mongo_wait": 0.0})) as store:
+        rehearse(store, _task(store, settings), settings)
+    return exits.OK
 
 
 def process(settings: Settings, signals: StopSignal) -> Report:

@@ -8,6 +8,8 @@ from stt_lib.backoff import delay
 THRESHOLD = 3
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
+TOLD_RESTS = 8
+"""Of one outage so many rests are told, then each of twice as many: it may last a weekend."""
 
 
 @dataclass(slots=True)
@@ -25,6 +27,11 @@ class Breaker:
     @property
     def closed(self) -> bool:
         return self.rest_ends is None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the rest that has begun is worth a line in the log."""
+        return self.openings <= TOLD_RESTS or self.openings.bit_count() == 1
 
     def is_trial_due(self, now: float) -> bool:
         return self.rest_ends is not None and now >= self.rest_ends

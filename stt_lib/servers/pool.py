@@ -345,7 +345,8 @@ class ServerPool:
                 self._give_up_on(server, error)
             elif server.breaker.failure(now, certain=certain):
                 rest = (server.breaker.rest_ends or now) - now
-                log.warning(
+                log.log(
+                    logging.WARNING if server.breaker.is_news else logging.DEBUG,
                     "STT server %s rests until %s: %s",
                     server.name,
                     _clock(rest),

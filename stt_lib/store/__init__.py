@@ -10,6 +10,7 @@ from stt_lib.store.archive import Archive
 from stt_lib.store.checkup import Checkup
 from stt_lib.store.explanations import Explanations
 from stt_lib.store.ingest import Ingest
+from stt_lib.store.news import News
 from stt_lib.store.priorities import Priorities
 from stt_lib.store.results import Results
 from stt_lib.store.revisions import Revisions
@@ -17,6 +18,6 @@ from stt_lib.store.seams import Seams
 
 
 class Store(
-    Priorities, Results, Revisions, Seams, Activity, Explanations, Checkup, Ingest, Archive
+    Priorities, Results, Revisions, Seams, Activity, Explanations, Checkup, Ingest, Archive, News
 ):
     """The user's database. Thread-safe."""

@@ -44,7 +44,7 @@ _TRANSIENT_CODES: Final = frozenset(
     {6, 7, 24, 43, 50, 64, 75, 89, 91, 112, 175, 189, 237, 262, 9001}
     | {10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436}
 )
-_UNAUTHORIZED_CODES: Final = frozenset({13, 18, 8000})
+UNAUTHORIZED_CODES: Final = frozenset({13, 18, 8000})
 
 
 class Connection:
@@ -164,7 +164,7 @@ class Connection:
                 f"MongoDB at {self.address} is not available ({short(error)}): "
                 "is it running, and is MONGODB_URI right?"
             )
-        if getattr(error, "code", None) in _UNAUTHORIZED_CODES:
+        if getattr(error, "code", None) in UNAUTHORIZED_CODES:
             return ConfigurationError(
                 f"MongoDB at {self.address} refuses ({short(error)}): "
                 "check the user and password in MONGODB_URI and the rights of that user"

@@ -70,6 +70,9 @@ class Hand:
             self._process.kill()
         return self.end(10.0) == -signal.SIGKILL
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def freeze(self) -> None:
         os.kill(self._process.pid, signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""A replica set of three on this machine, whose primary can be killed and made to step down."""
+"""A replica set on this machine whose primary can be killed and made to step down."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,12 +22,12 @@ PRIMARY, SECONDARY = 1, 2
 
 
 class ReplicaSet:
-    """Three mongods; the set is healthy when all three are back and one of them is primary."""
+    """Three mongods; the set is healthy when all are back and one of them is primary."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, members: int = MEMBERS) -> None:
         arguments = ("--replSet", NAME, "--oplogSize", "64")
         self._members = [
-            Mongod(folder / f"member{number}", extra_args=arguments) for number in range(MEMBERS)
+            Mongod(folder / f"member{number}", extra_args=arguments) for number in range(members)
         ]
         self._stack = ExitStack()
         self.kills = 0
@@ -69,7 +69,7 @@ class ReplicaSet:
 
     def settle(self) -> None:
         """Wait for a primary and two secondaries that have caught up with it."""
-        eventually(self._is_healthy, SETTLE_SECONDS, "a replica set of three with a primary")
+        eventually(self._is_healthy, SETTLE_SECONDS, "a healthy replica set")
 
     def _is_healthy(self) -> bool:
         try:
@@ -77,7 +77,7 @@ class ReplicaSet:
         except PyMongoError:
             return False
         states = sorted(member["state"] for member in members)
-        return states == [PRIMARY] + [SECONDARY] * (MEMBERS - 1)
+        return states == [PRIMARY] + [SECONDARY] * (len(self._members) - 1)
 
     def kill_primary(self) -> None:
         """SIGKILL, and start it again once the others have done without it."""
