@@ -43,6 +43,7 @@ def test_help_fits_a_narrow_terminal_and_cuts_nothing_short(world: World) -> Non
     headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
     assert headings[:3] == ["Examples", "Commands", "Options that matter first"]
     assert set(OPTION_GROUPS) < set(headings)
+    assert re.search(r"^  --limit N {2,}\w", text, re.MULTILINE), "the text is beside the option"
 
 
 def test_the_version_is_told(world: World) -> None:

@@ -7,6 +7,9 @@ import click
 
 Row = tuple[str, str]
 
+MOST_COLUMNS = 26
+"""Of the left column; the text of a longer option begins on the next line."""
+
 EXAMPLES = (
     ("python stt.py --max-workers 3", "everything that is pending, newest first"),
     ("python stt.py --limit 100", "at most 100 sequences of it"),
@@ -54,7 +57,7 @@ class Manual(click.Group):
 def _aligned(records: Mapping[str | None, tuple[str, str] | None]) -> dict[str | None, Row]:
     """The rows of all groups with one left column."""
     shown = {name: record for name, record in records.items() if record is not None}
-    width = max(len(option) for option, _ in shown.values())
+    width = max(len(option) for option, _ in shown.values() if len(option) <= MOST_COLUMNS)
     return {name: (option.ljust(width), text) for name, (option, text) in shown.items()}
 
 
