@@ -7,7 +7,7 @@ import click
 
 Row = tuple[str, str]
 
-MOST_COLUMNS = 26
+MOST_COLUMNS = 24
 """Of the left column; the text of a longer option begins on the next line."""
 
 EXAMPLES = (
@@ -63,4 +63,4 @@ def _aligned(records: Mapping[str | None, tuple[str, str] | None]) -> dict[str |
 
 def _section(formatter: click.HelpFormatter, heading: str, rows: Sequence[Row]) -> None:
     with formatter.section(heading):
-        formatter.write_dl(rows)
+        formatter.write_dl(rows, col_max=MOST_COLUMNS)
