@@ -49,7 +49,10 @@ class World:
         """What was said, as far as the database knows."""
         for name in ("transcriptions", "transcriptions_history"):
             for document in self.db[name].find({}, {"segments.text": 1}).limit(MOST_TEXTS):
-                yield from (segment["text"] for segment in document.get("segments", ()))
+                segments = document.get("segments")
+                found = segments if isinstance(segments, list) else []
+                texts = (segment.get("text") for segment in found if isinstance(segment, dict))
+                yield from (text for text in texts if isinstance(text, str))
 
     @property
     def chunks(self) -> Collection[dict[str, Any]]:
