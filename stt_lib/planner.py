@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 
 from stt_lib.documents import identity
@@ -108,6 +108,11 @@ class Planner:
     def ahead(self) -> int:
         """Sequences planned and not handed out yet."""
         return len(self._planned)
+
+    def work_ahead(self, share: Callable[[Sequence], int]) -> int:
+        """How much work these sequences are, by what each of them is."""
+        with self._changed:
+            return sum(map(share, self._planned))
 
     def done(self, sequence: Sequence) -> None:
         """The sequence has ended, one way or the other."""

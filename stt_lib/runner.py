@@ -18,9 +18,9 @@ from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.events import Event
 from stt_lib.leases import Leases
 from stt_lib.lookout import Idleness, Lookout
-from stt_lib.model import Outcome, Sequence, Tally
+from stt_lib.model import NOMINAL_CHUNK_SECONDS, Outcome, Sequence, Tally
 from stt_lib.planner import Planner
-from stt_lib.progress import Progress
+from stt_lib.progress import Course, Progress
 from stt_lib.sequences import MAX_CHUNKS
 from stt_lib.servers.pool import ServerPool
 from stt_lib.settings import Settings
@@ -75,6 +75,7 @@ class Runner:
         self._under_way: dict[Future[Result], tuple[Sequence, float]] = {}
         self._tickets = 0
         self._planned = 0
+        self._done = 0
         self._count: int | None = None
         self._has_looked_again = False
         self._idleness = Idleness()
@@ -112,6 +113,7 @@ class Runner:
                 lookout.stop()
             self._drain()
             leases.stop()
+            self._show_progress(at_once=True)
             self._progress.close()
             self._report.seconds = time.monotonic() - started
         counting.join(timeout=POLL_SECONDS)
@@ -168,7 +170,6 @@ class Runner:
         future = self._executor.submit(self._worker.process, sequence, self._tickets)
         self._under_way[future] = sequence, time.monotonic()
         future.add_done_callback(self._ended.put)
-        self._progress.show(self._report.tally, self._expected_total())
 
     def _collect(self, seconds: float) -> None:
         """Take in what has ended, waiting for the first up to `seconds`."""
@@ -177,12 +178,12 @@ class Runner:
             while True:
                 self._take_in(self._ended.get_nowait())
         except queue.Empty:
-            return
+            self._show_progress()
 
     def _take_in(self, future: Future[Result]) -> None:
         sequence, began = self._under_way.pop(future)
         try:
-            self._report.tally.add(future.result().outcome)
+            self._ended_as(future.result().outcome)
             self._deadline.took(time.monotonic() - began)
         except Stopped:
             self._report.unfinished += 1
@@ -192,12 +193,16 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
             # Nothing could be written on its chunks, so only the planner can remember
             # that they are not to be tried again in this run.
-            self._report.tally.add(Outcome.ERROR)
+            self._ended_as(Outcome.ERROR)
             logs.failed(sequence, 0.0, error)
             self._planner.bar(sequence)
         else:
             self._planner.done(sequence)
-        self._progress.show(self._report.tally, self._expected_total())
+        self._done += self._task.share(sequence)
+
+    def _ended_as(self, outcome: Outcome) -> None:
+        self._report.tally.add(outcome)
+        self._pool.measures.sequence(outcome)
 
     def _halt(self, error: SttError) -> None:
         """The run cannot go on."""
@@ -220,6 +225,24 @@ class Runner:
         if not self._planner.complete and self._count and self._planned:
             total = max(known, round(self._count * self._tickets / self._planned))
         return total if self._settings.limit is None else min(total, self._settings.limit)
+
+    def _show_progress(self, *, at_once: bool = False) -> None:
+        if not (at_once or self._progress.is_due):
+            return
+        audio, total = self._pool.measures.seconds_of_audio, self._expected_total()
+        each = audio / self._done if audio and self._done else NOMINAL_CHUNK_SECONDS
+        course = Course(self._report.tally, total, audio, self._work_left(total) * each)
+        self._progress.show(course)
+
+    def _work_left(self, total: int) -> float:
+        """What is still to end of `total` sequences, counted as the task counts."""
+        under_way = self._planned - self._done
+        if self._settings.limit is not None:
+            waiting = total - self._report.tally.attempted - len(self._under_way)
+            return under_way + max(0, waiting) * self._planned / max(self._tickets, 1)
+        if self._planner.complete:
+            return under_way + self._planner.work_ahead(self._task.share)
+        return max(under_way, (self._count or 0) - self._done)
 
     def _others_left_work(self) -> bool:
         """Look once more for what has become free since it was planned; True when we did.

@@ -226,6 +226,9 @@ class Settings(BaseModel):
     quiet: bool = Field(
         False, description="Console: warnings and errors only, no bar; the log file keeps all."
     )
+    summary: Path | None = Field(
+        None, description="Write at the end what the run has come to, as JSON."
+    )
     local: bool = Field(
         False, description="Use the embedded MongoDB and Whisper server, started for this command."
     )

@@ -88,6 +88,7 @@ class Worker:
         self.settings = settings
         self.stop = stop
         self.since = since
+        self.measures = pool.measures
         self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self.filter = filtering.policy(settings.filter, settings.filter_phrases)
         self._name = f"{socket.gethostname()}/{os.getpid()}"
@@ -165,8 +166,7 @@ class _Job:
         """What a saved transcript owns already was not marked because somebody crashed."""
         chunks = [self._open[i] for i in owned & self._open.keys()]
         if chunks:
-            self._settle(chunks)
-            self._outcomes.add(Outcome.TRANSCRIBED)
+            self._settle(chunks, Outcome.TRANSCRIBED)
 
     # -- the request --------------------------------------------------------------------------
 
@@ -243,6 +243,7 @@ class _Job:
                     if is_search or suspicions > 1:
                         raise
                     logs.retrying(self._sequence, suspicions, error)
+            self._worker.measures.retried(slot.server.name)
             if failures + suspicions > 1 or not self._worker.pool.serves_besides(avoid):
                 self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
@@ -261,6 +262,7 @@ class _Job:
     # -- after the request --------------------------------------------------------------------
 
     def _save(self, heard: Heard) -> None:
+        began = time.monotonic()
         around = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
         ids = [chunk.id for chunk in heard.chunks]
@@ -274,17 +276,22 @@ class _Job:
             if not self._ledger.save(transcript):
                 self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
                 raise ClaimLost("another worker has saved a transcript of these chunks")
-            self._settle(heard.chunks)
+            self._settle(heard.chunks, Outcome.TRANSCRIBED)
         else:
-            self._settle(heard.chunks, unsaved=transcript)
-        self._outcomes.add(Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
+            self._settle(heard.chunks, Outcome.EMPTY, unsaved=transcript)
+        self._worker.measures.saved(time.monotonic() - began)
 
-    def _settle(self, chunks: Several[Chunk], *, unsaved: Transcript | None = None) -> None:
+    def _settle(
+        self, chunks: Several[Chunk], outcome: Outcome, *, unsaved: Transcript | None = None
+    ) -> None:
         ids = [chunk.id for chunk in chunks]
         self._ledger.mark(ids, self._claim.token, unsaved=unsaved)
-        self._close(chunks)
+        self._close(chunks, outcome)
 
-    def _close(self, chunks: Several[Chunk]) -> None:
+    def _close(self, chunks: Several[Chunk], outcome: Outcome) -> None:
+        self._outcomes.add(outcome)
+        audio = sum(chunk.seconds for chunk in chunks)
+        self._worker.measures.settled(outcome, len(chunks), audio)
         for chunk in chunks:
             self._open.pop(identity(chunk.id), None)
         self._worker.leases.settle(self._claim.token, [chunk.id for chunk in chunks])
@@ -300,8 +307,7 @@ class _Job:
             due_in=backoff.later_run_delay(chunk.failures + 1, self._worker.rng),
             max_failures=self._settings.max_failures,
         )
-        self._close([chunk])
-        self._outcomes.add(Outcome.ERROR)
+        self._close([chunk], Outcome.ERROR)
 
     def _excuse_rest(self, error: AttemptError) -> None:
         self._log_failure(error)
@@ -312,8 +318,7 @@ class _Job:
             _failure(error),
             due_in=self._delay_after_excuses(max(chunk.excuses for chunk in chunks) + 1),
         )
-        self._close(chunks)
-        self._outcomes.add(Outcome.ERROR)
+        self._close(chunks, Outcome.ERROR)
 
     def _delay_after_excuses(self, excuses: int) -> float:
         """None at first, for the server is to blame, and the next run some way off.
@@ -354,6 +359,7 @@ class _Job:
     def _log_failure(self, error: AttemptError) -> None:
         self._begin()
         logs.failed(self._sequence, self._seconds(), error)
+        self._worker.measures.blamed(error.kind)
 
     # -- the end ------------------------------------------------------------------------------
 

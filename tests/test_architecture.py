@@ -24,12 +24,13 @@ LAYERS = [
     {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "probe", "words")}
     | {"stt_lib.documents"},
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
-    {"stt_lib.settings", "stt_lib.local.decoding", "stt_lib.seams"},
+    {"stt_lib.summary"},
+    {"stt_lib.settings", "stt_lib.measures", "stt_lib.local.decoding", "stt_lib.seams"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.timeline", "stt_lib.conditions"},
     {"stt_lib.model", "stt_lib.moments", "stt_lib.utterances", "stt_lib.deadline"},
     {"stt_lib.log_formats"},
-    {"stt_lib.errors", "stt_lib.events", "stt_lib.rotation"},
+    {"stt_lib.errors", "stt_lib.events", "stt_lib.rotation", "stt_lib.files"},
     {"stt_lib", "stt_lib.servers"},
 ]
 """From the top down: a module imports only from the rows below its own."""

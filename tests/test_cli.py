@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,23 @@ def test_the_bar_counts_sequences_and_log_lines_do_not_tear_it(
         visible = line.rsplit("\r", 1)[-1].strip()
         if " - INFO - " in visible:
             assert re.match(STAMP, visible), f"torn: {visible!r}"
+
+
+def test_the_bar_weighs_sequences_by_their_audio(world: World, whisper: FakeWhisper) -> None:
+    world.record(range(30), original_id="long", start=START + timedelta(hours=1))
+    world.record(range(1), original_id="short")
+
+    def slowly(request: Request) -> Reply:
+        time.sleep(1.0 if request.audio[0].startswith(b"short") else 0.0)
+        return echo(request)
+
+    whisper.script = slowly
+    screen = on_a_terminal(world)
+    bars = re.findall(r"\r(Processing sequences: [^\r\n]*)", screen)
+    assert any(
+        re.search(r" 97%\|.*\| 1/2 \[00:0\d<00:00, .*errors=0 \| [\d.]+x real", b) for b in bars
+    )
+    assert re.search(r"100%.* 2/2 ", bars[-1])
 
 
 def test_there_is_no_bar_when_the_output_is_no_terminal(world: World, whisper: FakeWhisper) -> None:

@@ -67,6 +67,7 @@ _METAVARS = {
     "log_format": "text|json",
     "filter": "LEVEL",
     "filter_phrases": "FILE",
+    "summary": "FILE",
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",

@@ -1,7 +1,11 @@
 """The run itself: what `python stt.py` does without a command."""
 
 import logging
+import os
+import signal
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,11 +17,13 @@ from stt_lib.cli.rehearsal import rehearse
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.events import Event
+from stt_lib.measures import Figures
 from stt_lib.runner import Report, Runner
 from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
-from stt_lib.settings import Settings
+from stt_lib.settings import Settings, flag
 from stt_lib.store import Store
+from stt_lib.summary import Left, Summary
 from stt_lib.tasks import Pending, Task
 
 log = logging.getLogger("stt")
@@ -74,6 +80,7 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "log_format",
         "verbose",
         "quiet",
+        "summary",
         "data_dir",
     ),
 }
@@ -94,17 +101,22 @@ def run(settings: Settings) -> int:
         quiet=settings.quiet,
     )
     signals = StopSignal()
+    started = datetime.now(UTC)
     try:
+        _check_folder("summary", settings.summary)
         with (
             signals.caught(),
             reachable(settings, whisper=True, stop=signals.event) as places,
         ):
             report = process(places.patient(), signals)
     except (ConfigurationError, Unavailable) as error:
-        log.error(
-            "%s", error, extra=Event.HALTED.of()
-        )  # one line, no stack trace: a person has to act
-        return exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
+        # One line, no stack trace: a person has to act.
+        log.error("%s", error, extra=Event.HALTED.of())
+        code = exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
+        if settings.summary is not None:
+            nothing = Summary(started, 0.0, Figures(), stopped_by=str(error), exit_code=code)
+            nothing.write(settings.summary)
+        return code
     return exit_code(report, signals)
 
 
@@ -116,8 +128,15 @@ def dry_run(settings: Settings) -> int:
     return exits.OK
 
 
+def _check_folder(name: str, file: Path | None) -> None:
+    """A file that can never be written is better known before hours of work than after."""
+    if file is not None and not os.access(file.absolute().parent, os.W_OK):
+        raise ConfigurationError(f"{flag(name)}: no file can be written in {file.parent}")
+
+
 def process(settings: Settings, signals: StopSignal) -> Report:
     """One run, from connecting to the totals in the log."""
+    started = datetime.now(UTC)
     with Store(
         settings.mongodb_uri,
         settings.mongodb_database,
@@ -143,10 +162,22 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
         if not report.abandoned:
             pool.close()
+        is_store_away = isinstance(report.halted_by, StoreUnavailable)
         if report.halted_by is not None:
-            is_store_away = isinstance(report.halted_by, StoreUnavailable)
-            left = "" if is_store_away else _left(store, settings)
-            log.error("Stopped: %s%s", report.halted_by, left, extra=Event.HALTED.of())
+            untouched = "" if is_store_away else _untouched(store, settings)
+            log.error("Stopped: %s%s", report.halted_by, untouched, extra=Event.HALTED.of())
+        summary = Summary(
+            started,
+            report.seconds,
+            pool.measures.figures(),
+            unfinished=report.unfinished,
+            left=None if is_store_away else _left(store),
+            stopped_by=_stopped_by(report, signals),
+            exit_code=exit_code(report, signals),
+        )
+    summary.tell()
+    if settings.summary is not None:
+        summary.write(settings.summary)
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
@@ -169,7 +200,22 @@ def _task(store: Store, settings: Settings) -> Task:
     )
 
 
-def _left(store: Store, settings: Settings) -> str:
+def _left(store: Store) -> Left | None:
+    try:
+        pending, kinds = store.count_pending(), store.failed_kinds()
+    except SttError:
+        return None
+    parked = sum(kind.parked for kind in kinds)
+    return Left(pending, sum(kind.chunks for kind in kinds) - parked, parked)
+
+
+def _stopped_by(report: Report, signals: StopSignal) -> str | None:
+    if report.halted_by is not None:
+        return str(report.halted_by)
+    return None if signals.number is None else signal.Signals(signals.number).name
+
+
+def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
         return "; what was not done again is as it was"
     try:
