@@ -59,6 +59,8 @@ class Event(StrEnum):
     """What a run has come to."""
     FINISHED = "finished"
     """The last line of a run."""
+    METRICS = "metrics"
+    """Where the metrics of this run can be read."""
     LOG_TROUBLE = "log_trouble"
     """The log or another file for people to look at cannot be written."""
     REQUEST = "request"

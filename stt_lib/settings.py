@@ -229,6 +229,15 @@ class Settings(BaseModel):
     summary: Path | None = Field(
         None, description="Write at the end what the run has come to, as JSON."
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Show metrics for Prometheus at this port; 0 takes a free one."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address for the metrics' port."
+    )
+    metrics_file: Path | None = Field(
+        None, description="Write metrics for node exporter's textfile collector, as stt.prom."
+    )
     local: bool = Field(
         False, description="Use the embedded MongoDB and Whisper server, started for this command."
     )

@@ -24,7 +24,7 @@ LAYERS = [
     {f"stt_lib.servers.{name}" for name in ("form", "hints", "models", "probe", "words")}
     | {"stt_lib.documents"},
     {"stt_lib.servers.transport", "stt_lib.servers.options", "stt_lib.servers.languages"},
-    {"stt_lib.summary"},
+    {"stt_lib.summary", "stt_lib.metrics"},
     {"stt_lib.settings", "stt_lib.measures", "stt_lib.local.decoding", "stt_lib.seams"},
     {"stt_lib.sequences", "stt_lib.filtering", "stt_lib.backoff", "stt_lib.limits", "stt_lib.ogg"},
     {"stt_lib.timeline", "stt_lib.conditions"},

@@ -66,7 +66,8 @@ def test_the_command_runs(world: World, whisper: FakeWhisper, command: str) -> N
     world.record(range(3), original_id="good")
     heard = {"_id": "TRANSCRIPT_ID", "original": "heard", "chunk_ids": ["a chunk"], "segments": []}
     world.transcriptions.insert_one({**heard, "start": START, "end": START})
-    done = world.run(*shlex.split(command)[2:])
+    free = {"9464": "0"}  # that port may be taken
+    done = world.run(*(free.get(part, part) for part in shlex.split(command)[2:]))
     assert done.returncode == 0, done.stderr
 
 
@@ -131,5 +132,6 @@ def test_the_options_table_is_complete_and_right() -> None:
 
 
 def test_every_kind_of_failure_is_explained() -> None:
-    explained = re.findall(r"^\| `([a-z_]+)` \|", README, re.MULTILINE)
+    names = re.findall(r"^\| `([a-z_]+)` \|", README, re.MULTILINE)
+    explained = [name for name in names if not name.startswith("stt_")]  # those are metrics
     assert sorted(explained) == sorted(map(str, FailureKind))

@@ -68,6 +68,8 @@ _METAVARS = {
     "filter": "LEVEL",
     "filter_phrases": "FILE",
     "summary": "FILE",
+    "metrics_host": "ADDRESS",
+    "metrics_file": "FILE",
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",

@@ -13,6 +13,7 @@ from stt_lib import logs
 from stt_lib.again import Again
 from stt_lib.cli import exits
 from stt_lib.cli.access import opened_store, reachable
+from stt_lib.cli.observing import shown
 from stt_lib.cli.rehearsal import rehearse
 from stt_lib.cli.signals import StopSignal
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
@@ -81,6 +82,9 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "verbose",
         "quiet",
         "summary",
+        "metrics_port",
+        "metrics_host",
+        "metrics_file",
         "data_dir",
     ),
 }
@@ -104,6 +108,7 @@ def run(settings: Settings) -> int:
     started = datetime.now(UTC)
     try:
         _check_folder("summary", settings.summary)
+        _check_folder("metrics_file", settings.metrics_file)
         with (
             signals.caught(),
             reachable(settings, whisper=True, stop=signals.event) as places,
@@ -159,7 +164,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             ca_file=settings.ca_file,
             stop=signals.event,
         )
-        report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
+        with shown(settings, store, pool):
+            report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
         if not report.abandoned:
             pool.close()
         is_store_away = isinstance(report.halted_by, StoreUnavailable)

@@ -5,7 +5,7 @@ indexes MongoDB has to read the documents, once for all numbers.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from stt_lib import documents, model
@@ -77,6 +77,19 @@ class Activity(Failures):
             seconds=None,
         )
         return first["transcribed_at"] if first else None
+
+    def last_done(self) -> datetime | None:
+        """When a chunk was last transcribed or found empty; None also without our index."""
+        if not self._is_indexed("stt_done"):
+            return None
+        query = {**SPEECH, "transcribed_at": {"$gte": datetime.min.replace(tzinfo=UTC)}}
+        newest = [("transcribed_at", -1)]
+        last = self._call(
+            lambda: self._chunks.find_one(
+                query, {"_id": 0, "transcribed_at": 1}, sort=newest, hint="stt_done"
+            )
+        )
+        return last["transcribed_at"] if last else None
 
     def first_and_last_pending(self, limit: int) -> tuple[list[model.ChunkRef], ...]:
         """The first so many pending chunks in the order of work, and the last so many; both so."""
