@@ -24,7 +24,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from stt_lib import __version__
-from stt_lib.errors import ConfigurationError, SttError
+from stt_lib.errors import ConfigurationError
 from stt_lib.events import Event
 from stt_lib.files import write_whole
 from stt_lib.measures import Distribution, Figures, Measures, ServerFigures
@@ -226,8 +226,9 @@ class Exporter:
         try:
             self._collector.backlog = self._look()
             self._collector.is_mongodb_up = True
-        except SttError:  # the run itself tells of it
+        except Exception as error:  # noqa: BLE001 - to look on must not disturb the work
             self._collector.is_mongodb_up = False
+            log.debug("Not looked at the backlog: %s", error, extra=Event.METRICS.of())
         if self._file is not None:
             self._write(self._file)
 
