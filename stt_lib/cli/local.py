@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stt_lib import logs, moments
+from stt_lib import moments
 from stt_lib.cli import run
 from stt_lib.cli.access import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.options import settings_options
@@ -31,7 +31,7 @@ def demo(**flags: Any) -> int:
     Everything it makes is under --data-dir; a second time there is nothing left to do.
     """
     settings = load({**flags, "local": True, "max_workers": 2})
-    logs.set_up(settings.log_file, run.secrets(settings))
+    run.set_up_log(settings, settings.log_file)
     signals = StopSignal()
     with signals.caught():
         click.echo("Starting MongoDB and a Whisper server …")
@@ -134,7 +134,7 @@ def serve(**flags: Any) -> None:
         from stt_lib.local import server
     except ImportError as error:
         raise _not_installed(error) from None
-    logs.set_up(None, run.secrets(settings))
+    run.set_up_log(settings, None)
     server.serve(
         host=settings.host,
         port=settings.port,

@@ -97,13 +97,7 @@ def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
     if settings.dry_run:
         return dry_run(settings)
-    logs.set_up(
-        settings.log_file,
-        secrets(settings),
-        format=settings.log_format,
-        verbose=settings.verbose,
-        quiet=settings.quiet,
-    )
+    set_up_log(settings, settings.log_file)
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
@@ -131,6 +125,17 @@ def dry_run(settings: Settings) -> int:
     with opened_store(settings.model_copy(update={"mongo_wait": 0.0})) as store:
         rehearse(store, _task(store, settings), settings)
     return exits.OK
+
+
+def set_up_log(settings: Settings, file: Path | None) -> None:
+    """Log as the settings say, to `file` and the console or only there."""
+    logs.set_up(
+        file,
+        secrets(settings),
+        format=settings.log_format,
+        verbose=settings.verbose,
+        quiet=settings.quiet,
+    )
 
 
 def _check_folder(name: str, file: Path | None) -> None:
