@@ -48,7 +48,7 @@ class Manual(click.Group):
         self.format_commands(ctx, formatter)
         records = _aligned({p.name: p.get_help_record(ctx) for p in self.get_params(ctx)})
         for heading, names in self._groups.items():
-            _section(formatter, heading, [records.pop(name) for name in names])
+            _section(formatter, heading, [records.pop(name) for name in names], MOST_COLUMNS)
         _section(formatter, "About", list(records.values()))
         _section(formatter, "Environment", ENVIRONMENT)
         _section(formatter, "Exit codes", EXIT_CODES)
@@ -61,6 +61,8 @@ def _aligned(records: Mapping[str | None, tuple[str, str] | None]) -> dict[str |
     return {name: (option.ljust(width), text) for name, (option, text) in shown.items()}
 
 
-def _section(formatter: click.HelpFormatter, heading: str, rows: Sequence[Row]) -> None:
+def _section(
+    formatter: click.HelpFormatter, heading: str, rows: Sequence[Row], most_columns: int = 30
+) -> None:
     with formatter.section(heading):
-        formatter.write_dl(rows, col_max=MOST_COLUMNS)
+        formatter.write_dl(rows, col_max=most_columns)
