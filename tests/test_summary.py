@@ -53,7 +53,7 @@ def test_the_summary_says_what_a_run_came_to(world: World, whisper: FakeWhisper)
     }
     assert document["chunks"] == {"transcribed": 30, "empty": 0, "error": 1}
     assert document["audio_seconds"] == {"transcribed": 300, "empty": 0, "error": 10}
-    assert document["realtime_factor"] == pytest.approx(310 / document["seconds"], rel=0.01)
+    assert document["realtime_factor"] == pytest.approx(310 / document["seconds"], rel=0.05)
     assert document["errors"] == {"invalid_audio": 1}
     [server] = document["servers"]
     assert server["server"] in whisper.url
