@@ -87,6 +87,8 @@ class Again:
     def ledger(self) -> "Again":
         return self
 
+    has_priorities: Final = False
+
     def count(self) -> int:
         """How many transcripts are to be done again; says it in the log."""
         origins = self._store.count_transcripts(self._only)

@@ -168,7 +168,7 @@ class Planner:
                 if self._over or self._wanted or self._is_watching:
                     self._wanted = False
                     return not self._over
-            if self._store.patiently(self._is_overtaken):
+            if self._task.has_priorities and self._store.patiently(self._is_overtaken):
                 self._forget_plan()
 
     def _is_overtaken(self) -> bool:

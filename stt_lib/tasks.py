@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Hashable, Iterator
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from stt_lib import logs
 from stt_lib.ledger import Ledger
@@ -17,6 +17,10 @@ class Task(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Where the work is claimed and its results are written."""
+
+    @property
+    def has_priorities(self) -> bool:
+        """Whether something may come to stand before what is planned already."""
 
     def count(self) -> int:
         """How much there is to do, told in the log as well."""
@@ -60,6 +64,8 @@ class Pending:
     @property
     def ledger(self) -> Store:
         return self._store
+
+    has_priorities: Final = True
 
     def count(self) -> int:
         chunks = self._store.count_pending(self._only, only_failed=self._only_failed)

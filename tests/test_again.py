@@ -2,14 +2,16 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Hashable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from stt_lib import __version__
+from stt_lib import __version__, model
+from stt_lib import planner as planning
 from stt_lib.again import Again
 from stt_lib.conditions import parsed
 from stt_lib.model import ALL, Origin, Revision, Segment, Transcript
@@ -415,3 +417,30 @@ def test_a_condition_that_is_none_is_told_in_one_line(
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_plan_is_not_begun_anew_while_it_is_carried_out(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for something of higher priority would move on over what it finds."""
+    asked: list[float] = []
+
+    class Counting(Again):
+        def sequences(
+            self, *, since: datetime, but: Container[Hashable]
+        ) -> Iterator[model.Sequence]:
+            asked.append(time.monotonic())
+            return super().sequences(since=since, but=but)
+
+    monkeypatch.setattr(planning, "LOOK_EVERY_SECONDS", 0.01)
+    task = Counting(store, (), ALL, model=None, keep_history=True)
+    world.transcriptions.insert_one(
+        {"original": 1, "start": START, "chunk_ids": [world.chunks.insert_one({}).inserted_id]}
+    )
+    planner = planning.Planner(store, task, since=store.now())
+    try:
+        eventually(lambda: planner.ahead == 1, 10, "a plan")
+        time.sleep(0.2)  # twenty looks, if there were any
+        assert len(asked) == 1
+    finally:
+        planner.stop()

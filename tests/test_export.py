@@ -85,7 +85,7 @@ def test_of_a_span_only_what_begins_in_it_is_there(world: World) -> None:
 @pytest.mark.parametrize(
     "identity",
     [
-        ObjectId(),
+        ObjectId("507f1f77bcf86cd799439011"),
         "a b/c",
         42,
         -3.5,
