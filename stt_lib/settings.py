@@ -261,6 +261,8 @@ class Settings(BaseModel):
     def _again_or_for_the_first_time(self) -> "Settings":
         if self.retranscribe is not None and self.retry_errors:
             raise ValueError("--retranscribe and --retry-errors exclude each other")
+        if self.retranscribe is not None and self.look_every is not None:
+            raise ValueError("--retranscribe does what there is now: use it without --watch")
         return self
 
     @model_validator(mode="after")

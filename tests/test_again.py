@@ -408,6 +408,7 @@ def test_conditions_mean_what_they_say(store: Store, condition: str, expected: b
         (["since=7d"], "--retranscribe takes no since: give --since beside it"),
         ([""], "--retranscribe must not be empty"),
         (["all", "--retry-errors"], "--retranscribe and --retry-errors exclude each other"),
+        (["all", "--watch"], "--retranscribe does what there is now: use it without --watch"),
     ],
 )
 def test_a_condition_that_is_none_is_told_in_one_line(
