@@ -42,7 +42,7 @@ class Sizes:
 FULL = Sizes(
     rounds=3,
     short_waves=100,
-    long_waves=20,
+    long_waves=40,
     slots=((1, 0.1), (4, 0.1), (16, 0.1), (64, 1.0), (128, 1.0), (64, 0.1)),
     sequences=1500,
     backlogs=(10_000, 1_000_000),

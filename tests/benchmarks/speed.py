@@ -39,7 +39,7 @@ def saturation(lab: Lab) -> Table:
 
 def _requests(lab: Lab, slots: int, service: float) -> int:
     waves = lab.sizes.long_waves if service >= 1.0 else lab.sizes.short_waves
-    return min(slots * waves, 2560)
+    return min(slots * waves, 5120)
 
 
 def _saturation_of(lab: Lab, backlog: Backlog, slots: int, service: float, count: int) -> Row:
