@@ -99,19 +99,13 @@ class AttemptError(SttError):
 
 
 class ServerTrouble(AttemptError):
-    """The server's or the network's doing.
+    """The server's or the network's doing; `unreachable` when nobody listens there at all."""
 
-    `permanent` when waiting will not mend it; `unreachable` when nobody listens there at all.
-    """
-
-    permanent = False
     unreachable = False
 
 
 class ServerMisconfigured(ServerTrouble):
     """Wrong key, wrong address, wrong protocol: a person has to act."""
-
-    permanent = True
 
 
 class ServerBusy(ServerTrouble):

@@ -108,7 +108,7 @@ class Settings(BaseModel):
     """All settings of a run; times in seconds.
 
     Each field is the flag `--its-name` and the variable `STT_ITS_NAME`, but for the names
-    in `VARIABLES`, and for `WITHOUT_FLAG`, which hold secrets or places and have no flag.
+    in `VARIABLES`, which have no flag.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -309,7 +309,6 @@ FLAGS = {"server_url": "--server"}
 FROM_FILES = frozenset({"mongodb_uri", "api_key"})
 """Secrets, which may also lie in a file that the variable with _FILE behind it names."""
 
-WITHOUT_FLAG = frozenset({"mongodb_uri", "mongodb_database"})
 _SECRET = frozenset({"mongodb_uri", "api_key", "server_url"})
 
 

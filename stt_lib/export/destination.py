@@ -1,14 +1,12 @@
 """Where an export goes: a file that is there whole or not at all, or a pipe."""
 
-import os
-import secrets
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from stt_lib.errors import InputError
+from stt_lib.files import written_whole
 
 
 def deliver(parts: Iterable[str], path: Path | None) -> None:
@@ -26,7 +24,7 @@ def deliver(parts: Iterable[str], path: Path | None) -> None:
         with _opened(path) as stream:
             _pour(parts, stream)
     else:
-        _replace(parts, Path(os.path.realpath(path)))
+        _replace(parts, path)
 
 
 def _pour(parts: Iterable[str], stream: BinaryIO) -> None:
@@ -43,18 +41,11 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _replace(parts: Iterable[str], path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with _opened(unfinished) as stream:
+        with written_whole(path) as stream:
             _pour(parts, stream)
-            os.fsync(stream.fileno())
-        if path.exists():
-            shutil.copymode(path, unfinished)
-        unfinished.replace(path)
     except OSError as error:
         raise _refused(path, error) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError) -> InputError:
