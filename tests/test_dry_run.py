@@ -46,7 +46,7 @@ def test_it_respects_limit_and_filters_and_knows_the_recent_speed(world: World) 
     world.record(range(30), original_id="done", transcribed_at=now, start=now, ingested_at=now)
     done = world.run("--dry-run", "--limit", "2", "--until", "2026-03-01T10:30Z")
     assert [row.split()[-1] for row in done.stdout.splitlines()[1:3]] == ["2", "1"]
-    assert "2 sequences, 4 chunks, 40 s of audio; done in about" in done.stdout
+    assert "2 sequences, 4 chunks, 40 s of audio; done in less than a minute at" in done.stdout
     assert "at the speed of the last hour" in done.stdout
 
 

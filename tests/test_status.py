@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stt_lib import model
+from stt_lib.cli.tell import about
 from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
 from stt_lib.sequences import group
@@ -222,3 +223,8 @@ def test_the_right_to_read_is_enough_and_missing_indexes_are_named(
     assert found["last"]["hour"] == {"arrived": 5, "transcribed": 1, "failed": 0}
     assert "Slow, for indexes are missing" in guarded.run("status", env={"MONGODB_URI": eye}).stdout
     assert set(guarded.chunks.index_information()) == {"_id_"}
+
+
+def test_an_estimate_reads_like_one() -> None:
+    assert about(timedelta(seconds=20)) == "less than a minute"
+    assert about(timedelta(minutes=67)) == "about 1 h 7 min"

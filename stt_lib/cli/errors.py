@@ -105,7 +105,7 @@ def _told(story: ChunkStory) -> str:
         f"  recording  {story.original_id}, index {story.index}",
         f"  start      {_moment(story.start)}",
         f"  state      {_state(story)}",
-        f"  failures   {story.failures} of its own audio, the last {len(story.history)} tries:",
+        f"  failures   {story.failures} of its own audio; the last tries:",
     ]
     lines += [
         f"    {_moment(past.at)}  {past.kind}: {past.message}"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
-from stt_lib.cli.tell import age, audio, counted
+from stt_lib.cli.tell import about, age, audio, counted
 from stt_lib.model import NOMINAL_CHUNK_SECONDS, Sequence
 from stt_lib.settings import Settings
 from stt_lib.status import Status, look
@@ -76,7 +76,7 @@ def _end(seconds: float, status: Status) -> str:
     needed = _needed(seconds, status)
     if needed is None:
         return "; how long that takes is unknown, for nothing was transcribed lately"
-    return f"; done in about {age(needed)} at the speed of the {status.speed_of}"
+    return f"; done in {about(needed)} at the speed of the {status.speed_of}"
 
 
 def _plain(recording: object) -> str:

@@ -11,7 +11,7 @@ import click
 
 from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.tell import age, audio, counted, moment, plain
+from stt_lib.cli.tell import about, age, audio, counted, moment, plain
 from stt_lib.model import Activity
 from stt_lib.settings import load
 from stt_lib.status import Status, Verdict, look
@@ -88,7 +88,7 @@ def _end(found: Status) -> str:
     if found.done_in is None:
         return "at that speed the backlog does not shrink"
     at = moment(found.now + found.done_in, found.now)
-    return f"all is done in about {age(found.done_in)} ({at})"
+    return f"all is done in {about(found.done_in)} ({at})"
 
 
 def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
@@ -100,9 +100,9 @@ def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
 
 def _backlog(found: Status) -> Iterator[str]:
     backlog = found.backlog
-    about = "about " if backlog.is_estimate else ""
+    guess = "about " if backlog.is_estimate else ""
     yield (
-        f"{counted(backlog.chunks, 'chunk')} · {about}{counted(backlog.sequences, 'sequence')}"
+        f"{counted(backlog.chunks, 'chunk')} · {guess}{counted(backlog.sequences, 'sequence')}"
         f" · {audio(backlog.seconds)} of audio"
     )
     if backlog.newest is not None and backlog.oldest is not None:

@@ -22,6 +22,12 @@ def age(span: timedelta) -> str:
     return " ".join(f"{n} {unit}" for n, unit in ((hours, "h"), (minutes, "min")) if n)
 
 
+def about(span: timedelta) -> str:
+    """The same as an estimate: about 2 h, or less than a minute."""
+    told = age(span)
+    return told if told.startswith("less") else f"about {told}"
+
+
 def audio(seconds: float) -> str:
     """An amount of audio: 12 min, 15.1 h, 1,389 h."""
     if not seconds:
