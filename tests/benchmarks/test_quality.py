@@ -69,7 +69,7 @@ def test_a_name_makes_the_same_recording_again(tmp_path: Path) -> None:
     assert any(recordings.thinking(random.Random(seed)) > 9 for seed in range(30))
 
 
-def test_one_recording_in_three_ways(mongod: Mongod, tmp_path: Path) -> None:
+def test_one_recording_in_four_ways(mongod: Mongod, tmp_path: Path) -> None:
     sample = recordings.sample("library")
     chunks = ways.ingested([sample])
     in_pairs = partial(ways.in_thirties, size=2)
@@ -77,6 +77,7 @@ def test_one_recording_in_three_ways(mongod: Mongod, tmp_path: Path) -> None:
         bench = ways.Bench(mongod.uri, url, tmp_path)
         texts = {
             report.WHOLE: ways.whole([sample], bench),
+            report.STORED: ways.whole_as_stored(chunks, bench),
             report.OURS: ways.by_worker("ours", chunks, ways.as_it_is, bench),
             report.CUT: ways.by_worker("cut", chunks, in_pairs, bench),
         }
@@ -84,6 +85,7 @@ def test_one_recording_in_three_ways(mongod: Mongod, tmp_path: Path) -> None:
     assert [(part.first, part.last) for part in texts[report.CUT]["library"]] == [(0, 1), (2, 3)]
     rates = report.error_rates(measured, {"library": 0.6})
     assert 0 < rates.rows[0]["whole"] < 5
+    assert 0 < rates.rows[0][report.STORED] < 5
     assert 0 < rates.rows[0]["ours"] < 5
     seams_table = report.at_the_seams(measured)
     assert [(row["way"], row["seams"]) for row in seams_table.rows] == [("cut at 30", 1)]

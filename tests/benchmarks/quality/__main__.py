@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.quality`: is our text as good as that of the whole recording?
 
-Every recording is transcribed in four ways by the same model: whole, by our worker as it is, cut
-after 30 chunks without a neighbour's context, and chunk by chunk.
+Every recording is transcribed in five ways by the same model: whole; whole once more, but as it is
+stored, so that what the coding of chunks costs is not taken for the cutting; by our worker as it
+is; cut after 30 chunks without a neighbour's context; and chunk by chunk.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def transcribe(
     texts: dict[str, Texts] = {}
     for way, transcribed in (
         (report.WHOLE, partial(ways.whole, found, bench)),
+        (report.STORED, partial(ways.whole_as_stored, chunks, bench)),
         (report.OURS, partial(ways.by_worker, "ours", chunks, ways.as_it_is, bench, options)),
         (report.CUT, partial(ways.by_worker, "cut", chunks, ways.in_thirties, bench)),
         (report.SINGLE, partial(ways.by_worker, "single", chunks, ways.one_by_one, bench)),

@@ -61,18 +61,26 @@ def ingested(recordings: Sequence[Recording]) -> dict[str, list[NewChunk]]:
 
 def whole(recordings: Sequence[Recording], bench: Bench) -> Texts:
     """One request with the file itself: what the model makes of it, without our ingester."""
+    files = {r.name: [r.path.read_bytes()] for r in recordings}
+    return _at_once(files, bench)
+
+
+def whole_as_stored(chunks: Mapping[str, Sequence[NewChunk]], bench: Bench) -> Texts:
+    """One request with all chunks: the sound that the worker gets, which was coded once more."""
+    return _at_once({name: [c.data for c in made] for name, made in chunks.items()}, bench)
+
+
+def _at_once(files: Mapping[str, Sequence[bytes]], bench: Bench) -> Texts:
     with ThreadPoolExecutor(PARALLEL) as pool:
-        texts = pool.map(lambda r: _posted(r.path, bench.server_url), recordings)
-        return {r.name: [Part(0, 0, text)] for r, text in zip(recordings, texts, strict=True)}
+        texts = pool.map(lambda parts: _posted(parts, bench.server_url), files.values())
+        return {name: [Part(0, 0, text)] for name, text in zip(files, texts, strict=True)}
 
 
-def _posted(path: Path, url: str) -> str:
-    with path.open("rb") as file:
-        answer = requests.post(
-            f"{url}/transcribe", files=[("files", (path.name, file))], timeout=LIMIT_SECONDS
-        )
+def _posted(files: Sequence[bytes], url: str) -> str:
+    parts = [("files", (f"{number}.opus", data)) for number, data in enumerate(files)]
+    answer = requests.post(f"{url}/transcribe", files=parts, timeout=LIMIT_SECONDS)
     if not answer.ok:
-        raise Failed(f"{path.name}: {answer.status_code} {answer.text[:200]}")
+        raise Failed(f"{answer.status_code} {answer.text[:200]}")
     return " ".join(segment["text"] for segment in answer.json()["segments"])
 
 
