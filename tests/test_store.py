@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
 from bson import ObjectId
+from pymongo import monitoring
 
 from stt_lib import model
 from stt_lib.errors import ClaimLost, ConfigurationError, FailureKind, StoreUnavailable
@@ -279,6 +281,43 @@ def test_marking_twice_is_marking_once(world: World, store: Store) -> None:
     before = [c["transcribed_at"] for c in world.chunks.find()]
     store.mark(ids(claim), "me")
     assert [c["transcribed_at"] for c in world.chunks.find()] == before
+
+
+class Concerns(monitoring.CommandListener):
+    """The write concern of the last command of each name."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Any] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        self.sent[event.command_name] = event.command.get("writeConcern")
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+def test_what_cannot_be_made_again_is_safe_on_a_majority_before_anything_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.record(range(6), original_id="newer")
+    world.record([0], original_id="older", start=START - timedelta(days=1))
+    concerns = Concerns()
+    monkeypatch.setattr(
+        pymongo, "MongoClient", partial(pymongo.MongoClient, event_listeners=[concerns])
+    )
+    with Store(world.uri, world.database) as store:
+        claim = claimed(store)
+        assert concerns.sent["findAndModify"] == {"w": 1}
+        assert concerns.sent["update"] == {"w": "majority"}, "and it comes later in the log"
+        store.save(transcript(store, claim, 2))
+        assert concerns.sent["insert"] == {"w": "majority", "j": True}
+        store.mark(ids(claim)[:2], "me")
+        assert concerns.sent["update"] == {"w": 1}, "100 ms on a replica set of one, else"
+        store.mark(ids(claim)[2:], "me", unsaved=transcript(store, claim))
+        assert concerns.sent["update"] == {"w": "majority"}, "nothing else knows of it"
+        assert len(claimed(store).chunks) == 1
+        assert concerns.sent["findAndModify"] == {"w": "majority"}
 
 
 def test_blaming_twice_after_a_lost_answer_counts_once(world: World, store: Store) -> None:

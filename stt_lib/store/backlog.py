@@ -101,9 +101,9 @@ class Backlog(Schema):
             "original_id": sequence.original_id,  # the likely shard key of a sharded collection
             **self._claimable(token, since),
         }
-        won = self._call(
-            lambda: self._chunks.find_one_and_update(newest, [taken], projection={"_id": 1})
-        )
+        # Logs keep the order of writes: what the second waits for makes the first safe, too.
+        chunks = self._chunks if len(ids) == 1 else self._chunks_unwaited
+        won = self._call(lambda: chunks.find_one_and_update(newest, [taken], projection={"_id": 1}))
         if won is None:
             return None
         if len(ids) > 1:

@@ -78,7 +78,8 @@ class Results(Connection):
         if unsaved is not None and unsaved.dropped:
             done.append({"$set": {"stt": {"$mergeObjects": ["$stt", _set_aside(unsaved)]}}})
         held = held_by(ids, token)
-        chunks = self._marks if unsaved is None else self._chunks
+        # A lost mark that a transcript backs is made again: the next run finds the owner.
+        chunks = self._chunks_unwaited if unsaved is None else self._chunks
         matched = self._call(lambda: chunks.update_many(held, done)).matched_count
         if matched < len(ids):
             unmarked = {"_id": {"$in": list(ids)}, "transcribed_at": None}
