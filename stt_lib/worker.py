@@ -127,6 +127,7 @@ class _Job:
         self._open = {identity(chunk.id): chunk for chunk in claim.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None
+        self._is_announced = False
 
     def run(self) -> Result:
         try:
@@ -226,10 +227,11 @@ class _Job:
         seconds = sum(chunk.seconds for chunk in audio)
         while True:
             with self._worker.pool.slot(self._ticket, audio=seconds, avoid=avoid) as slot:
-                self._begin()
+                self._started = self._started or time.monotonic()
                 avoid = slot.server
                 try:
-                    return slot.transcribe(audio)
+                    # What is logged before the request would keep the server waiting for it.
+                    return slot.transcribe(audio, when_sent=self._announce)
                 except ServerBusy:
                     continue
                 except ServerTrouble as error:
@@ -237,6 +239,7 @@ class _Job:
                     if failures > self._settings.retries:
                         raise
                     if slot.server.serves:  # else the pool has told already
+                        self._announce()
                         logs.retrying(self._sequence, failures, error)
                 except Suspect as error:
                     suspicions += 1
@@ -249,9 +252,9 @@ class _Job:
             # While we waited, or were frozen, the chunks may have become somebody else's task.
             self._ledger.renew([chunk.id for chunk in chunks], self._claim.token)
 
-    def _begin(self) -> None:
-        if self._started is None:
-            self._started = time.monotonic()
+    def _announce(self) -> None:
+        if not self._is_announced:
+            self._is_announced = True
             logs.processing(self._sequence)
 
     def _wait(self, failures: int) -> None:
@@ -357,7 +360,7 @@ class _Job:
         return Result(self._sequence, Outcome.SKIPPED, self._seconds())
 
     def _log_failure(self, error: AttemptError) -> None:
-        self._begin()
+        self._announce()
         logs.failed(self._sequence, self._seconds(), error)
         self._worker.measures.blamed(error.kind)
 
@@ -369,7 +372,7 @@ class _Job:
     def _finished(self) -> Result:
         ranked = (Outcome.ERROR, Outcome.TRANSCRIBED, Outcome.EMPTY)
         outcome = next(o for o in ranked if o in self._outcomes)
-        self._begin()
+        self._announce()
         if outcome is not Outcome.ERROR:
             logs.completed(self._sequence, self._seconds(), outcome)
         return Result(self._sequence, outcome, self._seconds())

@@ -54,7 +54,8 @@ def _in_session_of_its_own(command: Sequence[str], output: BinaryIO) -> subproce
 class Mongod:
     """One mongod with its data in `folder`/db and its log in `folder`/mongod.log.
 
-    A port that is chosen here is kept when the server is started again.
+    A port that is chosen here is kept when the server is started again. `cache_gb` is small: it
+    is not alone on its machine.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Mongod:
         *,
         binary: Path | None = None,
         port: int | None = None,
+        cache_gb: float = 0.5,
         extra_args: Sequence[str] = (),
         launch: Launcher | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Mongod:
         self.log_file = folder / "mongod.log"
         self._binary = binary
         self._port = port
+        self._cache_gb = cache_gb
         self._extra_args = tuple(extra_args)
         self._launch = launch or _in_session_of_its_own
         self._process: subprocess.Popen[bytes] | None = None
@@ -150,7 +153,7 @@ class Mongod:
             *("--dbpath", str(self.folder / "db")),
             *("--bind_ip", "127.0.0.1"),
             *("--port", str(port)),
-            *("--wiredTigerCacheSizeGB", "0.5"),
+            *("--wiredTigerCacheSizeGB", str(self._cache_gb)),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             "--nounixsocket",
             "--quiet",

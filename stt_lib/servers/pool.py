@@ -412,8 +412,8 @@ class Slot:
         self.server = server
         self._channel = channel
 
-    def transcribe(self, chunks: Sequence[Chunk]) -> Answer:
-        """Post consecutive chunks, oldest first.
+    def transcribe(self, chunks: Sequence[Chunk], when_sent: Callable[[], None]) -> Answer:
+        """Post consecutive chunks, oldest first; `when_sent` is called once they are on their way.
 
         Raises:
             ServerTrouble: the server's or the network's doing.
@@ -423,7 +423,8 @@ class Slot:
         pool, server = self._pool, self.server
         started = time.monotonic()
         try:
-            answer = pool._post(server, self._channel, chunks)
+            with self._channel.telling(when_sent):
+                answer = pool._post(server, self._channel, chunks)
         except ServerTrouble as error:
             pool.measures.failed(server.name, error.kind)
             if error.kind in (FailureKind.BUSY, FailureKind.TIMEOUT):

@@ -8,7 +8,8 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -51,8 +52,15 @@ class Reply:
 _posting = threading.local()  # which channel this thread opens a connection for
 
 
+def _nothing() -> None:
+    """What is to be done, mostly, when a request has been sent."""
+
+
 class _Remembered:
-    """Makes a connection known to the channel that opened it, so that it can be cut."""
+    """Makes a connection known to the channel that opened it, so that it can be cut.
+
+    And tells the channel when it has sent a request.
+    """
 
     sock: Any
 
@@ -62,6 +70,10 @@ class _Remembered:
         # the time for sending: a busy server may leave our upload in its queue for a while.
         self.sock.settimeout(None)
         _posting.channel.connections.add(self)
+
+    def getresponse(self) -> Any:
+        _posting.channel.when_sent()
+        return super().getresponse()  # type: ignore[misc]
 
 
 class _Http(_Remembered, HTTPConnection):
@@ -119,11 +131,21 @@ class Channel:
         """Certificates are checked, by default against the usual authorities."""
         self.connections: WeakSet[Any] = WeakSet()
         self.deadline: float | None = None
+        self.when_sent: Callable[[], None] = _nothing
         self._session = requests.Session()
         self._known: dict[str, PreparedRequest] = {}
         self._session.trust_env = False  # a .netrc must not add to what we send
         self._session.mount("http://", _Adapter(None))
         self._session.mount("https://", _Adapter(trusted))
+
+    @contextmanager
+    def telling(self, when_sent: Callable[[], None]) -> Iterator[None]:
+        """Call this, in the thread that posts, whenever a request has been sent."""
+        self.when_sent = when_sent
+        try:
+            yield
+        finally:
+            self.when_sent = _nothing
 
     def post(
         self,
