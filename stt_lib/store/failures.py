@@ -87,9 +87,9 @@ class Failures(Schema):
             "oldest": {"$min": "$stt.error.at"},
             "newest": {"$max": "$stt.error.at"},
         }
-        stages: list[Document] = [{"$group": summary}, {"$sort": {"chunks": -1, "_id": 1}}]
-        rows = self._call(lambda: self._aggregate_failed(stages), seconds=None)
-        return [documents.failed_kind(row) for row in rows]
+        rows = self._call(lambda: self._aggregate_failed([{"$group": summary}]), seconds=None)
+        kinds = [documents.failed_kind(row) for row in rows]
+        return sorted(kinds, key=lambda found: (-found.chunks, found.kind))
 
     def _aggregate_failed(self, stages: list[Document]) -> list[Document]:
         if self._is_indexed("stt_failed"):

@@ -1,4 +1,7 @@
-"""The benchmarks run, and what they write has the right shape; no figure is judged here."""
+"""The benchmarks run, and what they write has the right shape.
+
+No figure is judged here, only the plans of queries are.
+"""
 
 import json
 import sys
@@ -29,6 +32,9 @@ def test_saturation_and_commands_make_tables_and_json(lab: Lab, tmp_path: Path) 
     assert {goal["met"] for goal in saved["1"]["goals"]} <= {True, False}
     commands = {row["command"] for row in saved["5"]["rows"]}
     assert {"all", "insert transcriptions", "update audio_chunks"} <= commands
+    counted = {goal["name"]: goal["met"] for goal in saved["5"]["goals"]}
+    assert counted["collection scans"]
+    assert counted["sorts in memory"]
 
 
 def test_a_server_counts_failures_refusals_and_busy_time(tmp_path: Path) -> None:
