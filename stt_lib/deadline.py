@@ -49,4 +49,4 @@ class Deadline:
 
     def leaves_time(self, now: float, at_first: float) -> bool:
         """Whether a sequence that is begun now will end in time."""
-        return now + self.expected(at_first) <= self.cuts_at
+        return math.isinf(self._seconds) or now + self.expected(at_first) <= self.cuts_at
