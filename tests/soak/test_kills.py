@@ -188,9 +188,11 @@ def test_after_a_kill_at_any_step_cut_speech_is_joined_by_one_plain_run(
             world.record(range(70))
         _kill_all_at_their_steps(of_step, servers, crew)
         _finish_all_by_one_run(of_step, crew)
-        for world in of_step.values():
+        for step, world in of_step.items():
             assert_kept(world)
-            assert world.transcriptions.count_documents({}) == 3
+            # Of a sequence of which the dead one holds a single chunk the others do not wait.
+            parts = 4 if step == "newest chunk won" else 3
+            assert world.transcriptions.count_documents({}) == parts, step
 
 
 def _kill_all_at_their_steps(
