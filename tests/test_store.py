@@ -1,5 +1,6 @@
 """The store against a real MongoDB: indexes, planning, claims, and what each write refuses."""
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -71,6 +72,20 @@ def test_indexes_are_made_when_missing_and_only_then(world: World, store: Store)
     assert (
         world.db["system.profile"].count_documents({"command.createIndexes": {"$exists": 1}}) == 0
     )
+
+
+def test_an_index_that_is_listed_but_not_built_yet_is_waited_for(world: World) -> None:
+    world.record(range(3))
+    with (
+        Store(world.uri, world.database, mongo_wait=10) as early,
+        Store(world.uri, world.database) as builder,
+    ):
+        early.__dict__["_indexed"] = {"stt_pending"}
+        later = threading.Timer(0.5, builder.ensure_indexes)
+        later.start()
+        assert early.count_pending() == 3
+        assert [len(sequence) for sequence in early.patiently(lambda: plan(early))] == [3]
+        later.join()
 
 
 def test_planning_reads_the_index_and_no_document(world: World, store: Store) -> None:

@@ -216,9 +216,15 @@ def _is_transient(error: BaseException) -> bool:
     return (
         error.timeout
         or code in _TRANSIENT_CODES
+        or _is_for_want_of_an_index(error)
         or error.has_error_label("RetryableWriteError")
         or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
+
+
+def _is_for_want_of_an_index(error: mongo_errors.PyMongoError) -> bool:
+    """An index is listed as soon as somebody begins to build it, but can be used only later."""
+    return isinstance(error, mongo_errors.OperationFailure) and "hint provided" in str(error)
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
