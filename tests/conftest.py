@@ -7,9 +7,9 @@ from typing import Any
 import pymongo
 import pytest
 
-from stt_lib import logs
 from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
+from stt_lib.telemetry import logs
 from tests.support.leaks import PASSWORD, USER, leaks
 from tests.support.whisper import FakeWhisper
 from tests.support.world import World

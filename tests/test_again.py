@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from stt_lib import __version__, model
-from stt_lib import planner as planning
-from stt_lib.again import Again
-from stt_lib.conditions import parsed
-from stt_lib.model import ALL, Origin, Revision, Segment, Transcript
+from stt_lib import __version__
+from stt_lib.config.criteria import parsed
+from stt_lib.domain import models
+from stt_lib.domain.models import ALL, Origin, Revision, Segment, Transcript
+from stt_lib.pipeline import planner as planning
+from stt_lib.pipeline.retranscription import Again
 from stt_lib.store import Store
 from tests.support.again import NEW, OLD, assert_all_new, heard_new, history, texts, transcribed
 from tests.support.crew import Crew, eventually
@@ -429,7 +430,7 @@ def test_a_plan_is_not_begun_anew_while_it_is_carried_out(
     class Counting(Again):
         def sequences(
             self, *, since: datetime, but: Container[Hashable]
-        ) -> Iterator[model.Sequence]:
+        ) -> Iterator[models.Sequence]:
             asked.append(time.monotonic())
             return super().sequences(since=since, but=but)
 

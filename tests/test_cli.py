@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from stt_lib import __version__, logs
+from stt_lib import __version__
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.run import OPTION_GROUPS, OPTIONS
+from stt_lib.config.settings import Settings, flag, variable
 from stt_lib.errors import FailureKind
-from stt_lib.settings import Settings, flag, variable
+from stt_lib.telemetry import logs
 from tests.support.terminal import on_a_terminal
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World

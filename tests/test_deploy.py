@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from stt_lib.cli import exits
+from stt_lib.cli import exit_codes
 from stt_lib.cli.run import OPTIONS
-from stt_lib.settings import ROOT, Settings, flag, load, variable
-from stt_lib.store.schema import WORKABLE
+from stt_lib.config.settings import ROOT, Settings, flag, load, variable
+from stt_lib.store.indexes import WORKABLE
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
@@ -110,9 +110,9 @@ def test_exit_codes_are_read_as_they_are_meant() -> None:
     batch, watch = (path.read_text() for path in SERVICES[::-1])
     if "oneshot" not in batch:
         batch, watch = watch, batch
-    assert f"SuccessExitStatus={exits.FAILURES} {exits.by_signal(15)}\n" in batch
-    assert f"SuccessExitStatus={exits.by_signal(15)}\n" in watch
-    assert f"RestartPreventExitStatus={exits.USAGE}\n" in watch
+    assert f"SuccessExitStatus={exit_codes.FAILURES} {exit_codes.by_signal(15)}\n" in batch
+    assert f"SuccessExitStatus={exit_codes.by_signal(15)}\n" in watch
+    assert f"RestartPreventExitStatus={exit_codes.USAGE}\n" in watch
 
 
 def test_keda_counts_what_is_pending() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from stt_lib.cli import main
-from stt_lib.doctor import Finding, State, examine
+from stt_lib.config.settings import Settings, load
 from stt_lib.local.mongod import Mongod, free_port
-from stt_lib.settings import Settings, load
+from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Script, echo, status, transcription
 from tests.support.world import World
@@ -72,7 +72,7 @@ def test_a_wrong_setting_is_the_first_finding(world: World) -> None:
 def test_the_rest_is_checked_when_one_thing_is_away_and_no_secret_is_shown(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stt_lib.store.connection.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("stt_lib.store.database.CONNECT_SECONDS", 0.3)
     url = world.server_url.replace("http://", "http://ann:s3cret@")
     for name, value in {
         **world.env,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from stt_lib.cli import exits, main
+from stt_lib.cli import exit_codes, main
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
 from tests.support.world import START, World, chunk
@@ -35,7 +35,7 @@ def mixed(world: World, whisper: FakeWhisper) -> World:
     """One transcript from which two segments were dropped."""
     whisper.script = says(SENTENCE, " Thanks for watching!", SENTENCE, " [music]")
     world.record(range(2))
-    assert world.run().returncode == exits.OK
+    assert world.run().returncode == exit_codes.OK
     return world
 
 
@@ -44,7 +44,7 @@ def emptied(world: World, whisper: FakeWhisper) -> World:
     """Three chunks of which everything was dropped."""
     whisper.script = says(" Thank you.", " you", no_speech_prob=0.8)
     world.record(range(3), vad={"ran_at": START, "prob": 0.55, "has_speech": True})
-    assert world.run().returncode == exits.OK
+    assert world.run().returncode == exit_codes.OK
     return world
 
 
@@ -63,7 +63,7 @@ class Explain:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def __call__(self, *arguments: object, code: int = exits.OK) -> str:
+    def __call__(self, *arguments: object, code: int = exit_codes.OK) -> str:
         """What it says; `code` is how it is expected to end."""
         assert main(["explain", *map(str, arguments)]) == code
         said = self._capsys.readouterr()
@@ -119,7 +119,7 @@ def test_nothing_heard_at_all_leaves_nothing(
     recording = world.record(range(2))
     world.run()
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
-    assert "nothing was heard under the id" in explain(recording, code=exits.FAILURES)
+    assert "nothing was heard under the id" in explain(recording, code=exit_codes.FAILURES)
 
 
 def test_explain_tells_the_evidence_and_the_verdict(mixed: World, explain: Explain) -> None:
@@ -239,7 +239,7 @@ def test_the_index_holds_only_what_was_set_aside(emptied: World, explain: Explai
 def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_path: Path) -> None:
     whisper.script = says(" Thanks for watching!")
     world.record(range(1))
-    assert world.run("--filter", "off").returncode == exits.OK
+    assert world.run("--filter", "off").returncode == exit_codes.OK
     assert texts(only(world)) == [" Thanks for watching!"]
     phrases = tmp_path / "mine.txt"
     phrases.write_text("Over and out\n")
@@ -252,11 +252,11 @@ def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_
 @pytest.mark.parametrize("command", [(), ("explain", "x")])
 def test_a_bad_file_of_phrases_stops_the_command(world: World, command: tuple[str, ...]) -> None:
     done = world.run(*command, "--filter-phrases", "/nowhere/phrases.txt")
-    assert done.returncode == exits.USAGE
+    assert done.returncode == exit_codes.USAGE
     assert "--filter-phrases /nowhere/phrases.txt cannot be used" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 
 def test_a_segment_is_chosen_only_to_be_restored(mixed: World, explain: Explain) -> None:
-    said = explain(only(mixed)["_id"], "--segment", 1, code=exits.USAGE)
+    said = explain(only(mixed)["_id"], "--segment", 1, code=exit_codes.USAGE)
     assert "--segment goes with --restore" in said

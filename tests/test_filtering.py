@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib import documents, filtering
+from stt_lib import filtering
+from stt_lib.domain.models import Answer, Chunk, Segment, Stretch
 from stt_lib.errors import ConfigurationError
 from stt_lib.filtering import Policy, Reason, Surroundings, Verdict, normal_form
 from stt_lib.filtering.phrases import shipped
 from stt_lib.filtering.weights import POINTS, STEPS, THRESHOLDS
-from stt_lib.model import Answer, Chunk, Segment, Stretch
+from stt_lib.store import mapping
 from tests.support.world import START
 
 NORMAL = filtering.policy()
@@ -290,7 +291,7 @@ def test_surroundings_come_from_the_answer_and_the_chunks() -> None:
     [(0.25, 0.25), (1, 1.0), (math.nan, None), (math.inf, None), (-1, None), ("0.9", None)],
 )
 def test_a_probability_that_is_none_is_not_known(prob: object, known: float | None) -> None:
-    assert documents.chunk({"_id": 1, "vad": {"prob": prob}}).prob == known
+    assert mapping.chunk({"_id": 1, "vad": {"prob": prob}}).prob == known
 
 
 def test_the_table_is_in_order() -> None:

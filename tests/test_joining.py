@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from stt_lib.model import Claim, Seam
-from stt_lib.sequences import group
+from stt_lib.domain.models import Claim, Seam
+from stt_lib.domain.sequences import group
 from stt_lib.store import Store
 from tests.support.talk import Talk, told
 from tests.support.whisper import FakeWhisper, Reply, Request, status

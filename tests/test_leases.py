@@ -2,9 +2,9 @@
 
 import pytest
 
-from stt_lib import leases
-from stt_lib.leases import Leases
-from stt_lib.model import Claim
+from stt_lib.domain.models import Claim
+from stt_lib.pipeline import heartbeat
+from stt_lib.pipeline.heartbeat import Leases
 from stt_lib.store import Store
 
 
@@ -12,7 +12,7 @@ def test_a_claim_is_relied_on_for_two_thirds_of_its_lease(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(leases, "moment", lambda: now)
+    monkeypatch.setattr(heartbeat, "moment", lambda: now)
     held = Leases(store, interval=20.0)  # a lease of 60 s
     claim = Claim("token", "recording", ())
     try:

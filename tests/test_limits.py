@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib.limits import INITIAL, Limit, Pacer
+from stt_lib.servers.throttling import INITIAL, Limit, Pacer
 
 
 @dataclass

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from stt_lib import logs
-from stt_lib.events import Event
-from stt_lib.rotation import RotatedFile
-from stt_lib.settings import ROOT
+from stt_lib.config.settings import ROOT
+from stt_lib.telemetry import logs
+from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.rotation import RotatedFile
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from stt_lib.deadline import CLOSING_SECONDS, Deadline
+from stt_lib.domain.deadline import CLOSING_SECONDS, Deadline
 from tests.support.whisper import FakeWhisper, Reply, Request, echo
 from tests.support.world import START, World
 

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stt_lib import __version__
-from stt_lib.metrics import RunCollector
-from stt_lib.settings import ROOT
+from stt_lib.config.settings import ROOT
+from stt_lib.telemetry.metrics import RunCollector
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
 
@@ -154,8 +154,8 @@ def test_without_metrics_nothing_of_them_is_loaded() -> None:
 def exported() -> set[str]:
     """Every name that there can be, from a run that has seen it all."""
     from stt_lib.errors import FailureKind
-    from stt_lib.measures import Measures
-    from stt_lib.metrics import BacklogState, ServerState
+    from stt_lib.telemetry.metrics import BacklogState, ServerState
+    from stt_lib.telemetry.stats import Measures
 
     measures = Measures()
     measures.answered("server", seconds=1, audio=10)

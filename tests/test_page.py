@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.page import write
 from stt_lib.export.scope import Scope, readable
-from stt_lib.export.typeset import clean
-from stt_lib.utterances import Stretch, Utterance
+from stt_lib.export.typesetting import clean
 
 ZERO = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 ALL = Scope(None, None, None, ZERO, zone=UTC)

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib import backoff, ogg
+from stt_lib.audio import ogg
+from stt_lib.domain import backoff
+from stt_lib.domain.bisection import Heard, Unusable, salvage
+from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AudioRejected, FailureKind, ServerTrouble, Suspect
 from stt_lib.local import samples
-from stt_lib.model import Answer, Chunk
-from stt_lib.salvage import Heard, Unusable, salvage
-from stt_lib.servers.answers import retry_after
-from stt_lib.servers.breaker import LONGEST_REST_SECONDS, THRESHOLD, Breaker
+from stt_lib.servers.health import LONGEST_REST_SECONDS, THRESHOLD, Breaker
+from stt_lib.servers.responses import retry_after
 from tests.support.world import START
 
 # -- backoff ----------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from stt_lib import planner as planning
-from stt_lib.sequences import group
+from stt_lib.domain.sequences import group
+from stt_lib.pipeline import planner as planning
+from stt_lib.pipeline.sources import Pending
 from stt_lib.store import Store
-from stt_lib.tasks import Pending
 from tests.support.crew import eventually
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World

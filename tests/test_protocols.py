@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from stt_lib import ogg
+from stt_lib.audio import joining, ogg
+from stt_lib.domain.model_names import is_same
+from stt_lib.domain.models import Answer, Chunk, Segment, Word
 from stt_lib.errors import (
     AttemptError,
     AudioRejected,
@@ -17,11 +19,8 @@ from stt_lib.errors import (
     ServerMisconfigured,
     Suspect,
 )
-from stt_lib.model import Answer, Chunk, Segment, Word
-from stt_lib.servers import joining, single
 from stt_lib.servers.languages import code
-from stt_lib.servers.models import is_same
-from stt_lib.servers.protocols import NAMES, Options, parse, transcribe
+from stt_lib.servers.protocols import NAMES, Options, parse, single_file, transcribe
 from stt_lib.servers.transport import Channel
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES, encoded, tone
@@ -93,7 +92,7 @@ def ask(
         )
 
     yield ask
-    single._first_file_only.clear()
+    single_file._first_file_only.clear()
 
 
 Ask = Callable[..., Answer]

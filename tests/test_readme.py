@@ -11,9 +11,9 @@ import pytest
 
 from stt_lib.cli.options import shown
 from stt_lib.cli.run import OPTIONS
+from stt_lib.config.settings import ROOT, Settings, flag, variable
 from stt_lib.errors import FailureKind
 from stt_lib.local import samples
-from stt_lib.settings import ROOT, Settings, flag, variable
 from tests.support.whisper import FakeWhisper, echo, status
 from tests.support.world import START, World
 

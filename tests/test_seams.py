@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stt_lib.model import Seam, Segment, Word
-from stt_lib.seams import Overlap, Side
+from stt_lib.domain.models import Seam, Segment, Word
+from stt_lib.domain.stitching import Overlap, Side
 
 CUT = 10.0
 """Both sides of these tests heard ten seconds before the cut and ten behind it."""

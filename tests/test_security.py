@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from stt_lib.config.settings import Settings, load
 from stt_lib.errors import ConfigurationError
-from stt_lib.settings import Settings, load
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.leaks import KEY, PASSWORD, leaks
 from tests.support.whisper import FakeWhisper, running, status

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from bson import Binary, ObjectId
 
-from stt_lib import moments
+from stt_lib.config import parsers
+from stt_lib.config.settings import load
+from stt_lib.domain.models import Selection
+from stt_lib.domain.sequences import group
 from stt_lib.errors import ConfigurationError
-from stt_lib.model import Selection
-from stt_lib.sequences import group
-from stt_lib.settings import load
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, echo, status
 from tests.support.world import START, World
@@ -56,7 +56,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[datetime]:
     ],
 )
 def test_moments_are_read_as_people_write_them(berlin: datetime, text: str, utc: str) -> None:
-    assert moments.moment(text, berlin) == datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    assert parsers.moment(text, berlin) == datetime.fromisoformat(utc).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_moments_are_read_as_people_write_them(berlin: datetime, text: str, utc:
 )
 def test_what_is_no_moment_is_told_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is not a time: give it as 2026-03-01"):
-        moments.moment(text, datetime.now().astimezone())
+        parsers.moment(text, datetime.now().astimezone())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_no_moment_is_told_in_one_line(text: str) -> None:
     [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("3600", 3600), ("1.5", 1.5), ("45s", 45)],
 )
 def test_spans_are_read_as_people_write_them(text: str, seconds: float) -> None:
-    assert moments.seconds(text) == seconds
+    assert parsers.seconds(text) == seconds
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stt_lib.domain.models import ChunkRef, Problem, Sequence
+from stt_lib.domain.sequences import MAX_CHUNKS, PATIENCE, group, settled
 from stt_lib.errors import FailureKind
-from stt_lib.model import ChunkRef, Problem, Sequence
-from stt_lib.sequences import MAX_CHUNKS, PATIENCE, group, settled
 from tests.support.world import START
 
 

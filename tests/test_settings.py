@@ -2,9 +2,9 @@
 
 import pytest
 
+from stt_lib.config.settings import PROTOCOLS, Settings, flag, load, variable
 from stt_lib.errors import ConfigurationError
 from stt_lib.servers import protocols
-from stt_lib.settings import PROTOCOLS, Settings, flag, load, variable
 
 
 def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:

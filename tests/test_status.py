@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from stt_lib import model
-from stt_lib.cli.tell import about
+from stt_lib.cli.rendering import about
+from stt_lib.domain import models
+from stt_lib.domain.sequences import group
 from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
-from stt_lib.sequences import group
-from stt_lib.status import Backlog, Status, Verdict, look
+from stt_lib.reports.status import Backlog, Status, Verdict, look
 from stt_lib.store import Store
 from tests.support.terminal import on_a_terminal
 from tests.support.world import World, chunk
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
-NOTHING = model.Activity(0, 0, 0)
+NOTHING = models.Activity(0, 0, 0)
 HOUR_OF_AUDIO = 360  # chunks
 
 
@@ -42,13 +42,17 @@ def status(pending: int = 0, oldest: timedelta = 3 * DAY, **more: Any) -> Status
     return replace(plain, **more)
 
 
-def hours(arrived: float, transcribed: float) -> model.Activity:
-    return model.Activity(int(arrived * HOUR_OF_AUDIO), int(transcribed * HOUR_OF_AUDIO), 0)
+def hours(arrived: float, transcribed: float) -> models.Activity:
+    return models.Activity(int(arrived * HOUR_OF_AUDIO), int(transcribed * HOUR_OF_AUDIO), 0)
+
+
+def failed(waiting: int) -> models.FailedKind:
+    return models.FailedKind("invalid_audio", waiting, 0, waiting, NOW + HOUR, NOW, NOW)
 
 
 # -- the verdict ------------------------------------------------------------------------------
 
-HOLDER = model.Holder("host/1", 1, 30, None, None)
+HOLDER = models.Holder("host/1", 1, 30, None, None)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,9 @@ HOLDER = model.Holder("host/1", 1, 30, None, None)
         (status(5, oldest=2 * HOUR, day=hours(9, 8)), Verdict.KEEPING_UP),
         (status(5, day=hours(8, 9)), Verdict.CATCHING_UP),
         (status(5, day=hours(9, 8)), Verdict.FALLING_BEHIND),
+        (status(5, day=hours(8, 9), failed=(failed(waiting=5),)), Verdict.WAITING),
+        (status(5, failed=(failed(waiting=5),)), Verdict.WAITING),
+        (status(5, day=hours(8, 9), failed=(failed(waiting=4),)), Verdict.CATCHING_UP),
         (
             status(5, hour=hours(1, 3), day=hours(24, 3), working_since=NOW - HOUR),
             Verdict.CATCHING_UP,
@@ -114,7 +121,7 @@ def lively(world: World, store: Store) -> World:
     assert store.claim(newest, "night/77/abc") is not None
     bad = next(s for s in sequences if s.original_id == "bad")
     assert store.claim(bad, "night/77/def") is not None
-    failure = model.Failure(FailureKind.INVALID_AUDIO, "no audio")
+    failure = models.Failure(FailureKind.INVALID_AUDIO, "no audio")
     store.blame(bad.newest.id, "night/77/def", failure, due_in=60, max_failures=1)
     return world
 
@@ -182,7 +189,7 @@ def test_a_long_backlog_is_estimated_and_only_indexes_are_read(
     now = store.now()
     for number in range(100):
         world.record(range(7), original_id=number, start=now - number * HOUR, ingested_at=now)
-    monkeypatch.setattr("stt_lib.status.SAMPLE", 70)
+    monkeypatch.setattr("stt_lib.reports.status.SAMPLE", 70)
     world.db.command("profile", 2)
     found = look(store)
     world.db.command("profile", 0)

@@ -12,41 +12,41 @@ import pytest
 from bson import ObjectId
 from pymongo import monitoring
 
-from stt_lib import model
+from stt_lib.domain import models
+from stt_lib.domain.sequences import group
 from stt_lib.errors import ClaimLost, ConfigurationError, FailureKind, StoreUnavailable
 from stt_lib.local.mongod import Mongod, free_port
-from stt_lib.sequences import group
 from stt_lib.store import Store
-from stt_lib.store.schema import INDEXES
+from stt_lib.store.indexes import INDEXES
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World, chunk
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def plan(store: Store, **more: Any) -> list[model.Sequence]:
+def plan(store: Store, **more: Any) -> list[models.Sequence]:
     return list(group(store.pending(since=store.now(), **more)))
 
 
-def claimed(store: Store, token: str = "me") -> model.Claim:
+def claimed(store: Store, token: str = "me") -> models.Claim:
     claim = store.claim(plan(store)[0], token)
     assert claim is not None
     return claim
 
 
-def ids(claim: model.Claim) -> list[Any]:
+def ids(claim: models.Claim) -> list[Any]:
     return [chunk.id for chunk in claim.chunks]
 
 
-def transcript(store: Store, claim: model.Claim, count: int | None = None) -> model.Transcript:
+def transcript(store: Store, claim: models.Claim, count: int | None = None) -> models.Transcript:
     chunks = claim.chunks[:count]
-    return model.Transcript(
+    return models.Transcript(
         id=ObjectId(),
         original_id=claim.original_id,
         start=chunks[0].start,
         end=chunks[-1].end,
         chunk_ids=tuple(c.id for c in chunks),
-        segments=(model.Segment(0.0, 1.0, "words"),),
+        segments=(models.Segment(0.0, 1.0, "words"),),
         language="en",
         top_language_probs=None,
         model=None,
@@ -199,7 +199,7 @@ def test_what_fails_in_a_run_is_not_planned_again_in_it_but_in_the_next(
     world.record(range(2))
     since = store.now()
     claim = claimed(store)
-    store.excuse(ids(claim), "me", model.Failure(FailureKind.CONNECTION, "gone"))
+    store.excuse(ids(claim), "me", models.Failure(FailureKind.CONNECTION, "gone"))
     assert list(store.pending(since=since)) == []
     assert len(list(store.pending(since=store.now()))) == 2
     assert list(store.pending(since=since, only_failed=True)) == []
@@ -237,7 +237,7 @@ def test_a_claim_may_be_repeated_when_its_answer_was_lost(world: World, store: S
 def test_a_worker_goes_on_with_the_consecutive_part_that_it_won(world: World, store: Store) -> None:
     world.record(range(8))
     [whole] = plan(store)
-    assert store.claim(model.Sequence(whole.chunks[3:4]), "other") is not None
+    assert store.claim(models.Sequence(whole.chunks[3:4]), "other") is not None
     claim = store.claim(whole, "me")
     assert claim is not None
     assert [c.index for c in claim.chunks] == [4, 5, 6, 7]
@@ -252,7 +252,7 @@ def test_an_expired_claim_is_free_and_its_token_can_write_nothing_any_more(
     late = claimed(store, "late")
     expire(world)
     new = claimed(store, "new")
-    failure = model.Failure(FailureKind.INTERNAL, "x")
+    failure = models.Failure(FailureKind.INTERNAL, "x")
     writes: list[Callable[[], object]] = [
         lambda: store.renew(ids(late), "late"),
         lambda: store.mark(ids(late), "late"),
@@ -342,7 +342,7 @@ def test_blaming_twice_after_a_lost_answer_counts_once(world: World, store: Stor
         store.blame(
             ids(claim)[0],
             "me",
-            model.Failure(FailureKind.INVALID_AUDIO, "$x"),
+            models.Failure(FailureKind.INVALID_AUDIO, "$x"),
             due_in=60,
             max_failures=5,
         )
@@ -360,7 +360,7 @@ def test_history_is_kept_but_does_not_grow_for_ever(world: World, store: Store) 
         store.blame(
             ids(claim)[0],
             "me",
-            model.Failure(FailureKind.REJECTED, str(number)),
+            models.Failure(FailureKind.REJECTED, str(number)),
             due_in=60,
             max_failures=99,
         )
@@ -375,7 +375,7 @@ def test_releasing_leaves_no_trace_but_what_failed_before(world: World, store: S
     store.release(ids(claim), "me")
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
     claim = claimed(store)
-    store.excuse(ids(claim), "me", model.Failure(FailureKind.TIMEOUT, "x"))
+    store.excuse(ids(claim), "me", models.Failure(FailureKind.TIMEOUT, "x"))
     claim = claimed(store)
     store.release(ids(claim), "me")
     assert world.chunks.count_documents({"stt.error.kind": "timeout"}) == 2

@@ -11,12 +11,12 @@ import webvtt
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stt_lib.domain.utterances import Stretch, Utterance, Word
 from stt_lib.export import srt as our_srt
 from stt_lib.export import vtt as our_vtt
-from stt_lib.export.cues import Cue, cues
 from stt_lib.export.scope import Scope, readable
-from stt_lib.export.typeset import clean, fold, width
-from stt_lib.utterances import Stretch, Utterance, Word
+from stt_lib.export.subtitles import Cue, cues
+from stt_lib.export.typesetting import clean, fold, width
 
 ZERO = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 ONE = Scope("r", None, None, ZERO)

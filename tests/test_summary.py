@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.measures import Distribution
+from stt_lib.telemetry.stats import Distribution
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
 

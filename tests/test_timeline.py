@@ -7,8 +7,8 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib.model import Chunk, Segment, Word
-from stt_lib.timeline import Timeline
+from stt_lib.domain.models import Chunk, Segment, Word
+from stt_lib.domain.timeline import Timeline
 from tests.local.sounds import encoded, tone
 from tests.support.whisper import FakeWhisper, Reply, Request, transcription
 from tests.support.world import START, World, chunk

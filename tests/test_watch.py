@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stt_lib.config.settings import load
 from stt_lib.local.mongod import Mongod
-from stt_lib.lookout import IDLE_SECONDS, Idleness
-from stt_lib.settings import load
+from stt_lib.pipeline.watcher import IDLE_SECONDS, Idleness
 from tests.support.crew import Crew, Hand, eventually
 from tests.support.replicas import ReplicaSet
 from tests.support.whisper import FakeWhisper, Reply, Request, echo

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli import exits
-from stt_lib.cli.access import reachable
+from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.tell import counted
-from stt_lib.doctor import Finding, State, examine
+from stt_lib.cli.rendering import counted
+from stt_lib.cli.session import reachable
+from stt_lib.config.settings import load
 from stt_lib.errors import ConfigurationError, Unavailable
-from stt_lib.settings import load
+from stt_lib.reports.doctor import Finding, State, examine
 
 _MARKS: Final = {State.OK: ("✓", "green"), State.NOTE: ("!", "yellow"), State.PROBLEM: ("✗", "red")}
 
@@ -40,7 +40,7 @@ def doctor(as_json: bool, **flags: Any) -> int:
         click.echo(json.dumps(report, indent=2))
     else:
         click.echo(f"\n{counted(problems, 'problem')}." if problems else "\nAll is well.")
-    return exits.FAILURES if problems else exits.OK
+    return exit_codes.FAILURES if problems else exit_codes.OK
 
 
 def _findings(flags: dict[str, Any]) -> Iterator[Finding]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.tell import plain
+from stt_lib.cli.rendering import plain
+from stt_lib.cli.session import opened_store
+from stt_lib.config.settings import load
+from stt_lib.domain.models import ChunkStory, FailedKind
 from stt_lib.errors import FailureKind, InputError
-from stt_lib.model import ChunkStory, FailedKind
-from stt_lib.settings import load
 
 _HEADER = ("kind", "chunks", "due", "later", "parked", "next due", "oldest", "newest")
 

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from stt_lib import filtering
-from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.session import opened_store
+from stt_lib.config.settings import load
+from stt_lib.domain.models import Dropped, Explained, Segment
 from stt_lib.errors import InputError
 from stt_lib.filtering import Clue, Policy, Surroundings, in_words
-from stt_lib.model import Dropped, Explained, Segment
-from stt_lib.settings import load
 
 
 @click.command()

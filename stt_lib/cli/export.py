@@ -9,17 +9,17 @@ from typing import Any
 
 import click
 
-from stt_lib.cli import exits
-from stt_lib.cli.access import opened_store
+from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.session import opened_store
 from stt_lib.cli.signals import StopSignal
+from stt_lib.config.settings import load
+from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
 from stt_lib.export.destination import deliver
 from stt_lib.export.formats import WRITERS, by_suffix
 from stt_lib.export.scope import Scope, readable
-from stt_lib.settings import load
 from stt_lib.store import Store
-from stt_lib.utterances import Stretch
 
 
 @click.command()
@@ -61,10 +61,10 @@ def export(
             scope = _scope(store, recording, *span, first)
             deliver(write(itertools.chain([first], stretches), scope), path)
         except Stopped:
-            return exits.by_signal(signals.number or signal.SIGINT)
+            return exit_codes.by_signal(signals.number or signal.SIGINT)
         except BrokenPipeError:
-            return exits.OK  # who reads has seen enough
-    return exits.OK
+            return exit_codes.OK  # who reads has seen enough
+    return exit_codes.OK
 
 
 def _found(

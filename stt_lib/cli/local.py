@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from stt_lib import moments
 from stt_lib.cli import run
-from stt_lib.cli.access import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.session import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.signals import StopSignal
+from stt_lib.config import parsers
+from stt_lib.config.settings import Settings, load
+from stt_lib.domain.models import Transcript
 from stt_lib.errors import ConfigurationError, LocalStackError
-from stt_lib.model import Transcript
-from stt_lib.settings import Settings, load
 from stt_lib.store import Store
 
 SAMPLES_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -120,7 +120,7 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return moments.moment(text, datetime.now().astimezone())
+        return parsers.moment(text, datetime.now().astimezone())
     except ValueError as error:
         raise ConfigurationError(f"--start {error}, not {text!r}") from None
 
@@ -131,11 +131,11 @@ def serve(**flags: Any) -> None:
     """Run a Whisper server that speaks POST /transcribe."""
     settings = load(flags)
     try:
-        from stt_lib.local import server
+        from stt_lib.local.server import app
     except ImportError as error:
         raise _not_installed(error) from None
     run.set_up_log(settings, None)
-    server.serve(
+    app.serve(
         host=settings.host,
         port=settings.port,
         model=settings.model or EMBEDDED_MODEL,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from stt_lib import __version__
-from stt_lib.cli import exits, local, run
+from stt_lib.cli import exit_codes, local, run
 from stt_lib.cli.doctor import doctor
 from stt_lib.cli.errors import errors
 from stt_lib.cli.explain import explain
@@ -20,8 +20,8 @@ from stt_lib.cli.help import Manual
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.prioritize import prioritize
 from stt_lib.cli.status import status
+from stt_lib.config.settings import flag, load, wants_no_colour
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
-from stt_lib.settings import flag, load, wants_no_colour
 
 
 @click.group(
@@ -73,20 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
         )
     except click.exceptions.NoArgsIsHelpError as error:
-        return _say(error.format_message(), exits.USAGE)
+        return _say(error.format_message(), exit_codes.USAGE)
     except click.ClickException as error:
-        return _say(f"{error.format_message().rstrip('.')}: see {_help_on(error)}", exits.USAGE)
+        return _say(
+            f"{error.format_message().rstrip('.')}: see {_help_on(error)}", exit_codes.USAGE
+        )
     except click.Abort:
-        return exits.by_signal(signal.SIGINT)
+        return exit_codes.by_signal(signal.SIGINT)
     except Stopped:
-        return exits.by_signal(signal.SIGINT)
+        return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
-        return _say(str(error), exits.USAGE)
+        return _say(str(error), exit_codes.USAGE)
     except Unavailable as error:
-        return _say(str(error), exits.UNAVAILABLE)
+        return _say(str(error), exit_codes.UNAVAILABLE)
     except SttError as error:
-        return _say(str(error), exits.FAILURES)
-    return result if isinstance(result, int) else exits.OK
+        return _say(str(error), exit_codes.FAILURES)
+    return result if isinstance(result, int) else exit_codes.OK
 
 
 def run_and_exit() -> NoReturn:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from stt_lib.settings import ROOT, Settings, flag, variable
+from stt_lib.config.settings import ROOT, Settings, flag, variable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.tell import counted
+from stt_lib.cli.rendering import counted
+from stt_lib.cli.session import opened_store
+from stt_lib.config.settings import load
 from stt_lib.errors import InputError
-from stt_lib.settings import load
 from stt_lib.store import Store
 
 

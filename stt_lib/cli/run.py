@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from stt_lib import logs
-from stt_lib.again import Again
-from stt_lib.cli import exits
-from stt_lib.cli.access import opened_store, reachable
-from stt_lib.cli.observing import shown
-from stt_lib.cli.rehearsal import rehearse
+from stt_lib.cli import exit_codes
+from stt_lib.cli.dry_run import rehearse
+from stt_lib.cli.exposition import shown
+from stt_lib.cli.session import opened_store, reachable
 from stt_lib.cli.signals import StopSignal
+from stt_lib.config.settings import Settings, flag
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
-from stt_lib.events import Event
-from stt_lib.measures import Figures
-from stt_lib.runner import Report, Runner
+from stt_lib.pipeline.retranscription import Again
+from stt_lib.pipeline.runner import Report, Runner
+from stt_lib.pipeline.sources import Pending, Task
 from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
-from stt_lib.settings import Settings, flag
 from stt_lib.store import Store
-from stt_lib.summary import Left, Summary
-from stt_lib.tasks import Pending, Task
+from stt_lib.telemetry import logs
+from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.stats import Figures
+from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
 
@@ -111,7 +111,7 @@ def run(settings: Settings) -> int:
     except (ConfigurationError, Unavailable) as error:
         # One line, no stack trace: a person has to act.
         log.error("%s", error, extra=Event.HALTED.of())
-        code = exits.USAGE if isinstance(error, ConfigurationError) else exits.UNAVAILABLE
+        code = exit_codes.USAGE if isinstance(error, ConfigurationError) else exit_codes.UNAVAILABLE
         if settings.summary is not None:
             nothing = Summary(started, 0.0, Figures(), stopped_by=str(error), exit_code=code)
             nothing.write(settings.summary)
@@ -124,7 +124,7 @@ def dry_run(settings: Settings) -> int:
     logs.set_up(None, secrets(settings))
     with opened_store(settings.model_copy(update={"mongo_wait": 0.0})) as store:
         rehearse(store, _task(store, settings), settings)
-    return exits.OK
+    return exit_codes.OK
 
 
 def set_up_log(settings: Settings, file: Path | None) -> None:
@@ -238,12 +238,12 @@ def _untouched(store: Store, settings: Settings) -> str:
 def exit_code(report: Report, signals: StopSignal) -> int:
     """What cron is told."""
     if isinstance(report.halted_by, ConfigurationError):
-        return exits.USAGE
+        return exit_codes.USAGE
     if report.halted_by is not None:
-        return exits.UNAVAILABLE
+        return exit_codes.UNAVAILABLE
     if signals.number is not None:
-        return exits.by_signal(signals.number)
-    return exits.FAILURES if report.failed else exits.OK
+        return exit_codes.by_signal(signals.number)
+    return exit_codes.FAILURES if report.failed else exit_codes.OK
 
 
 def secrets(settings: Settings) -> list[str]:

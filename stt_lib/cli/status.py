@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.access import opened_store
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.tell import about, age, audio, counted, moment, plain
-from stt_lib.model import Activity
-from stt_lib.settings import load
-from stt_lib.status import Status, Verdict, look
+from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
+from stt_lib.cli.session import opened_store
+from stt_lib.config.settings import load
+from stt_lib.domain.models import Activity
+from stt_lib.reports.status import Status, Verdict, look
 
 _COLOURS: Final = {
     Verdict.UP_TO_DATE: "green",
@@ -22,6 +22,7 @@ _COLOURS: Final = {
     Verdict.CATCHING_UP: "yellow",
     Verdict.FALLING_BEHIND: "red",
     Verdict.STANDING_STILL: "red",
+    Verdict.WAITING: "yellow",
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
@@ -75,6 +76,11 @@ def _reason(found: Status) -> str:
             return "nothing that is pending is older than a day"
         case Verdict.CATCHING_UP:
             return f"{_end(found)} if it goes on like this"
+        case Verdict.WAITING:
+            again = (
+                "" if found.next_due is None else f" from {moment(found.next_due, found.now)} on"
+            )
+            return f"what is pending has failed before, and is tried again{again}"
         case Verdict.STANDING_STILL:
             return (
                 "nothing was transcribed in the last day: python stt.py doctor looks for the cause"
@@ -88,7 +94,8 @@ def _end(found: Status) -> str:
     if found.done_in is None:
         return "at that speed the backlog does not shrink"
     at = moment(found.now + found.done_in, found.now)
-    return f"all is done in {about(found.done_in)} ({at})"
+    what = "all but what failed" if found.waiting else "all"
+    return f"{what} is done in {about(found.done_in)} ({at})"
 
 
 def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
@@ -115,11 +122,15 @@ def _speed(found: Status) -> Iterator[str]:
         yield "nothing was transcribed in the last week"
         return
     yield (
-        f"{found.speed:.3g} hours of audio per hour, over the {found.speed_of};"
-        f" {found.inflow:.3g} arrive"
+        f"{_rate(found.speed)} hours of audio per hour, over the {found.speed_of};"
+        f" {_rate(found.inflow)} arrive"
     )
-    if found.backlog.chunks and found.verdict is not Verdict.CATCHING_UP:
+    if found.due and found.verdict is not Verdict.CATCHING_UP:
         yield _end(found)
+
+
+def _rate(value: float) -> str:
+    return "less than 0.01" if 0 < value < 0.01 else f"{value:.3g}"
 
 
 def _workers(found: Status) -> Iterator[str]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from stt_lib.export import jsonfile, srt, tsv, txt, vtt
+from stt_lib.domain.utterances import Stretch
+from stt_lib.export import jsonfile, srt, tables, text, vtt
 from stt_lib.export.scope import Scope
-from stt_lib.utterances import Stretch
 
 Writer = Callable[[Iterable[Stretch], Scope], Iterator[str]]
 
@@ -19,11 +19,11 @@ def _page(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
 
 
 WRITERS: Final[dict[str, Writer]] = {
-    "txt": txt.write,
+    "txt": text.write,
     "srt": srt.write,
     "vtt": vtt.write,
     "json": jsonfile.write,
-    "tsv": tsv.write,
+    "tsv": tables.write,
     "html": _page,
 }
 

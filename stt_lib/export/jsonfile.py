@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope, in_time, utc
-from stt_lib.utterances import Stretch, Utterance
 
 
 def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:

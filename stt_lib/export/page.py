@@ -16,9 +16,9 @@ from typing import Final
 
 import jinja2
 
+from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope, in_time, lasting, utc
-from stt_lib.export.typeset import clean
-from stt_lib.utterances import Stretch, Utterance
+from stt_lib.export.typesetting import clean
 
 COLOURS: Final = 6
 """As many as page.css has; further recordings share them."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
-from stt_lib.export.typeset import clean
-from stt_lib.utterances import Stretch, Utterance
+from stt_lib.domain.utterances import Stretch, Utterance
+from stt_lib.export.typesetting import clean
 
 
 @dataclass(frozen=True, slots=True)

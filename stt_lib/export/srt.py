@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from stt_lib.export.cues import cues
+from stt_lib.domain.utterances import Stretch
 from stt_lib.export.scope import Scope
-from stt_lib.utterances import Stretch
+from stt_lib.export.subtitles import cues
 
 _ARROW: Final = re.compile(r"--+>")
 _LOOKALIKES: Final = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from stt_lib.export.cues import cues
+from stt_lib.domain.utterances import Stretch
 from stt_lib.export.scope import Scope, utc
-from stt_lib.export.typeset import clean
-from stt_lib.utterances import Stretch
+from stt_lib.export.subtitles import cues
+from stt_lib.export.typesetting import clean
 
 
 def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:

@@ -4,9 +4,9 @@ Whisper writes text under noise and silence, too. `judge` is a pure function fro
 what is known around them, to a verdict; `weights` is the table that it goes by.
 """
 
+from stt_lib.domain.text import normal_form
 from stt_lib.filtering.evidence import Clue, Surroundings, weigh
-from stt_lib.filtering.judging import Level, Policy, Verdict, is_dropped, judge, policy, score
-from stt_lib.filtering.text import normal_form
+from stt_lib.filtering.verdict import Level, Policy, Verdict, is_dropped, judge, policy, score
 from stt_lib.filtering.weights import Reason
 from stt_lib.filtering.wording import in_words
 

@@ -9,15 +9,10 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple, Self
 
+from stt_lib.domain.models import Answer, Chunk, Segment, Stretch
+from stt_lib.domain.text import compression_ratio, is_sound_tag, normal_form, word_count
 from stt_lib.filtering.phrases import Kind, Phrase, Phrases
-from stt_lib.filtering.text import (
-    compression_ratio,
-    is_sound_tag,
-    normal_form,
-    word_count,
-)
 from stt_lib.filtering.weights import POINTS, Reason, points_of
-from stt_lib.model import Answer, Chunk, Segment, Stretch
 
 SHORT_WORDS = 4
 """A segment of fewer words is brief: so are 69 % of what Whisper makes up (ICASSP 2025)."""

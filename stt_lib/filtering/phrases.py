@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from stt_lib.domain.text import normal_form
 from stt_lib.errors import ConfigurationError
-from stt_lib.filtering.text import normal_form
 
 SHIPPED = Path(__file__).with_name("phrases.txt")
 MAX_BYTES = 1_000_000

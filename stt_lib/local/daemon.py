@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from stt_lib.events import Event
+from stt_lib.telemetry.events import Event
 
 STOP_SECONDS = 30.0
 PID_SECONDS = 5.0

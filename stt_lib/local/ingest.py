@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from stt_lib.audio.decoding import NotAudio, Samples, decode, stream
+from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError
-from stt_lib.local import opus, vad
-from stt_lib.local.decoding import NotAudio, Samples, decode, stream
-from stt_lib.local.opus import Piece
-from stt_lib.model import NewChunk
+from stt_lib.local import encoding, vad
+from stt_lib.local.encoding import Piece
 
 CHUNK_SECONDS = 10
-CHUNK_SAMPLES = CHUNK_SECONDS * opus.RATE
-SHORTEST = opus.FRAME
+CHUNK_SAMPLES = CHUNK_SECONDS * encoding.RATE
+SHORTEST = encoding.FRAME
 """A shorter rest at the end (20 ms) is left out: nobody says anything in it."""
 
 ID_BYTES = 12
@@ -45,7 +45,7 @@ def _chunks(path: Path, began: datetime) -> Iterator[NewChunk]:
     with path.open("rb") as source:
         content = hashlib.file_digest(source, "sha256").digest()
         source.seek(0)
-        sound = stream(source, str(path), opus.RATE)
+        sound = stream(source, str(path), encoding.RATE)
         for index, piece in enumerate(_with_neighbours(_cut(sound))):
             yield _chunk(content, index, began, piece)
 
@@ -67,15 +67,15 @@ def _cut(blocks: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def _with_neighbours(chunks: Iterable[Samples]) -> Iterator[Piece]:
-    before = current = opus.NOTHING
-    for following in chain(chunks, [opus.NOTHING]):
+    before = current = encoding.NOTHING
+    for following in chain(chunks, [encoding.NOTHING]):
         if current.size:
-            yield Piece(current, before, following[: opus.FRAME])
-        before, current = current[-opus.PRE_ROLL :], following
+            yield Piece(current, before, following[: encoding.FRAME])
+        before, current = current[-encoding.PRE_ROLL :], following
 
 
 def _chunk(content: bytes, index: int, began: datetime, piece: Piece) -> NewChunk:
-    data = opus.encode(piece)
+    data = encoding.encode(piece)
     # The detector hears what the server is going to hear.
     prob = vad.speech_probability(decode(data, f"chunk {index}"))
     return NewChunk(

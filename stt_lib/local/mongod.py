@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from stt_lib.errors import LocalStackError
-from stt_lib.events import Event
 from stt_lib.local.mongod_binary import explain, find_mongod
+from stt_lib.telemetry.events import Event
 
 __all__ = ["Mongod", "PortTaken", "find_mongod", "free_port", "last_error"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
-from stt_lib.local.decoding import Samples
+from stt_lib.audio.decoding import Samples
 
 WINDOW = 512
 """Samples (32 ms at 16 kHz) that the detector judges at a time."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stt_lib.backoff import delay
+from stt_lib.domain.backoff import delay
+from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import (
     AttemptError,
     AudioRejected,
@@ -27,14 +28,13 @@ from stt_lib.errors import (
     Stopped,
     Suspect,
 )
-from stt_lib.events import Event
-from stt_lib.limits import Limit, Pacer
-from stt_lib.measures import Measures
-from stt_lib.model import Answer, Chunk
 from stt_lib.servers import probe, protocols
-from stt_lib.servers.breaker import Breaker
+from stt_lib.servers.health import Breaker
 from stt_lib.servers.options import Options
+from stt_lib.servers.throttling import Limit, Pacer
 from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
+from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.stats import Measures
 
 log = logging.getLogger("stt")
 

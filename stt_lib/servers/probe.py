@@ -3,7 +3,7 @@
 from datetime import datetime
 from importlib.resources import files
 
-from stt_lib.model import Chunk
+from stt_lib.domain.models import Chunk
 
 SECONDS = 1.0
 

@@ -49,18 +49,15 @@ class Reply:
     body: bytes
 
 
-_posting = threading.local()  # which channel this thread opens a connection for
+_posting = threading.local()  # the channel by which this thread posts
 
 
 def _nothing() -> None:
-    """What is to be done, mostly, when a request has been sent."""
+    """For requests of which nobody asked to be told that they are sent."""
 
 
-class _Remembered:
-    """Makes a connection known to the channel that opened it, so that it can be cut.
-
-    And tells the channel when it has sent a request.
-    """
+class _OfChannel:
+    """A connection that its channel knows, so that it can be cut, and tells when it has sent."""
 
     sock: Any
 
@@ -76,11 +73,11 @@ class _Remembered:
         return super().getresponse()  # type: ignore[misc]
 
 
-class _Http(_Remembered, HTTPConnection):
+class _Http(_OfChannel, HTTPConnection):
     pass
 
 
-class _Https(_Remembered, HTTPSConnection):
+class _Https(_OfChannel, HTTPSConnection):
     pass
 
 

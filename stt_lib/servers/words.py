@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from stt_lib.model import Segment, Word
+from stt_lib.domain.models import Segment, Word
 
 
 def read(value: object, length: float | None) -> tuple[Word, ...]:

@@ -5,16 +5,16 @@ fail, explain. Each may be repeated after a lost answer without a different effe
 Times are the database's own, so that the clocks of the workers do not matter.
 """
 
-from stt_lib.store.activity import Activity
 from stt_lib.store.archive import Archive
-from stt_lib.store.checkup import Checkup
-from stt_lib.store.explanations import Explanations
+from stt_lib.store.change_stream import News
+from stt_lib.store.diagnostics import Checkup
+from stt_lib.store.dropped import Explanations
 from stt_lib.store.ingest import Ingest
-from stt_lib.store.news import News
 from stt_lib.store.priorities import Priorities
-from stt_lib.store.results import Results
 from stt_lib.store.revisions import Revisions
 from stt_lib.store.seams import Seams
+from stt_lib.store.statistics import Activity
+from stt_lib.store.transcripts import Results
 
 
 class Store(

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stt_lib import documents, model
+from stt_lib.domain import models
 from stt_lib.errors import ClaimLost
-from stt_lib.store.backlog import held_by
-from stt_lib.store.connection import Document
+from stt_lib.store import mapping
+from stt_lib.store.chunks import held_by
+from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.schema import FAILED, Schema
+from stt_lib.store.indexes import FAILED, Schema
 
 HISTORY: Final = 10
 """So many past failures are kept on a chunk."""
@@ -21,7 +22,7 @@ class Failures(Schema):
         self,
         chunk_id: Any,
         token: str,
-        failure: model.Failure,
+        failure: models.Failure,
         *,
         due_in: float,
         max_failures: int,
@@ -38,7 +39,7 @@ class Failures(Schema):
         )
 
     def excuse(
-        self, ids: Sequence[Any], token: str, failure: model.Failure, *, due_in: float = 0.0
+        self, ids: Sequence[Any], token: str, failure: models.Failure, *, due_in: float = 0.0
     ) -> None:
         """Record a failure that is not the audio's: due in `due_in` seconds, but in a later run."""
         excuses = {"stt.excuses": {"$add": [_number("$stt.excuses"), 1]}}
@@ -48,7 +49,7 @@ class Failures(Schema):
         self,
         ids: Sequence[Any],
         token: str,
-        failure: model.Failure,
+        failure: models.Failure,
         due_in: float,
         more: list[Document],
     ) -> None:
@@ -74,7 +75,7 @@ class Failures(Schema):
             if done < len(ids):
                 raise ClaimLost(f"{len(ids) - done} of {len(ids)} chunks are claimed by another")
 
-    def failed_kinds(self) -> list[model.FailedKind]:
+    def failed_kinds(self) -> list[models.FailedKind]:
         """What has failed and not been transcribed since, by kind, the most frequent first."""
         parked = {"$ne": [{"$type": "$stt.parked_at"}, "date"]}
         not_yet = {"$and": [parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
@@ -88,7 +89,7 @@ class Failures(Schema):
             "newest": {"$max": "$stt.error.at"},
         }
         rows = self._call(lambda: self._aggregate_failed([{"$group": summary}]), seconds=None)
-        kinds = [documents.failed_kind(row) for row in rows]
+        kinds = [mapping.failed_kind(row) for row in rows]
         return sorted(kinds, key=lambda found: (-found.chunks, found.kind))
 
     def _aggregate_failed(self, stages: list[Document]) -> list[Document]:
@@ -97,7 +98,7 @@ class Failures(Schema):
             return list(self._chunks.aggregate(stages, hint="stt_failed"))
         return list(self._chunks.aggregate([{"$match": FAILED}, *stages]))
 
-    def stories(self, text: str, limit: int = 100) -> list[model.ChunkStory]:
+    def stories(self, text: str, limit: int = 100) -> list[models.ChunkStory]:
         """What happened to the chunk with this id, or to the failed chunks of this recording."""
         fields = {"data": 0}
         by_id = {"_id": {"$in": possible_ids(text)}}
@@ -107,7 +108,7 @@ class Failures(Schema):
             order = [("start", 1), ("index", 1)]
             cursor = self._chunks.find(by_recording, fields, sort=order, limit=limit)
             found = self._call(lambda: list(cursor.clone()), seconds=None)
-        return [documents.story(document) for document in found]
+        return [mapping.story(document) for document in found]
 
     def count_failed(self, kind: str | None = None, text: str | None = None) -> int:
         """How many chunks `retry_now` would make due."""

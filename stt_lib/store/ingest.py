@@ -6,18 +6,19 @@ from datetime import UTC, datetime
 from bson import ObjectId
 from bson.binary import Binary
 
-from stt_lib import documents, model
-from stt_lib.store.connection import Connection, Document
+from stt_lib.domain import models
+from stt_lib.store import mapping
+from stt_lib.store.database import Connection, Document
 
 
 class Ingest(Connection):
     """New chunks."""
 
-    def insert_chunks(self, chunks: Iterable[model.NewChunk]) -> int:
+    def insert_chunks(self, chunks: Iterable[models.NewChunk]) -> int:
         """Insert chunks of the embedded ingester; returns how many were not there before."""
         now = datetime.now(UTC)
         rows = [
-            documents.new_chunk(c, ObjectId(c.id_bytes), ObjectId(c.original_id_bytes), now)
+            mapping.new_chunk(c, ObjectId(c.id_bytes), ObjectId(c.original_id_bytes), now)
             for c in chunks
         ]
         return sum(self._insert_new(row) for row in rows)

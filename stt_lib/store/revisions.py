@@ -11,14 +11,15 @@ from typing import Any, Final
 
 from pymongo.write_concern import WriteConcern
 
-from stt_lib import documents, model
-from stt_lib.documents import identity
+from stt_lib.domain import models
+from stt_lib.domain.models import Origin, Revision, Selection
 from stt_lib.errors import ClaimLost
-from stt_lib.model import Origin, Revision, Selection
-from stt_lib.store.backlog import LOADED
-from stt_lib.store.connection import Document
+from stt_lib.store import mapping
+from stt_lib.store.chunks import LOADED
+from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.schema import WITHOUT_EMPTY_STT, Schema
+from stt_lib.store.indexes import WITHOUT_EMPTY_STT, Schema
+from stt_lib.store.mapping import identity
 
 HISTORY: Final = "transcriptions_history"
 """Where the texts are that were replaced, each under `{transcript, revision}`."""
@@ -39,11 +40,11 @@ class Revisions(Schema):
             {"$group": {"_id": origin, "count": {"$sum": 1}}},
         ]
         rows = self._call(lambda: list(self._transcriptions.aggregate(stages)), seconds=None)
-        return [(documents.origin(row["_id"]), row["count"]) for row in rows]
+        return [(mapping.origin(row["_id"]), row["count"]) for row in rows]
 
     def old_transcripts(
         self, only: Selection, *, before: datetime | None = None
-    ) -> Iterator[model.OldTranscript]:
+    ) -> Iterator[models.OldTranscript]:
         """Stream transcripts without their text, newest first, `before` or at that start.
 
         May raise errors of the driver half-way: call through `patiently`, and start again.
@@ -57,7 +58,7 @@ class Revisions(Schema):
         )
         with cursor:
             for document in cursor:
-                yield documents.old_transcript(document, now)
+                yield mapping.old_transcript(document, now)
 
     def existing_chunks(self, ids: Sequence[Any]) -> set[Hashable]:
         """Which of these chunks (by `identity`) are still there."""
@@ -108,23 +109,23 @@ class Revisions(Schema):
         found = self._call(lambda: list(self._transcriptions.find(query, {"stt.claim": 1})))
         return {str(d["stt"]["claim"]["by"]): d["stt"]["claim"]["until"] for d in found}
 
-    def audio_of(self, ids: Sequence[Any]) -> tuple[model.Chunk, ...]:
+    def audio_of(self, ids: Sequence[Any]) -> tuple[models.Chunk, ...]:
         """Those of these chunks that are still there, with their audio, in this order."""
         query = {"_id": {"$in": list(ids)}}
         found = self._call(lambda: list(self._chunks.find(query, LOADED)))
-        by_id = {identity(document["_id"]): documents.chunk(document) for document in found}
+        by_id = {identity(document["_id"]): mapping.chunk(document) for document in found}
         return tuple(by_id[i] for i in map(identity, ids) if i in by_id)
 
     # -- replacing ----------------------------------------------------------------------------
 
-    def replace(self, transcript: model.Transcript, *, keep_history: bool) -> bool:
+    def replace(self, transcript: models.Transcript, *, keep_history: bool) -> bool:
         """Put a transcript in the place of its last revision; False when that is there no more.
 
         It may be repeated at any point: the copy in the history has a name of its own for each
         revision, and a replacement that happened already is recognised.
         """
         last = Revision(transcript.id, transcript.revision - 1)
-        new = documents.transcript(transcript, datetime.now(UTC))
+        new = mapping.transcript(transcript, datetime.now(UTC))
         old = {**_of(last), "chunk_ids": new["chunk_ids"]}  # the same audio: one in, one out
         if keep_history:
             self._copy_to_history(old, last)

@@ -1,7 +1,7 @@
 """What a person typed to name chunks, as a query that our indexes answer."""
 
-from stt_lib.model import Selection
-from stt_lib.store.connection import Document
+from stt_lib.domain.models import Selection
+from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
 
 

@@ -9,12 +9,12 @@ from itertools import groupby
 
 import numpy as np
 
-from stt_lib.local.decoding import Samples, decode
+from stt_lib.audio.decoding import Samples, decode
+from stt_lib.domain.models import NewChunk
+from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.samples import recordings
-from stt_lib.local.whisper import Transcriber
-from stt_lib.model import NewChunk
-from stt_lib.sequences import MAX_CHUNKS
+from stt_lib.local.transcriber import Transcriber
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stt_lib.audio.ogg import opus_seconds
 from stt_lib.local.mongod import Mongod
-from stt_lib.ogg import opus_seconds
 from tests.benchmarks import audio, database, processes, speed, tables
 from tests.benchmarks.lab import TINY, Goal, Lab, Row, Table
 

@@ -11,7 +11,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 
 import stt_lib.local
-from stt_lib.local.decoding import WHISPER_RATE, Samples, decode
+from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode
 
 SAMPLES = Path(stt_lib.local.__file__).parent / "samples"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import jiwer
 import pytest
 
+from stt_lib.domain.models import NewChunk
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.mongod import Mongod
-from stt_lib.model import NewChunk
 from stt_lib.store import Store
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, TooLong, decode, stream
 from stt_lib.errors import InputError
-from stt_lib.local.decoding import WHISPER_RATE, NotAudio, TooLong, decode, stream
 from tests.local.sounds import SAMPLES, encoded, sample, silent_video, sweep, tone
 
 

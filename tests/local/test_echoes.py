@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from faster_whisper.transcribe import Segment
 
-from stt_lib.local.decoding import Samples
-from stt_lib.local.echoes import repeats_itself
-from stt_lib.local.whisper import Transcriber
+from stt_lib.audio.decoding import Samples
+from stt_lib.local.repetition import repeats_itself
+from stt_lib.local.transcriber import Transcriber
 
 HERON = "The heron took three slow steps, and looked into the water."
 ECHO = "the heron took three slow steps and looked into the water"

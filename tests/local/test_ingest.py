@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stt_lib.audio.decoding import Samples, decode, stream
+from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError
-from stt_lib.local import opus
-from stt_lib.local.decoding import Samples, decode, stream
+from stt_lib.local import encoding
 from stt_lib.local.ingest import read_recording
-from stt_lib.model import NewChunk
 from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -22,7 +22,7 @@ def write(path: Path, sound: Samples) -> Path:
 
 
 def sound_of(chunk: NewChunk) -> Samples:
-    return np.concatenate(list(stream(io.BytesIO(chunk.data), "x", opus.RATE)))
+    return np.concatenate(list(stream(io.BytesIO(chunk.data), "x", encoding.RATE)))
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def birds() -> list[NewChunk]:
 
 
 def test_every_chunk_lasts_ten_seconds_and_the_last_the_rest(birds: list[NewChunk]) -> None:
-    total = sum(b.size for b in stream(io.BytesIO(sample("birds")), "x", opus.RATE))
+    total = sum(b.size for b in stream(io.BytesIO(sample("birds")), "x", encoding.RATE))
     sizes = [sound_of(chunk).size for chunk in birds]
-    assert set(sizes[:-1]) == {10 * opus.RATE}
-    assert 0 < sizes[-1] <= 10 * opus.RATE
+    assert set(sizes[:-1]) == {10 * encoding.RATE}
+    assert 0 < sizes[-1] <= 10 * encoding.RATE
     assert sum(sizes) == total
 
 
@@ -81,12 +81,12 @@ def test_without_a_start_the_modification_time_counts(tmp_path: Path) -> None:
 
 
 def test_chunks_play_on_from_one_another_without_a_click() -> None:
-    original = np.concatenate(list(stream(io.BytesIO(sample("library")), "x", opus.RATE)))
+    original = np.concatenate(list(stream(io.BytesIO(sample("library")), "x", encoding.RATE)))
     chunks = read_recording(SAMPLES / "library.opus", START)
     played = np.concatenate([sound_of(chunk) for chunk in chunks])
     assert played.size == original.size
     leaps = np.abs(np.diff(played - original))
-    for border in (10 * opus.RATE, 20 * opus.RATE, 30 * opus.RATE):
+    for border in (10 * encoding.RATE, 20 * encoding.RATE, 30 * encoding.RATE):
         assert leaps[border - 5 : border + 5].max() < np.quantile(leaps, 0.999)
     assert np.corrcoef(played, original)[0, 1] > 0.8
 
@@ -101,8 +101,8 @@ def test_a_chain_of_chunks_is_the_recording(birds: list[NewChunk]) -> None:
     [(10, [10.0]), (10.01, [10.0]), (20.5, [10.0, 10.0, 0.5]), (0.05, [0.05])],
 )
 def test_lengths_at_the_border(tmp_path: Path, seconds: float, expected: list[float]) -> None:
-    chunks = read_recording(write(tmp_path / "a.wav", sweep(seconds, opus.RATE)), START)
-    assert [sound_of(c).size / opus.RATE for c in chunks] == pytest.approx(expected, abs=0.0001)
+    chunks = read_recording(write(tmp_path / "a.wav", sweep(seconds, encoding.RATE)), START)
+    assert [sound_of(c).size / encoding.RATE for c in chunks] == pytest.approx(expected, abs=0.0001)
 
 
 def test_marks_speech_and_only_speech_within_a_recording(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import requests
 
 from stt_lib.errors import LocalStackError
-from stt_lib.local import service
 from stt_lib.local.ingest import read_recording
-from stt_lib.local.server import serve
-from stt_lib.local.upload import Refusal, Upload
-from stt_lib.local.whisper import HungUp
+from stt_lib.local.server import service
+from stt_lib.local.server.app import serve
+from stt_lib.local.server.upload import Refusal, Upload
+from stt_lib.local.transcriber import HungUp
 from tests.local.patience import until
 from tests.local.running import Server, parts
 from tests.local.sounds import SAMPLES, encoded, sample, speech

@@ -8,10 +8,10 @@ import pytest
 import requests
 from starlette.types import Message
 
-from stt_lib.local.decoding import Samples
-from stt_lib.local.server import create_app
-from stt_lib.local.service import Service
-from stt_lib.local.whisper import Transcriber
+from stt_lib.audio.decoding import Samples
+from stt_lib.local.server.app import create_app
+from stt_lib.local.server.service import Service
+from stt_lib.local.transcriber import Transcriber
 from tests.local.running import parts
 from tests.local.sounds import encoded, tone
 

@@ -3,8 +3,8 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from stt_lib.local.turns import Turns
-from stt_lib.local.whisper import HungUp
+from stt_lib.local.server.admission import Turns
+from stt_lib.local.transcriber import HungUp
 
 
 class Guest:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stt_lib.local.decoding import Samples, decode
+from stt_lib.audio.decoding import Samples, decode
 from stt_lib.local.vad import has_speech, speech_probability
 from tests.local.sounds import noise, sample, speech, tone
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stt_lib.errors import LocalStackError
-from stt_lib.local.whisper import HungUp, Transcriber
+from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.sounds import speech
 
 

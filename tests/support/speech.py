@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import jiwer
 
-from stt_lib import ogg
-from stt_lib.documents import chunk as read_chunk
+from stt_lib.audio import ogg
+from stt_lib.domain.models import Answer, Chunk
 from stt_lib.local.ingest import read_recording
-from stt_lib.model import Answer, Chunk
+from stt_lib.store.mapping import chunk as read_chunk
 from tests.local.sounds import SAMPLES
 from tests.support.world import START
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stt_lib.local.whisper import BUNDLED_MODEL
+from stt_lib.local.transcriber import BUNDLED_MODEL
 from tests.benchmarks.phantoms import hearing
 from tests.benchmarks.phantoms.hearing import Heard
 from tests.benchmarks.phantoms.scoring import CONDITIONS, FILTERS, Confusion, confusion

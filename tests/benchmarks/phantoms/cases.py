@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stt_lib.local.decoding import decode
+from stt_lib.audio.decoding import decode
 from tests.benchmarks.phantoms.noises import NOISES, RATE, Sound, noise
 from tests.benchmarks.phantoms.voices import VOICES, say
 from tests.local.sounds import SAMPLES, sample

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from stt_lib.filtering.text import is_sound_tag, normal_form
-from stt_lib.model import Segment
+from stt_lib.domain.models import Segment
+from stt_lib.domain.text import is_sound_tag, normal_form
 
 KNOWN_PHRASES = frozenset(
     map(

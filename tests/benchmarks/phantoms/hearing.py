@@ -13,8 +13,8 @@ from typing import Any
 import ctranslate2
 from faster_whisper import WhisperModel
 
+from stt_lib.local.transcriber import BUNDLE, BUNDLED_MODEL, Transcriber
 from stt_lib.local.vad import speech_probability
-from stt_lib.local.whisper import BUNDLE, BUNDLED_MODEL, Transcriber
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS, Case, all_cases
 from tests.benchmarks.phantoms.noises import RATE, Sound
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stt_lib import filtering
+from stt_lib.domain.models import Segment, Stretch
 from stt_lib.filtering import Surroundings, normal_form
-from stt_lib.model import Segment, Stretch
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS
 from tests.benchmarks.phantoms.first_filter import kept_at_first
 from tests.benchmarks.phantoms.hearing import Heard

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stt_lib.local.decoding import decode
+from stt_lib.audio.decoding import decode
 from tests.benchmarks.phantoms.noises import RATE, Sound
 
 VOICES = (

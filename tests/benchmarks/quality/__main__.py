@@ -16,10 +16,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from stt_lib.domain.models import NewChunk
 from stt_lib.local.ingest import CHUNK_SECONDS
 from stt_lib.local.mongod import Mongod
 from stt_lib.local.samples import NAMES
-from stt_lib.model import NewChunk
 from tests.benchmarks import tables
 from tests.benchmarks.lab import Table
 from tests.benchmarks.model import whisper_server

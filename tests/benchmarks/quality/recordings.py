@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode
 from stt_lib.local import samples
-from stt_lib.local.decoding import WHISPER_RATE, Samples, decode
 
 SAMPLES = Path(samples.__file__).parent
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import requests
 
+from stt_lib.domain.models import NewChunk, Transcript
+from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.local.ingest import read_recording
-from stt_lib.model import NewChunk, Transcript
-from stt_lib.sequences import MAX_CHUNKS
 from stt_lib.store import Store
 from tests.benchmarks import processes
 from tests.benchmarks.backlog import Backlog

@@ -1,0 +1,101 @@
+"""The audio of consecutive chunks as one file, for servers that take only one.
+
+Ogg Opus files are put one behind the other: most servers decode such a chained stream to the
+sum of its parts, at no cost here. For the others, and for other formats, the chunks are decoded
+and joined to a WAV file, for which PyAV has to be installed.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from stt_lib.audio import ogg
+from stt_lib.domain.models import Chunk
+from stt_lib.errors import AudioRejected, FailureKind, ServerMisconfigured
+
+WAV_RATE = 16_000
+LONGEST_CHUNK_SECONDS = 3600.0
+
+_OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
+_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One file; `seconds` is its exact length, None if that cannot be told without decoding."""
+
+    data: bytes
+    format: str
+    seconds: float | None
+    is_chained: bool = False
+
+    @property
+    def file(self) -> tuple[str, bytes, str]:
+        """File name, content and media type, for a multipart request.
+
+        Opus is named ogg: some servers choose a decoder by the name's ending, or refuse those
+        that they do not know, and "opus" is in few of their lists.
+        """
+        ending = "ogg" if self.format in _OGG_FORMATS else self.format
+        return f"audio.{ending}", self.data, f"audio/{ending}"
+
+
+def one_file(chunks: Sequence[Chunk], server: str) -> Sound:
+    """The chunks, oldest first, as one file, made as cheaply as possible.
+
+    Raises:
+        AttemptError: as `wav_file` does; not for a single chunk, which goes as it is.
+    """
+    if len(chunks) == 1:
+        return Sound(chunks[0].data, chunks[0].format, measured(chunks))
+    if ogg.is_chainable(chunk.data for chunk in chunks):
+        data = b"".join(chunk.data for chunk in chunks)
+        return Sound(data, "ogg", measured(chunks), is_chained=True)
+    if not can_decode() and all(chunk.format in _OGG_FORMATS for chunk in chunks):
+        # Without the decoder nobody has to do without the other chunks: this leads to the bad one.
+        raise AudioRejected(FailureKind.INVALID_AUDIO, "a chunk is not a whole Ogg Opus file")
+    return wav_file(chunks, server)
+
+
+def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
+    """The chunks, oldest first, decoded to one WAV file: 16 kHz, mono, 16 bit.
+
+    Raises:
+        AudioRejected: one of them is not audio.
+        ServerMisconfigured: PyAV is missing.
+    """
+    samples = b"".join(_samples(chunk, server) for chunk in chunks)
+    return Sound(_wav_header(len(samples)) + samples, "wav", len(samples) / (2 * WAV_RATE))
+
+
+def measured(chunks: Sequence[Chunk]) -> float | None:
+    """The length of the chunks' audio, if all of them tell."""
+    return sum(c.seconds for c in chunks) if all(c.is_measured for c in chunks) else None
+
+
+def can_decode() -> bool:
+    return all(find_spec(name) is not None for name in ("av", "numpy"))
+
+
+def _samples(chunk: Chunk, server: str) -> bytes:
+    if not can_decode():
+        message = (
+            f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
+            " pip install -r requirements-local.txt"
+        )
+        raise ServerMisconfigured(FailureKind.REJECTED, message, server)
+    from stt_lib.audio.decoding import NotAudio, TooLong, decode
+
+    try:
+        sound = decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
+    except (NotAudio, TooLong) as error:
+        raise AudioRejected(FailureKind.INVALID_AUDIO, str(error)) from None
+    return (sound.clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+
+
+def _wav_header(size: int) -> bytes:
+    """Source: the WAVE file format, chunks "fmt " (PCM) and "data"."""
+    rate = WAV_RATE
+    form = (16, 1, 1, rate, 2 * rate, 2, 16)
+    return _WAV_HEADER.pack(b"RIFF", 36 + size, b"WAVE", b"fmt ", *form, b"data", size)

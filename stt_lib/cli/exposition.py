@@ -1,0 +1,58 @@
+"""Showing a run to Prometheus, if that was asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stt_lib.config.settings import Settings
+from stt_lib.servers.pool import ServerPool
+from stt_lib.store import Store
+
+SEVERAL = 20
+"""Of so many last ones the oldest is taken, as some may have no usable start."""
+
+
+@contextmanager
+def shown(settings: Settings, store: Store, pool: ServerPool) -> Iterator[None]:
+    """Show the metrics of the run within the block.
+
+    Raises:
+        ConfigurationError: nobody can listen at that port.
+    """
+    if settings.metrics_port is None and settings.metrics_file is None:
+        yield  # and nothing of it is even imported
+        return
+    from stt_lib.telemetry.metrics import BacklogState, Exporter, RunCollector, ServerState
+
+    def look() -> BacklogState:
+        _, last = store.first_and_last_pending(SEVERAL)
+        starts = [chunk.start for chunk in last if chunk.start is not None]
+        kinds = store.failed_kinds()
+        return BacklogState(
+            pending=store.count_pending(),
+            parked=sum(kind.parked for kind in kinds),
+            failed={kind.kind: kind.chunks for kind in kinds},
+            oldest=min(starts, default=None),
+            last_done=store.last_done(),
+        )
+
+    def servers() -> Iterator[ServerState]:
+        for name in {server.name: None for server in pool.servers}:
+            alike = [server for server in pool.servers if server.name == name]
+            yield ServerState(
+                name,
+                in_flight=sum(server.in_flight for server in alike),
+                limit=sum(server.limit.value for server in alike),
+                is_open=all(s.misconfigured or not s.breaker.closed for s in alike),
+            )
+
+    exporter = Exporter(
+        RunCollector(pool.measures, servers),
+        look,
+        host=settings.metrics_host,
+        port=settings.metrics_port,
+        file=settings.metrics_file,
+    )
+    try:
+        yield
+    finally:
+        exporter.close()

@@ -1,0 +1,55 @@
+"""Opening what a command works on: the user's MongoDB and servers, or the embedded ones."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stt_lib.config.settings import Settings, child_environment
+from stt_lib.store import Store
+
+EMBEDDED_MODEL = "tiny.en"
+"""It comes with the installation."""
+
+
+@contextmanager
+def reachable(
+    settings: Settings, *, whisper: bool, stop: threading.Event | None = None
+) -> Iterator[Settings]:
+    """Settings that point at running services: with --local, at the embedded ones."""
+    if not settings.local:
+        yield settings
+        return
+    from stt_lib.local.stack import running_stack
+
+    with running_stack(
+        settings.data_dir,
+        whisper=whisper,
+        model=settings.model or EMBEDDED_MODEL,
+        env=child_environment(),
+        stop=stop,
+    ) as stack:
+        places: dict[str, Any] = {
+            "mongodb_uri": stack.mongodb_uri,
+            "mongodb_database": "stt",
+            "api_key": None,
+            "protocol": "transcribe",
+        }
+        if stack.server_url is not None:
+            places["server_url"] = (stack.server_url,)
+        yield settings.model_copy(update=places)
+
+
+@contextmanager
+def opened_store(settings: Settings, stop: threading.Event | None = None) -> Iterator[Store]:
+    """The database, for commands that need no STT server."""
+    with (
+        reachable(settings, whisper=False, stop=stop) as places,
+        Store(
+            places.mongodb_uri,
+            places.mongodb_database,
+            mongo_wait=places.mongo_wait,
+            stop=stop,
+        ) as store,
+    ):
+        yield store

@@ -1,0 +1,1 @@
+"""Settings: declared, read from flags, environment and files, and checked."""

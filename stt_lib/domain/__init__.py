@@ -1,0 +1,1 @@
+"""Records and rules of transcription: pure, without I/O, threads or clock."""

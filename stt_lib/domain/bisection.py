@@ -1,0 +1,92 @@
+"""Finding the chunk that makes a server reject a whole sequence: a pure search.
+
+A server says only that it does not take the audio, not which chunk is bad. The longest prefix
+that it takes is found by bisection; the chunk after it is the bad one. So per bad chunk it costs
+about log2 n requests to find it and two more to make sure and to go on behind it, and the rest
+ends up in as few pieces as there are gaps.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from stt_lib.domain.models import Answer, Chunk
+from stt_lib.domain.timeline import Timeline
+from stt_lib.errors import AttemptError, AudioRejected, Suspect
+
+Post = Callable[[Sequence[Chunk]], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Chunks that the server transcribed in one request.
+
+    `audio` is all that was posted, oldest first: these chunks, and what gave them context.
+    """
+
+    chunks: tuple[Chunk, ...]
+    answer: Answer
+    audio: tuple[Chunk, ...]
+
+    @property
+    def timeline(self) -> Timeline:
+        """The clock along what was posted."""
+        first = self.audio.index(self.chunks[0])
+        return Timeline(self.audio, first, self.audio.index(self.chunks[-1]) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A chunk that the server rejects even alone."""
+
+    chunk: Chunk
+    error: AttemptError
+
+
+def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:
+    """Transcribe consecutive chunks, oldest first, and leave out those that are rejected.
+
+    Yields every chunk exactly once and in order, each piece as soon as it is known.
+    `post` raises `AudioRejected` or `Suspect` for audio that is not taken; what else it raises
+    ends the search.
+    """
+    rest = tuple(chunks)
+    while rest:
+        tried = _tried(rest, post)
+        if isinstance(tried, Heard):
+            yield tried
+            return
+        if len(rest) > 1:
+            prefix, tried = _longest_good_prefix(rest, post, tried)
+            if prefix is not None:
+                yield prefix
+                rest = rest[len(prefix.chunks) :]
+                if len(rest) == 1:
+                    continue  # the loop posts it alone
+                tried = _tried(rest[:1], post)
+                if isinstance(tried, Heard):
+                    continue  # rejected only in this company, as when it is too much at once
+        yield Unusable(rest[0], tried)
+        rest = rest[1:]
+
+
+def _tried(chunks: tuple[Chunk, ...], post: Post) -> Heard | AttemptError:
+    try:
+        return Heard(chunks, post(chunks), chunks)
+    except (AudioRejected, Suspect) as error:
+        return error
+
+
+def _longest_good_prefix(
+    chunks: tuple[Chunk, ...], post: Post, error: AttemptError
+) -> tuple[Heard | None, AttemptError]:
+    """Bisect: the longest prefix that is taken, if any, and the last rejection."""
+    good, bad = 0, len(chunks)
+    prefix: Heard | None = None
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        tried = _tried(chunks[:middle], post)
+        if isinstance(tried, Heard):
+            good, prefix = middle, tried
+        else:
+            bad, error = middle, tried
+    return prefix, error

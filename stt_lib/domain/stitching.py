@@ -1,0 +1,335 @@
+"""Joining two transcripts where speech was cut: each word once, none lost. Pure functions.
+
+Both sides hear the chunk before the cut and the one behind it, so that the words around the cut
+are heard twice, each time whole, though not always alike. Whoever is first decides between which
+two words the seam lies, and leaves what it heard there; whoever is second finds these words among
+its own and cuts at the same place. That needs no exact times: words tell where they are.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from enum import Enum
+from itertools import accumulate
+
+from stt_lib.domain.models import Seam, Segment, Word
+from stt_lib.domain.text import normal_form
+
+ROOM_SECONDS = 2.0
+"""So far from the cut a seam may lie, for the sake of a pause or the end of a sentence."""
+
+TRUST_SECONDS = 0.4
+"""Nearer to the cut than this nobody can say on which side of it a word is."""
+
+DRIFT_SECONDS = 6.0
+"""So far apart two servers may place the same word: without word times they are interpolated."""
+
+CLOSING_BONUS = 0.5
+PAUSE_BONUS = 1.0
+"""What the end of a sentence, and a second of pause, are worth in seconds of distance."""
+
+REPEATED_COST = 1.0
+"""Where a word is said twice, nobody could tell later which of the two was meant."""
+
+FAR_COST = 100.0
+
+MOST = 100
+"""So many words on each side of the cut are looked at: more is not speech."""
+
+STRAY_COST = 0.4
+"""Two equal words far from each other, and alone, are more likely two than one."""
+
+NEAREST = 8
+"""So many words on each side are compared by their letters where whole words do not agree."""
+
+SHORTEST_LIKENESS = 3
+"""Fewer letters in a row are alike by chance."""
+
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, kana, Han: written without blanks, so each character counts."""
+
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_TINY = 1e-6
+_CLOSING = re.compile(r"[.,;:?!…。、，？！][\"'”’»)]*$")
+
+
+class Side(Enum):
+    """Which part of the speech is ours: the one before the cut, or the one behind it."""
+
+    EARLIER = "earlier"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word around a cut; `start` and `end` in seconds from the cut, as well as can be told.
+
+    It stands at `offset` in the text of the segment with that number; `closes` at the end of a
+    sentence or segment.
+    """
+
+    text: str
+    start: float
+    end: float
+    segment: int
+    offset: int
+    closes: bool
+
+    @property
+    def at(self) -> float:
+        return (self.start + self.end) / 2
+
+
+class Overlap:
+    """What one side heard around a cut: `reach` seconds before and behind position `cut`."""
+
+    def __init__(
+        self, segments: Sequence[Segment], cut: float, reach: tuple[float, float], side: Side
+    ) -> None:
+        self._segments = segments
+        self._cut = cut
+        self._side = side
+        self._outward = 1 if side is Side.EARLIER else -1
+        """The direction in which the other side's audio lies."""
+        before, after = reach
+        found = list(self._near(before, after))
+        behind = _first(found, 0.0)
+        begin = max(_first(found, -before), behind - MOST)
+        end = min(_first(found, after), behind + MOST)
+        self._tokens = found[begin:end]
+        self._following = next(iter(found[end:]), None)
+
+    def _near(self, before: float, after: float) -> Iterator[Token]:
+        """The last words of the earlier side, the first of the later, in the order of the text."""
+        for number, segment in enumerate(self._segments):
+            if self._side is Side.EARLIER and segment.end < self._cut - before:
+                continue
+            for token in _tokens(segment, number, self._cut):
+                yield token
+                if self._side is Side.LATER and token.at > after:
+                    return
+
+    def propose(self) -> Seam:
+        """The best place for a seam, if nobody has decided yet.
+
+        It lies at the cut, or beyond it, and not within our own audio, as far as times can be
+        trusted: so nothing is lost if the other side has to do without what we heard there.
+        """
+        _, cut, moment = min(self._places())
+        return self._seam(cut, moment)
+
+    def _places(self) -> Iterator[tuple[float, int, float]]:
+        """Each place between two words that will do: what it costs, its number, its time."""
+        for cut in range(len(self._tokens) + 1):
+            before = self._tokens[cut - 1] if cut else None
+            after = self._tokens[cut] if cut < len(self._tokens) else None
+            ended = before.end if before else float("-inf")
+            begins = after.start if after else float("inf")
+            moment = min(max(0.0, ended), begins) if ended <= begins else (ended + begins) / 2
+            if moment * self._outward >= -TRUST_SECONDS:
+                yield _cost(before, after, moment, begins - ended), cut, moment
+
+    def as_it_is(self) -> Seam:
+        """The seam of a transcript that was saved before anybody thought of one: all is its own."""
+        return self._seam(len(self._tokens) if self._side is Side.EARLIER else 0, 0.0)
+
+    def _seam(self, cut: int, moment: float) -> Seam:
+        return Seam(
+            words=tuple(token.text for token in self._tokens),
+            seconds=tuple(round(token.at, 2) for token in self._tokens),
+            cut=cut,
+            moment=round(moment, 3),
+        )
+
+    def own(self, seam: Seam) -> tuple[Segment, ...]:
+        """Our segments up to the seam, or from it on; one that lies across it is divided."""
+        place = self._place(seam)
+        token = self._tokens[place] if place < len(self._tokens) else self._following
+        if token is None:
+            return tuple(self._segments) if self._side is Side.EARLIER else ()
+        left, right = self._divided(token)
+        if self._side is Side.EARLIER:
+            return (*self._segments[: token.segment], *left)
+        return (*right, *self._segments[token.segment + 1 :])
+
+    # -- where it lies ------------------------------------------------------------------------
+
+    def _place(self, seam: Seam) -> int:
+        """How many of our tokens lie before the seam."""
+        pairs = _alignment(self._tokens, seam)
+        last = max((pair for pair in pairs if pair[1] < seam.cut), default=None)
+        first = min((pair for pair in pairs if pair[1] >= seam.cut), default=None)
+        low, their_low = (last[0] + 1, last[1] + 1) if last else (0, 0)
+        high, their_high = first or (len(self._tokens), len(seam.words))
+        free = self._tokens[low:high]
+        lefts, rights = seam.words[their_low : seam.cut], seam.words[seam.cut : their_high]
+        if last and first and not lefts and not rights:
+            return high if self._side is Side.EARLIER else low  # only we have heard these
+        if last and first and not (lefts and rights):
+            return high if lefts else low
+        if last and first:
+            expected = round(len(free) * len(lefts) / (len(lefts) + len(rights)))
+        else:
+            moment = self._moment(seam, last or first)
+            expected = sum(token.at < moment for token in free)
+        return low + _most_alike([token.text for token in free], lefts, rights, expected)
+
+    def _moment(self, seam: Seam, anchor: tuple[int, int] | None) -> float:
+        """When the seam is by our times; later or earlier where the other side heard nothing."""
+        drift = self._tokens[anchor[0]].at - seam.seconds[anchor[1]] if anchor else 0.0
+        theirs = seam.words[seam.cut :] if self._side is Side.EARLIER else seam.words[: seam.cut]
+        return seam.moment + drift + (0.0 if theirs else ROOM_SECONDS * self._outward)
+
+    # -- the two halves -----------------------------------------------------------------------
+
+    def _divided(self, token: Token) -> tuple[list[Segment], list[Segment]]:
+        """A segment's parts before a token and from it on, either of which may be missing."""
+        segment = self._segments[token.segment]
+        before = [t for t in _tokens(segment, 0, self._cut) if t.offset < token.offset]
+        if not before:
+            return [], [segment]
+        end = len(segment.text[: token.offset].rstrip())
+        left, right = _divided_words(segment.words, sum(len(t.text) for t in before))
+        return (
+            [replace(segment, end=self._cut + before[-1].end, text=segment.text[:end], words=left)],
+            [replace(segment, start=self._cut + token.start, text=segment.text[end:], words=right)],
+        )
+
+
+def _first(tokens: Sequence[Token], moment: float) -> int:
+    """The number of the first token that is not before this moment."""
+    return next((n for n, token in enumerate(tokens) if token.at >= moment), len(tokens))
+
+
+def _cost(before: Token | None, after: Token | None, moment: float, pause: float) -> float:
+    """How bad a place for a seam is, in seconds; too far away is worse than anything else."""
+    cost = abs(moment) - PAUSE_BONUS * min(max(pause, 0.0), 1.0)
+    if before is None or before.closes:
+        cost -= CLOSING_BONUS
+    if before and after and before.text == after.text:
+        cost += REPEATED_COST
+    return cost if abs(moment) <= ROOM_SECONDS else cost + FAR_COST
+
+
+def _tokens(segment: Segment, number: int, cut: float) -> list[Token]:
+    """The words of a segment with their times, which are interpolated by letters."""
+    found = [(match, _plain(match[0])) for match in _TOKEN.finditer(segment.text)]
+    spelled = [(match, letters) for match, letters in found if letters]
+    clock = _Clock(segment, sum(len(letters) for _, letters in spelled))
+    tokens: list[Token] = []
+    at = 0
+    for match, letters in spelled:
+        beyond = at + len(letters)
+        start, end = clock.start(at) - cut, clock.end(beyond) - cut
+        closes = match is spelled[-1][0] or _CLOSING.search(match[0]) is not None
+        tokens.append(Token(letters, start, max(start, end), number, match.start(), closes))
+        at = beyond
+    return tokens
+
+
+def _plain(text: str) -> str:
+    """The letters and digits of a word."""
+    return normal_form(text).replace(" ", "")
+
+
+class _Clock:
+    """When each letter of a segment is said: by its words if it has any, else evenly."""
+
+    def __init__(self, segment: Segment, letters: int) -> None:
+        spans = segment.words or (segment,)
+        sizes = [max(len(_plain(span.text)), 1) for span in spans]
+        scale = letters / sum(sizes)
+        self._begins = [size * scale for size in accumulate(sizes, initial=0)]
+        self._spans = spans
+
+    def start(self, letter: float) -> float:
+        return self._at(bisect_right(self._begins, letter + _TINY) - 1, letter)
+
+    def end(self, letter: float) -> float:
+        return self._at(bisect_left(self._begins, letter - _TINY) - 1, letter)
+
+    def _at(self, index: int, letter: float) -> float:
+        index = min(max(index, 0), len(self._spans) - 1)
+        span, begin, beyond = self._spans[index], self._begins[index], self._begins[index + 1]
+        share = (letter - begin) / (beyond - begin) if beyond > begin else 0.0
+        return span.start + min(max(share, 0.0), 1.0) * (span.end - span.start)
+
+
+def _divided_words(
+    words: tuple[Word, ...], letters: int
+) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    """Words up to so many letters, and the others."""
+    taken = 0
+    for number, word in enumerate(words):
+        size = len(_plain(word.text))
+        if taken + size / 2 > letters:
+            return words[:number], words[number:]
+        taken += size
+    return words, ()
+
+
+def _alignment(mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:
+    """Pairs of our words and theirs that are the same word, in order on both sides.
+
+    The longest common subsequence, weighted: long words, words in a row and words at the same time
+    count for more, so that of several equal ones the right one is found.
+    """
+    rows = [[0.0] * (len(seam.words) + 1)]
+    for i, token in enumerate(mine):
+        above, row = rows[-1], [0.0]
+        for j, word in enumerate(seam.words):
+            best = max(above[j + 1], row[j])
+            if word == token.text:
+                best = max(best, above[j] + _weight(mine, seam, i, j))
+            row.append(best)
+        rows.append(row)
+    return _way_back(rows, mine, seam)
+
+
+def _weight(mine: Sequence[Token], seam: Seam, i: int, j: int) -> float:
+    """What it is worth to take two equal words for the same; less than nothing if far apart."""
+    apart = abs(mine[i].at - seam.seconds[j]) / DRIFT_SECONDS
+    is_in_a_row = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
+    worth = 1 + min(len(mine[i].text), 8) / 8 + 0.5 * is_in_a_row
+    return worth * (1 - apart) - STRAY_COST
+
+
+def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:
+    pairs: list[tuple[int, int]] = []
+    i, j = len(mine), len(seam.words)
+    while i and j:
+        if rows[i][j] == rows[i - 1][j]:
+            i -= 1
+        elif rows[i][j] == rows[i][j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]
+
+
+def _most_alike(
+    free: Sequence[str], lefts: Sequence[str], rights: Sequence[str], expected: int
+) -> int:
+    """How many of our words stand for their `lefts`, the others standing for their `rights`.
+
+    Judged by letters, near the expected place: "ice cream" is "I scream" whatever the words are.
+    """
+
+    def score(place: int) -> tuple[float, int]:
+        left = _alike(free[max(0, place - NEAREST) : place], lefts[-NEAREST:])
+        right = _alike(free[place : place + NEAREST], rights[:NEAREST])
+        return left + right - abs(place - expected), -abs(place - expected)
+
+    nearest = range(max(0, expected - NEAREST // 2), min(len(free), expected + NEAREST // 2) + 1)
+    return max(nearest, key=score)
+
+
+def _alike(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """How many letters are alike."""
+    if not ours or not theirs:
+        return 0
+    blocks = SequenceMatcher(None, "".join(ours), "".join(theirs), autojunk=False)
+    return sum(b.size for b in blocks.get_matching_blocks() if b.size >= SHORTEST_LIKENESS)

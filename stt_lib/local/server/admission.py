@@ -1,0 +1,65 @@
+"""Whose turn it is: a few requests compute, some wait, the rest is sent away."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stt_lib.local.transcriber import HungUp
+
+REMEMBERED = 20
+"""Recent requests whose duration tells how long a newcomer would have to wait."""
+
+
+class Turns:
+    """At most `parallel` at work and `queue` waiting, first come, first served.
+
+    Lives on one event loop, so that its counts need no lock.
+    """
+
+    def __init__(self, parallel: int, queue: int) -> None:
+        self.in_progress = 0
+        self.waiting = 0
+        self._parallel = parallel
+        self._queue = queue
+        self._places = asyncio.Semaphore(parallel)
+        self._seconds: deque[float] = deque(maxlen=REMEMBERED)
+
+    @property
+    def full(self) -> bool:
+        return self._places.locked() and self.waiting >= self._queue
+
+    def retry_after(self) -> int:
+        """Return after how many seconds a place in the queue is likely to be free."""
+        mean = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
+        return max(1, math.ceil(mean * (self.waiting + 1) / self._parallel))
+
+    @asynccontextmanager
+    async def turn(self, hung_up: "asyncio.Task[None]") -> AsyncIterator[None]:
+        """Wait for a place and hold it; raises HungUp when the client leaves the queue."""
+        await self._place(hung_up)
+        began = time.monotonic()
+        self.in_progress += 1
+        try:
+            yield
+            self._seconds.append(time.monotonic() - began)
+        finally:
+            self.in_progress -= 1
+            self._places.release()
+
+    async def _place(self, hung_up: "asyncio.Task[None]") -> None:
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        place = asyncio.ensure_future(self._places.acquire())
+        self.waiting += 1
+        try:
+            await asyncio.wait({place, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.waiting -= 1
+            if not place.done():
+                place.cancel()
+        if not place.done():
+            raise HungUp

@@ -1,0 +1,1 @@
+"""A run, from pending chunks to marked ones."""

@@ -1,0 +1,1 @@
+"""Read-only verdicts for people: the state of the backlog and of what a run needs."""

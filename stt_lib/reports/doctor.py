@@ -1,0 +1,213 @@
+"""Whether all that a run needs is there and works; each finding says what to do."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from stt_lib.config.settings import Settings
+from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
+from stt_lib.servers import probe
+from stt_lib.servers.health_check import transcribe_probe
+from stt_lib.servers.options import Options
+from stt_lib.store import Store
+
+OLDEST_MONGODB: Final = (4, 4, 0)
+"""The first with $unionWith, in which we load audio and owners at once."""
+
+MOST_SKEW: Final = timedelta(seconds=2)
+LEAST_LOG_DISK: Final = 200_000_000
+"""Bytes; the logs take 60 MB at most."""
+
+LEAST_MONGODB_DISK: Final = 1_000_000_000
+"""Bytes; MongoDB ends when it cannot write."""
+
+
+class State(StrEnum):
+    """How bad it is: a note is worth knowing, a problem has to be solved."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; `advice` says what to do about it."""
+
+    check: str
+    state: State
+    text: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Check one thing after the other, each real: nothing is taken on trust."""
+    yield from _database(settings)
+    yield from _servers(settings)
+    yield from _places(settings)
+
+
+# -- MongoDB ----------------------------------------------------------------------------------
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        with Store(settings.mongodb_uri, settings.mongodb_database, mongo_wait=0) as store:
+            for check in (_version, _rights, _chunks, _indexes, _clock, _mongodb_disk):
+                yield check(store)
+    except SttError as error:
+        yield Finding("MongoDB", State.PROBLEM, str(error))
+
+
+def _version(store: Store) -> Finding:
+    version = ".".join(map(str, store.version))
+    found = f"{store.address} answers, version {version}"
+    if store.version >= OLDEST_MONGODB:
+        return Finding("MongoDB", State.OK, found)
+    oldest = ".".join(map(str, OLDEST_MONGODB[:2]))
+    return Finding("MongoDB", State.PROBLEM, found, f"stt needs {oldest} or newer: upgrade it")
+
+
+def _rights(store: Store) -> Finding:
+    refused = store.refused()
+    if not refused:
+        return Finding("rights", State.OK, f"may read and write in database {store.database}")
+    return Finding(
+        "rights",
+        State.PROBLEM,
+        f"this user may not {', '.join(refused)} in database {store.database}",
+        "grant it readWrite there: db.grantRolesToUser(USER, ['readWrite'])",
+    )
+
+
+def _chunks(store: Store) -> Finding:
+    chunks = store.estimated_chunks()
+    if chunks:
+        return Finding("chunks", State.OK, f"about {chunks:,} in {store.database}.audio_chunks")
+    return Finding(
+        "chunks",
+        State.NOTE,
+        f"there are none in {store.database}.audio_chunks",
+        "if there should be some: is MONGODB_DATABASE the ingester's?",
+    )
+
+
+def _indexes(store: Store) -> Finding:
+    missing = store.missing_indexes()
+    if not missing:
+        return Finding("indexes", State.OK, "all are there")
+    return Finding(
+        "indexes",
+        State.NOTE,
+        f"missing: {', '.join(index.name for index in missing)}",
+        "the next run makes them, if this user may; it takes minutes on a large collection",
+    )
+
+
+def _clock(store: Store) -> Finding:
+    asked = datetime.now(UTC)
+    theirs = store.now()
+    answered = datetime.now(UTC)
+    skew = max(asked - theirs, theirs - answered, timedelta(0))
+    told = f"{skew.total_seconds():.1f} s apart from MongoDB's"
+    if skew <= MOST_SKEW:
+        return Finding("clock", State.OK, told)
+    return Finding(
+        "clock",
+        State.NOTE,
+        told,
+        "claims go by MongoDB's and are safe, but times in logs differ: synchronise both hosts",
+    )
+
+
+def _mongodb_disk(store: Store) -> Finding:
+    disk = store.disk()
+    if disk is None:
+        return Finding("its disk", State.NOTE, "MongoDB does not say how full it is")
+    return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
+
+
+# -- STT servers ------------------------------------------------------------------------------
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    with ThreadPoolExecutor(len(settings.server_url)) as threads:
+        yield from threads.map(lambda url: _server(url, settings), settings.server_url)
+
+
+def _server(url: str, settings: Settings) -> Finding:
+    options = Options(settings.api_key, settings.model, settings.language, settings.prompt)
+    try:
+        trial = transcribe_probe(
+            url, settings.protocol, options, settings.timeout(1), settings.ca_file
+        )
+    except ConfigurationError as error:
+        return Finding("server", State.PROBLEM, str(error))
+    except ServerBusy as error:
+        return Finding("server", State.NOTE, str(error), "it works for others: try again later")
+    except AttemptError as error:
+        return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
+    speed = probe.SECONDS / trial.seconds
+    model = f", model {trial.answer.model}" if trial.answer.model else ""
+    found = (
+        f"{trial.server} transcribes (protocol {trial.protocol}{model}):"
+        f" 1 s of speech in {trial.seconds:.2f} s, {speed:.1f} times real time"
+    )
+    if trial.answer.segments:
+        return Finding("server", State.OK, found)
+    return Finding(
+        "server",
+        State.NOTE,
+        f"{found}, but heard nothing in it",
+        "try it with speech of yours: python stt.py --limit 1",
+    )
+
+
+_ADVICE: Final = {
+    FailureKind.CONNECTION: "start it, or correct STT_SERVER_URL; is a firewall in between?",
+    FailureKind.TIMEOUT: "it hangs, or loads its model: try again, then restart it; "
+    "--timeout-base allows more time",
+    FailureKind.SERVER_ERROR: "its own log says why",
+    FailureKind.INVALID_AUDIO: "it cannot decode Ogg Opus: does it find ffmpeg?",
+    FailureKind.REJECTED: "its own log says why",
+}
+
+
+# -- places -----------------------------------------------------------------------------------
+
+
+def _places(settings: Settings) -> Iterator[Finding]:
+    yield _log_folder(settings.log_file)
+    usage = shutil.disk_usage(_existing(settings.log_file.parent))
+    yield _room("disk", usage.free, usage.total, LEAST_LOG_DISK)
+
+
+def _log_folder(file: Path) -> Finding:
+    """Try it, with a file that is gone at once."""
+    folder = _existing(file.parent)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            if file.exists():
+                file.open("ab").close()
+    except OSError as error:
+        advice = "let this user write there, or choose another place with --log-file"
+        return Finding("log", State.PROBLEM, f"{file}: {error.strerror}", advice)
+    return Finding("log", State.OK, f"{file} can be written")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the one in which it would be made."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _room(check: str, free: int, total: int, least: int) -> Finding:
+    found = f"{free / 1e9:.1f} of {total / 1e9:.0f} GB are free"
+    if free >= least:
+        return Finding(check, State.OK, found)
+    return Finding(check, State.PROBLEM, found, "make room, before it is full")

@@ -1,0 +1,217 @@
+"""How the work stands: collected from the database, weighed into one verdict; writes nothing."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from enum import StrEnum
+from statistics import median
+from typing import Final
+
+from stt_lib.domain.models import (
+    NOMINAL_CHUNK_SECONDS,
+    Activity,
+    ChunkRef,
+    FailedKind,
+    Holder,
+    Span,
+)
+from stt_lib.domain.models import Sequence as ChunkSequence
+from stt_lib.domain.sequences import group
+from stt_lib.store import Store
+
+HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+WEEK: Final = timedelta(weeks=1)
+DAYS: Final = 8
+"""Today and the week before it."""
+
+SAMPLE: Final = 5000
+"""Chunks read from either end of the backlog; in one of up to twice as many, all are."""
+
+SHORTEST: Final = timedelta(minutes=1)
+"""Of what is done in less time no speed is made."""
+
+
+class Verdict(StrEnum):
+    """Whether the work is done as fast as it comes."""
+
+    UP_TO_DATE = "up to date"
+    KEEPING_UP = "keeping up"
+    CATCHING_UP = "catching up"
+    FALLING_BEHIND = "falling behind"
+    STANDING_STILL = "standing still"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is pending and not parked; `is_estimate` when `sequences` was not counted.
+
+    `chunk_seconds` is what one chunk lasts, as the starts of its neighbours tell.
+    """
+
+    chunks: int
+    sequences: int
+    is_estimate: bool
+    chunk_seconds: float
+    newest: datetime | None
+    oldest: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        return self.chunks * self.chunk_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the work stands at `now`, by the database's clock.
+
+    `days` ends with today; `working_since` is when the first chunk of the last hour was done.
+    """
+
+    now: datetime
+    backlog: Backlog
+    holders: Sequence[Holder]
+    failed: Sequence[FailedKind]
+    hour: Activity
+    day: Activity
+    week: Activity
+    days: Sequence[tuple[date, Activity]]
+    working_since: datetime | None
+    is_quick: bool
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio done per second: lately, or on average where nothing was lately."""
+        if self.working_since is not None:
+            span = max(self.now - self.working_since, SHORTEST)
+            return self._rate(self.hour.transcribed, span)
+        if self.day.transcribed:
+            return self._rate(self.day.transcribed, DAY)
+        return self._rate(self.week.transcribed, WEEK)
+
+    @property
+    def speed_of(self) -> str:
+        """The time that `speed` is an average of."""
+        if self.working_since is not None:
+            return "last hour"
+        return "last day" if self.day.transcribed else "last week"
+
+    @property
+    def inflow(self) -> float:
+        """Seconds of audio that arrive per second, over the last day."""
+        return self._rate(self.day.arrived, DAY)
+
+    @property
+    def waiting(self) -> int:
+        """Chunks that have failed and are left alone until a later run."""
+        return sum(kind.waiting for kind in self.failed)
+
+    @property
+    def due(self) -> int:
+        """Chunks that may be worked on now."""
+        return max(0, self.backlog.chunks - self.waiting)
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first of those that wait is due."""
+        return min((kind.next_due for kind in self.failed if kind.next_due), default=None)
+
+    @property
+    def done_in(self) -> timedelta | None:
+        """Until what is due is done, if speed and inflow stay; None when that is never.
+
+        None, too, when nothing is due but something waits.
+        """
+        if not self.backlog.chunks:
+            return timedelta(0)
+        seconds = self.due * self.backlog.chunk_seconds
+        gain = self.speed - self.inflow
+        if not self.due or gain <= 0 or seconds / gain > timedelta.max.total_seconds() / 2:
+            return None
+        return timedelta(seconds=seconds / gain)
+
+    @property
+    def verdict(self) -> Verdict:
+        if not self.backlog.chunks:
+            return Verdict.UP_TO_DATE
+        if not self.due:
+            return Verdict.WAITING
+        if not self.day.transcribed and not self.holders:
+            return Verdict.STANDING_STILL
+        oldest = self.backlog.oldest
+        if oldest is not None and self.now - oldest <= DAY:
+            return Verdict.KEEPING_UP
+        return Verdict.FALLING_BEHIND if self.done_in is None else Verdict.CATCHING_UP
+
+    def _rate(self, chunks: int, span: timedelta) -> float:
+        return chunks * self.backlog.chunk_seconds / span.total_seconds()
+
+
+def look(store: Store) -> Status:
+    """Collect everything; days begin at local midnight."""
+    now = store.now()
+    soon = now + HOUR  # the clocks of ingesters differ a little
+    days = _days(now)
+    spans = [Span(now - width, soon) for width in (HOUR, DAY, WEEK)]
+    spans += [Span(*ends) for ends in zip(days, [*days[1:], soon], strict=True)]
+    is_quick = store.counts_quickly
+    with ThreadPoolExecutor() as threads:  # MongoDB answers them side by side
+        backlog = threads.submit(_backlog, store)
+        activity = threads.submit(store.activity, spans)
+        holders = threads.submit(store.holders)
+        failed = threads.submit(store.failed_kinds)
+        working_since = threads.submit(store.first_done_since, now - HOUR)
+    hour, day, week, *daily = activity.result()
+    return Status(
+        now=now,
+        backlog=backlog.result(),
+        holders=holders.result(),
+        failed=failed.result(),
+        hour=hour,
+        day=day,
+        week=week,
+        days=tuple(zip((midnight.date() for midnight in days), daily, strict=True)),
+        working_since=working_since.result(),
+        is_quick=is_quick,
+    )
+
+
+def _days(now: datetime) -> list[datetime]:
+    """The midnights at which the last days began; a day may last 23 or 25 hours."""
+    today = now.astimezone().date()
+    dates = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+    return [datetime.combine(day, time()).astimezone() for day in dates]
+
+
+def _backlog(store: Store) -> Backlog:
+    chunks = store.count_pending()
+    first, last = store.first_and_last_pending(SAMPLE)
+    known = {chunk.id for chunk in first}
+    seen = first + [chunk for chunk in last if chunk.id not in known]
+    sequences = list(group(seen))
+    starts = [chunk.start for chunk in seen if chunk.start is not None]
+    is_estimate = chunks > len(seen)
+    share = chunks / len(seen) if is_estimate else 1.0
+    return Backlog(
+        chunks=chunks,
+        sequences=round(len(sequences) * share),
+        is_estimate=is_estimate,
+        chunk_seconds=_chunk_seconds(sequences),
+        newest=max(starts, default=None),
+        oldest=min(starts, default=None),
+    )
+
+
+def _chunk_seconds(sequences: Sequence[ChunkSequence]) -> float:
+    """How far the starts of consecutive chunks lie apart, usually; else what an ingester cuts."""
+    gaps = [gap for sequence in sequences if (gap := _gap(sequence.chunks)) > 0]
+    return median(gaps) if gaps else NOMINAL_CHUNK_SECONDS
+
+
+def _gap(chunks: Sequence[ChunkRef]) -> float:
+    first, last = chunks[0].start, chunks[-1].start
+    if len(chunks) < 2 or first is None or last is None:
+        return 0.0
+    return (last - first).total_seconds() / (len(chunks) - 1)

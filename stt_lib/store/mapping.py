@@ -1,0 +1,415 @@
+"""What our documents look like: the mapping between MongoDB's dicts and our records.
+
+Nothing here talks to MongoDB, and nothing that a document holds is trusted.
+"""
+
+import math
+import re
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from stt_lib import __version__
+from stt_lib.audio import ogg
+from stt_lib.domain.models import (
+    NOMINAL_CHUNK_SECONDS,
+    Chunk,
+    ChunkRef,
+    ChunkStory,
+    Dropped,
+    Explained,
+    FailedKind,
+    Holder,
+    NewChunk,
+    OldTranscript,
+    Origin,
+    PastFailure,
+    Problem,
+    Revision,
+    Seam,
+    Segment,
+    Stretch,
+    Transcript,
+    Word,
+)
+from stt_lib.errors import FailureKind
+
+Document = Mapping[str, Any]
+
+_FORMAT = re.compile(r"[a-z0-9]{1,12}")
+_OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def identity(value: Any) -> Hashable:
+    """A hashable stand-in for any BSON value; values of different types are different."""
+    try:
+        hash(value)
+    except TypeError:
+        return type(value).__name__, repr(value)
+    return type(value).__name__, value
+
+
+def nested(document: Document, path: str) -> Any:
+    """The value at a dotted path, or None where the path ends early."""
+    value: Any = document
+    for name in path.split("."):
+        if not isinstance(value, dict):  # Mapping would be asked ten times as slowly
+            return None
+        value = value.get(name)
+    return value
+
+
+def chunk_ref(document: Document) -> ChunkRef:
+    """A chunk for the planner."""
+    original_id = document.get("original_id")
+    index = _whole_number(document.get("index"))
+    start = document.get("start")
+    return ChunkRef(
+        id=document["_id"],
+        original_id=original_id,
+        recording=identity(original_id),
+        index=index,
+        start=start if isinstance(start, datetime) else None,
+        prob=_probability(nested(document, "vad.prob")),
+        priority=_priority(document.get("priority")),
+        problem=_misplaced(document, index),
+    )
+
+
+def _probability(value: Any) -> float | None:
+    """What lies outside of 0 to 1, as NaN does, says nothing."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+
+
+def _priority(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _whole_number(value: Any) -> int | None:
+    """JavaScript drivers store whole numbers as doubles, so 3.0 is 3."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, int) else None
+
+
+def _misplaced(document: Document, index: int | None) -> Problem | None:
+    """Why a chunk cannot be placed in its recording, if so."""
+    original_id, start = document.get("original_id"), document.get("start")
+    if original_id is None:
+        return _invalid("has no original_id")
+    if isinstance(original_id, list):
+        return _invalid("original_id is a list: use a single value")
+    if index is None:
+        return _invalid(_wrong("index", document.get("index"), "a whole number"))
+    if not isinstance(start, datetime):
+        return _invalid(_wrong("start", start, "a date"))
+    return None
+
+
+def _invalid(message: str) -> Problem:
+    return Problem(FailureKind.INVALID_CHUNK, f"chunk {message}")
+
+
+def _wrong(name: str, value: Any, wanted: str) -> str:
+    if value is None:
+        return f"has no {name}"
+    return f"{name} is not {wanted} but of type {type(value).__name__}"
+
+
+def chunk(document: Document) -> Chunk:
+    """A chunk with its audio, or with the reason why it cannot be posted."""
+    index = _whole_number(document.get("index"))
+    start = document.get("start")
+    data, form = document.get("data"), document.get("format", "opus")
+    problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
+    audio = bytes(data) if isinstance(data, bytes) and not problem else b""
+    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
+    return Chunk(
+        id=document["_id"],
+        index=index or 0,
+        start=start if isinstance(start, datetime) else _EPOCH,
+        data=audio,
+        format=str(form),
+        seconds=measured or NOMINAL_CHUNK_SECONDS,
+        is_measured=measured is not None,
+        prob=_probability(nested(document, "vad.prob")),
+        ingested_at=_date(document.get("ingested_at")),
+        has_speech=nested(document, "vad.has_speech") is not False,
+        is_done=document.get("transcribed_at") is not None,
+        seam=read_seam(document),
+        seam_with=identity(nested(document, "stt.seam.next")),
+        failures=_count(nested(document, "stt.failures")),
+        excuses=_count(nested(document, "stt.excuses")),
+        was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
+        problem=problem,
+    )
+
+
+def _unusable(data: Any) -> Problem | None:
+    if not isinstance(data, bytes):
+        return _invalid(_wrong("data", data, "binary"))
+    return None if data else _invalid("data is empty")
+
+
+def _unknown_format(form: Any) -> Problem | None:
+    """The format becomes part of a request's header, so it has to be a plain word."""
+    if isinstance(form, str) and _FORMAT.fullmatch(form):
+        return None
+    return _invalid("format is not a plain word such as opus")
+
+
+def seam(record: Seam) -> dict[str, Any]:
+    """What a chunk says of the seam behind it."""
+    heard = zip(record.words, record.seconds, strict=True)
+    return {
+        "heard": [{"word": word, "at": at} for word, at in heard],
+        "cut": record.cut,
+        "moment": record.moment,
+    }
+
+
+def read_seam(document: Document) -> Seam | None:
+    """The seam behind a chunk, if one was decided."""
+    value = nested(document, "stt.seam")
+    if not isinstance(value, dict):
+        return None
+    try:
+        heard = [(str(token["word"]), float(token["at"])) for token in value["heard"]]
+        cut, moment = int(value["cut"]), float(value["moment"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    words, seconds = (tuple(part) for part in zip(*heard, strict=True)) if heard else ((), ())
+    return Seam(words, seconds, min(max(cut, 0), len(words)), moment)
+
+
+def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
+    """A document of `transcriptions`."""
+    dropped = {"dropped_segments": list(map(_dropped, record.dropped))} if record.dropped else {}
+    return {
+        "_id": record.id,
+        "original": record.original_id,
+        "start": record.start,
+        "end": record.end,
+        "duration": (record.end - record.start).total_seconds(),
+        "language": record.language,
+        "top_language_probs": [list(pair) for pair in record.top_language_probs or ()],
+        "segments": [_segment(segment) for segment in record.segments],
+        "chunk_ids": list(record.chunk_ids),
+        "model": record.model,
+        "server": record.server,
+        "protocol": record.protocol,
+        "parameters": dict(record.parameters),
+        "version": __version__,
+        "created_at": created_at,
+        **dropped,
+        **({"revision": record.revision} if record.revision > 1 else {}),
+    }
+
+
+def read_transcript(document: Document) -> Transcript:
+    """A transcript as it was saved."""
+    return Transcript(
+        id=document["_id"],
+        original_id=document["original"],
+        start=document["start"],
+        end=document["end"],
+        chunk_ids=tuple(document.get("chunk_ids", ())),
+        segments=tuple(map(_read_segment, document["segments"])),
+        language=document.get("language"),
+        top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
+        model=document.get("model"),
+        server=document.get("server"),
+        protocol=document.get("protocol"),
+        parameters=document.get("parameters") or {},
+        dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
+        revision=document.get("revision") or 1,
+    )
+
+
+def _read_segment(document: Document) -> Segment:
+    given = {name: document[name] for name in _SEGMENT_FIELDS if name in document}
+    return Segment(**given, words=tuple(map(_read_word, document.get("words") or ())))
+
+
+def _read_word(document: Document) -> Word:
+    given = {name: document[name] for name in _WORD_FIELDS if name in document}
+    return Word(text=document["word"], **given)
+
+
+_SEGMENT_FIELDS = tuple(name for name in Segment.__dataclass_fields__ if name != "words")
+_WORD_FIELDS = tuple(name for name in Word.__dataclass_fields__ if name != "text")
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    """What the server did not give is absent, not invented."""
+    document = _given(segment, _SEGMENT_FIELDS)
+    if segment.words:
+        document["words"] = [
+            {"word": word.text, **_given(word, _WORD_FIELDS)} for word in segment.words
+        ]
+    return document
+
+
+def _given(record: Segment | Word, names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
+
+
+def _dropped(record: Dropped) -> dict[str, Any]:
+    return {
+        **_segment(record.segment),
+        "reasons": list(record.reasons),
+        "score": record.score,
+    }
+
+
+def _read_dropped(document: Document) -> Dropped:
+    reasons = tuple(map(str, document.get("reasons") or ()))
+    return Dropped(_read_segment(document), reasons, float(document.get("score") or 0))
+
+
+def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool) -> Explained:
+    """A transcript and the chunks under it; each ends where the next one starts."""
+    record = read_transcript(document)
+    known = [(c["start"], nested(c, "vad.prob")) for c in chunks if _date(c.get("start"))]
+    known.sort(key=lambda pair: pair[0])
+    starts = [(start - record.start).total_seconds() for start, _ in known]
+    ends = [*starts[1:], (record.end - record.start).total_seconds()]
+    return Explained(
+        record,
+        is_saved,
+        tuple(
+            Stretch(start, max(start, end), _probability(prob))
+            for start, end, (_, prob) in zip(starts, ends, known, strict=False)
+        ),
+    )
+
+
+def restored(document: Document, places: Container[int] | None) -> dict[str, Any] | None:
+    """The segments of a transcript once dropped ones are back in their place in time.
+
+    `places` are those of `Transcript.everything`, from 1 on; without them, all go back. None
+    when nothing is to go back.
+    """
+    kept = [(segment, False) for segment in document.get("segments") or ()]
+    dropped = [(segment, True) for segment in document.get("dropped_segments") or ()]
+    segments, left = [], []
+    for place, (segment, is_dropped) in enumerate(sorted([*kept, *dropped], key=_time), start=1):
+        if is_dropped and places is not None and place not in places:
+            left.append(segment)
+        else:
+            segments.append(_taken_back(segment) if is_dropped else segment)
+    if len(left) == len(dropped):
+        return None
+    return {"segments": segments, "dropped_segments": left}
+
+
+def _time(entry: tuple[Document, bool]) -> tuple[float, float, str]:
+    segment, _ = entry
+    return segment["start"], segment["end"], segment["text"]
+
+
+def _taken_back(segment: Document) -> dict[str, Any]:
+    """As the server gave it, and a word that a person wanted it."""
+    given = {name: segment[name] for name in segment if name not in ("reasons", "score")}
+    return {**given, "restored": True}
+
+
+def old_transcript(document: Document, now: datetime) -> OldTranscript:
+    """A transcript that may be done again."""
+    until = nested(document, "stt.claim.until")
+    silent = nested(document, "stt.heard_nothing.model")
+    number = document.get("revision")
+    return OldTranscript(
+        revision=Revision(document["_id"], number if isinstance(number, int) else 1),
+        original_id=document.get("original"),
+        start=_date(document.get("start")) or _EPOCH,
+        chunk_ids=tuple(document.get("chunk_ids") or ()),
+        origin=origin(document),
+        is_claimed=isinstance(until, datetime) and until > now,
+        heard_nothing=silent if isinstance(silent, str) else None,
+    )
+
+
+def origin(document: Document) -> Origin:
+    """How a transcript came about."""
+    told = {name: document.get(name) for name in Origin.__dataclass_fields__}
+    return Origin(**{name: value for name, value in told.items() if isinstance(value, str)})
+
+
+def failed_kind(row: Document) -> FailedKind:
+    """A row of the summary of failures."""
+    return FailedKind(
+        kind=str(row["_id"]),
+        chunks=row["chunks"],
+        parked=row["parked"],
+        waiting=row["waiting"],
+        next_due=_date(row["next_due"]),
+        oldest=_date(row["oldest"]),
+        newest=_date(row["newest"]),
+    )
+
+
+def holder(worker: str, claims: Sequence[Document]) -> Holder:
+    """A worker, from the claims on the chunks that it holds."""
+    return Holder(
+        worker=worker,
+        claims=len({str(claim.get("by")) for claim in claims}),
+        chunks=len(claims),
+        since=min(filter(None, (_date(claim.get("at")) for claim in claims)), default=None),
+        until=max(filter(None, (_date(claim.get("until")) for claim in claims)), default=None),
+    )
+
+
+def story(document: Document) -> ChunkStory:
+    """All that a chunk says of itself, but for its audio."""
+    history = nested(document, "stt.history")
+    claimed_by = nested(document, "stt.claim.by")
+    return ChunkStory(
+        id=document["_id"],
+        original_id=document.get("original_id"),
+        index=document.get("index"),
+        start=document.get("start"),
+        transcribed_at=_date(document.get("transcribed_at")),
+        parked_at=_date(nested(document, "stt.parked_at")),
+        retry_at=_date(nested(document, "stt.retry_at")),
+        claimed_by=str(claimed_by) if claimed_by is not None else None,
+        claimed_until=_date(nested(document, "stt.claim.until")),
+        failures=_count(nested(document, "stt.failures")),
+        history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
+    )
+
+
+def _past_failure(entry: Document) -> PastFailure:
+    server = entry.get("server")
+    return PastFailure(
+        at=_date(entry.get("at")),
+        kind=str(entry.get("kind")),
+        message=str(entry.get("message")),
+        server=None if server is None else str(server),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _date(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def new_chunk(record: NewChunk, chunk_id: Any, original_id: Any, now: datetime) -> dict[str, Any]:
+    """A document of `audio_chunks` as an ingester writes it."""
+    return {
+        "_id": chunk_id,
+        "original_id": original_id,
+        "index": record.index,
+        "start": record.start,
+        "data": record.data,
+        "format": record.format,
+        "ingested_at": now,
+        "vad": {"ran_at": now, "prob": record.prob, "has_speech": record.has_speech},
+        "transcribed_at": None,
+    }

@@ -1,0 +1,246 @@
+"""The log: what is said, where it goes, and what must never be in it."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from stt_lib.domain.models import Outcome, Sequence, Tally
+from stt_lib.errors import AttemptError, FailureKind
+from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.formatters import DATE_FORMAT, Blotter, JsonFormatter, TextFormatter
+from stt_lib.telemetry.rotation import RotatedFile
+
+MAX_BYTES = 10_000_000
+BACKUPS = 5
+
+log = logging.getLogger("stt")
+
+_installed: list[logging.Handler] = []
+
+
+class _Console(logging.Handler):
+    """Writes above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if sys.stderr.isatty():
+                tqdm.write(line, file=sys.stderr)
+            else:
+                print(line, file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001 - a closed terminal must not end the run
+            self.handleError(record)
+
+
+def set_up(
+    file: Path | None,
+    secrets: Iterable[str] = (),
+    *,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - what it is called everywhere
+    verbose: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Log to `file` (with stack traces) and to the console (without), or to the console only.
+
+    `verbose` adds what only helps to find a defect; `quiet` leaves on the console nothing but
+    warnings and errors. Warnings of libraries go the same way. A file that cannot be written is
+    a warning, not an end.
+    """
+    tear_down()
+    blot = Blotter(secrets)
+    formatter = JsonFormatter if format == "json" else TextFormatter
+    console = _Console(logging.WARNING if quiet else logging.NOTSET)
+    console.setFormatter(formatter(blot, traces=file is None))
+    _install(console)
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False
+    if file is None:
+        return
+    try:
+        handler = RotatedFile(file, MAX_BYTES, BACKUPS)
+    except OSError as error:
+        log.warning(
+            "No log file: %s cannot be written (%s)",
+            file,
+            error.strerror or error,
+            extra=Event.LOG_TROUBLE.of(),
+        )
+        return
+    handler.setFormatter(formatter(blot, traces=True))
+    _install(handler)
+
+
+def _install(handler: logging.Handler) -> None:
+    """At the root, so that what libraries have to say is neither lost nor unformatted."""
+    logging.getLogger().addHandler(handler)
+    _installed.append(handler)
+
+
+def tear_down() -> None:
+    """Close what `set_up` opened."""
+    logging.captureWarnings(False)
+    while _installed:
+        handler = _installed.pop()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def total_pending(chunks: int) -> None:
+    log.info("Total pending chunks: %d", chunks, extra=Event.PENDING.of(chunks=chunks))
+
+
+def total_again(transcripts: int) -> None:
+    none = "" if transcripts else ": none fulfils --retranscribe"
+    facts = Event.PENDING.of(transcripts=transcripts)
+    log.info("Total transcripts to do again: %d%s", transcripts, none, extra=facts)
+
+
+def left_alone(transcripts: int, why: str) -> None:
+    facts = Event.LEFT_ALONE.of(transcripts=transcripts, why=why)
+    log.info("Left as they are: %d transcript(s) %s", transcripts, why, extra=facts)
+
+
+def endless() -> None:
+    log.warning(
+        "What was done again still fulfils --retranscribe, so that the next such run would do it"
+        " once more: say what the server has with --model, if it does not tell",
+        extra=Event.LEFT_ALONE.of(),
+    )
+
+
+def workers(count: int) -> None:
+    log.info("Using %d parallel worker(s)", count, extra=Event.STARTED.of(workers=count))
+
+
+def out_of_time(seconds_left: float, needed: float) -> None:
+    """The end of `--max-runtime` is so near that no more work is begun."""
+    end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
+    log.info(
+        "No more work is begun: this run is to be over by %s, and a sequence takes about %.0f s",
+        f"{end:%H:%M:%S}",
+        needed,
+        extra=Event.OUT_OF_TIME.of(seconds=round(needed, 3)),
+    )
+
+
+def stopping(grace: float) -> None:
+    log.info(
+        "Stopping: requests in flight get up to %g s to finish",
+        grace,
+        extra=Event.STOPPING.of(),
+    )
+
+
+def processing(sequence: Sequence) -> None:
+    log.info(
+        "Processing sequence: %s | %d chunks | ID: %s",
+        _moment(sequence.start),
+        len(sequence),
+        _one_line(sequence.original_id),
+        extra=Event.PROCESSING.of(**_facts(sequence)),
+    )
+
+
+def completed(sequence: Sequence, seconds: float, outcome: Outcome) -> None:
+    log.info(
+        "Completed sequence: %s | %d chunks | %.2fs | %s",
+        _moment(sequence.start),
+        len(sequence),
+        seconds,
+        outcome,
+        extra=Event.COMPLETED.of(**_facts(sequence), seconds=round(seconds, 3), outcome=outcome),
+    )
+
+
+def failed(
+    sequence: Sequence, seconds: float, error: BaseException, chunk_id: object = None
+) -> None:
+    """Log a failure with its stack trace; `chunk_id` names the one chunk that is at fault."""
+    kind = error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL
+    log.error(
+        "Error processing sequence at %s after %.2fs: %s%s%s",
+        _moment(sequence.start),
+        seconds,
+        error,
+        f" [{kind}]" if isinstance(error, AttemptError) else "",
+        "" if chunk_id is None else f" | chunk {_one_line(chunk_id)}",
+        exc_info=error,
+        extra=Event.FAILED.of(
+            **_facts(sequence),
+            seconds=round(seconds, 3),
+            outcome=Outcome.ERROR,
+            kind=kind,
+            chunk=None if chunk_id is None else _one_line(chunk_id),
+            server=getattr(error, "server", None),
+        ),
+    )
+
+
+def skipped(sequence: Sequence, why: str) -> None:
+    log.warning(
+        "Skipped sequence: %s | %d chunks | %s",
+        _moment(sequence.start),
+        len(sequence),
+        why,
+        extra=Event.SKIPPED.of(**_facts(sequence), outcome=Outcome.SKIPPED),
+    )
+
+
+def retrying(sequence: Sequence, attempt: int, error: AttemptError) -> None:
+    """A request has failed for the `attempt`th time, and is sent once more."""
+    log.warning(
+        "Attempt %d failed, trying again: %s",
+        attempt,
+        error,
+        extra=Event.RETRYING.of(
+            **_facts(sequence), attempt=attempt, kind=error.kind, server=error.server
+        ),
+    )
+
+
+def totals(tally: Tally, seconds: float, *, unfinished: int) -> None:
+    """The last line of a run; `unfinished` sequences were begun and given back."""
+    log.info(
+        "Finished: %d sequences in %.1fs | %s%s",
+        tally.attempted,
+        seconds,
+        f"{counts(tally)} skipped={tally[Outcome.SKIPPED]}",
+        f" | {unfinished} given back" if unfinished else "",
+        extra=Event.FINISHED.of(
+            seconds=round(seconds, 3), sequences=dict(tally.counts), given_back=unfinished
+        ),
+    )
+
+
+def counts(tally: Tally) -> str:
+    """The outcomes as bar and log show them."""
+    return (
+        f"transcribed={tally[Outcome.TRANSCRIBED]} empty={tally[Outcome.EMPTY]} "
+        f"errors={tally[Outcome.ERROR]}"
+    )
+
+
+def _moment(start: datetime | None) -> str:
+    """The wall clock of whoever reads the log, like the time at the start of its lines."""
+    return "unknown time" if start is None else start.astimezone().strftime(DATE_FORMAT)
+
+
+def _facts(sequence: Sequence) -> dict[str, object]:
+    start = sequence.start
+    return {
+        "sequence": None if start is None else start.astimezone(UTC).isoformat(),
+        "recording": _one_line(sequence.original_id),
+        "chunks": len(sequence),
+    }
+
+
+def _one_line(original_id: object) -> str:
+    """An id may be any value, but never more than a piece of a line."""
+    text = "".join(c if c.isprintable() else "?" for c in str(original_id))
+    return text if len(text) <= 100 else text[:99] + "…"
