@@ -430,7 +430,7 @@ def test_a_plan_is_not_begun_anew_while_it_is_carried_out(
     class Counting(Again):
         def sequences(
             self, *, since: datetime, but: Container[Hashable]
-        ) -> Iterator[models.Sequence]:
+        ) -> Iterator[models.ChunkSequence]:
             asked.append(time.monotonic())
             return super().sequences(since=since, but=but)
 

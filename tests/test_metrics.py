@@ -155,12 +155,12 @@ def exported() -> set[str]:
     """Every name that there can be, from a run that has seen it all."""
     from stt_lib.errors import FailureKind
     from stt_lib.telemetry.metrics import BacklogState, ServerState
-    from stt_lib.telemetry.stats import Measures
+    from stt_lib.telemetry.stats import Stats
 
-    measures = Measures()
-    measures.answered("server", seconds=1, audio=10)
-    measures.failed("server", FailureKind.TIMEOUT)
-    collector = RunCollector(measures, lambda: [ServerState("server", 1, 2, is_open=False)])
+    stats = Stats()
+    stats.answered("server", seconds=1, audio=10)
+    stats.failed("server", FailureKind.TIMEOUT)
+    collector = RunCollector(stats, lambda: [ServerState("server", 1, 2, is_open=False)])
     collector.backlog = BacklogState(5, 1, {"timeout": 1}, oldest=START, last_done=START)
     return {sample.name for family in collector.collect() for sample in family.samples}
 

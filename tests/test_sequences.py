@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt_lib.domain.models import ChunkRef, Problem, Sequence
+from stt_lib.domain.models import ChunkRef, ChunkSequence, Problem
 from stt_lib.domain.sequences import MAX_CHUNKS, PATIENCE, group, settled
 from stt_lib.errors import FailureKind
 from tests.support.world import START
@@ -36,7 +36,7 @@ def newest_first(chunks: list[ChunkRef]) -> list[ChunkRef]:
     )
 
 
-def indexes(sequences: list[Sequence]) -> list[list[int | None]]:
+def indexes(sequences: list[ChunkSequence]) -> list[list[int | None]]:
     return [[chunk.index for chunk in sequence.chunks] for sequence in sequences]
 
 

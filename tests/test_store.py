@@ -24,7 +24,7 @@ from tests.support.world import START, World, chunk
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def plan(store: Store, **more: Any) -> list[models.Sequence]:
+def plan(store: Store, **more: Any) -> list[models.ChunkSequence]:
     return list(group(store.pending(since=store.now(), **more)))
 
 
@@ -237,7 +237,7 @@ def test_a_claim_may_be_repeated_when_its_answer_was_lost(world: World, store: S
 def test_a_worker_goes_on_with_the_consecutive_part_that_it_won(world: World, store: Store) -> None:
     world.record(range(8))
     [whole] = plan(store)
-    assert store.claim(models.Sequence(whole.chunks[3:4]), "other") is not None
+    assert store.claim(models.ChunkSequence(whole.chunks[3:4]), "other") is not None
     claim = store.claim(whole, "me")
     assert claim is not None
     assert [c.index for c in claim.chunks] == [4, 5, 6, 7]

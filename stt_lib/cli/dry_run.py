@@ -7,7 +7,7 @@ from typing import Final
 
 from stt_lib.cli.rendering import about, age, audio, counted
 from stt_lib.config.settings import Settings
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Sequence
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
 from stt_lib.pipeline.sources import Task
 from stt_lib.reports.status import Status, look
 from stt_lib.store import Store
@@ -49,7 +49,7 @@ def _lines(task: Task, status: Status, settings: Settings, store: Store) -> Iter
         )
 
 
-def _line(number: int, sequence: Sequence, needed: timedelta | None) -> str:
+def _line(number: int, sequence: ChunkSequence, needed: timedelta | None) -> str:
     start = sequence.start
     columns = (
         f"{number:>7}",
@@ -63,7 +63,7 @@ def _line(number: int, sequence: Sequence, needed: timedelta | None) -> str:
     return "  ".join(columns) + will_fail
 
 
-def _seconds(sequence: Sequence) -> float:
+def _seconds(sequence: ChunkSequence) -> float:
     """The audio itself is not read, so that its chunks count as long as an ingester cuts them."""
     return len(sequence) * NOMINAL_CHUNK_SECONDS
 

@@ -46,7 +46,7 @@ def shown(settings: Settings, store: Store, pool: ServerPool) -> Iterator[None]:
             )
 
     exporter = Exporter(
-        RunCollector(pool.measures, servers),
+        RunCollector(pool.stats, servers),
         look,
         host=settings.metrics_host,
         port=settings.metrics_port,

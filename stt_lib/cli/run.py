@@ -180,7 +180,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         summary = Summary(
             started,
             report.seconds,
-            pool.measures.figures(),
+            pool.stats.figures(),
             unfinished=report.unfinished,
             left=None if is_store_away else _left(store),
             stopped_by=_stopped_by(report, signals),

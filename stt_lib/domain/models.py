@@ -12,6 +12,15 @@ NOMINAL_CHUNK_SECONDS = 10.0
 """What an ingester cuts; used only where the real duration cannot be read off the audio."""
 
 
+def identity(value: Any) -> Hashable:
+    """A hashable stand-in for any BSON value; values of different types are different."""
+    try:
+        hash(value)
+    except TypeError:
+        return type(value).__name__, repr(value)
+    return type(value).__name__, value
+
+
 class Outcome(StrEnum):
     """How a sequence ended in this run."""
 
@@ -64,7 +73,7 @@ class ChunkRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class ChunkSequence:
     """Consecutive pending chunks of one recording, oldest first; one request.
 
     `problem` is set for a single chunk that the planner could not place, `revision` where it is

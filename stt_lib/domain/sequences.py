@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from datetime import datetime, timedelta
 from statistics import fmean
 
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkRef, Problem, Sequence
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkRef, ChunkSequence, Problem
 from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
@@ -75,8 +75,8 @@ class _Run:
         self.chunks, self.places = chunks[:at], places[:at]
         return rest
 
-    def sequence(self) -> Sequence:
-        return Sequence(tuple(reversed(self.chunks)), self.problem)
+    def sequence(self) -> ChunkSequence:
+        return ChunkSequence(tuple(reversed(self.chunks)), self.problem)
 
 
 def group(
@@ -84,7 +84,7 @@ def group(
     max_chunks: int = MAX_CHUNKS,
     patience: timedelta = PATIENCE,
     bridge: int = 0,
-) -> Iterator[Sequence]:
+) -> Iterator[ChunkSequence]:
     """Yield sequences in the order of their newest chunks.
 
     `chunks` come newest first, recordings interleaved as they please. A gap in `index`, the cap,
@@ -145,7 +145,7 @@ def _insert(waiting: deque[_Run], run: _Run) -> None:
     waiting.insert(at, run)
 
 
-def settled(sequences: Iterable[Sequence], by: datetime) -> Iterator[Sequence]:
+def settled(sequences: Iterable[ChunkSequence], by: datetime) -> Iterator[ChunkSequence]:
     """Leave out the newest sequence of each recording that may still be growing.
 
     It is, if its last chunk ended after `by`.

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from stt_lib.domain.bisection import Heard
-from stt_lib.domain.models import Chunk, Claim, Seam, Segment, consecutive_runs
+from stt_lib.domain.models import Chunk, Claim, Seam, Segment, consecutive_runs, identity
 from stt_lib.domain.stitching import Overlap, Side
 from stt_lib.domain.timeline import Timeline
 from stt_lib.filtering import Verdict
 from stt_lib.pipeline.sinks import Ledger
-from stt_lib.store.mapping import identity
 
 YOUNG = timedelta(minutes=10)
 """A chunk that was ingested so recently may get a neighbour while it is being worked on."""

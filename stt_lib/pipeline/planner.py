@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from datetime import datetime
 
-from stt_lib.domain.models import Sequence
+from stt_lib.domain.models import ChunkSequence, identity
 from stt_lib.errors import SttError
 from stt_lib.pipeline.sources import Task
 from stt_lib.store import Store
-from stt_lib.store.mapping import identity
 
 log = logging.getLogger("stt")
 
@@ -58,9 +57,9 @@ class Planner:
         self._ahead = AHEAD_WATCHING if self._is_watching else AHEAD
         self._refill_below = REFILL_BELOW_WATCHING if self._is_watching else REFILL_BELOW
         self._rests_until = self._looked_at = 0.0
-        self._barred: deque[tuple[float, Sequence]] = deque()
+        self._barred: deque[tuple[float, ChunkSequence]] = deque()
         self._changed = threading.Condition()
-        self._planned: deque[Sequence] = deque()
+        self._planned: deque[ChunkSequence] = deque()
         self._busy: set[Hashable] = set()  # chunks planned or under way
         self._exhausted = False
         self._wanted = True
@@ -69,7 +68,7 @@ class Planner:
         self._thread = threading.Thread(target=self._run, name="stt-planner", daemon=True)
         self._thread.start()
 
-    def next(self, seconds: float) -> Sequence | None:
+    def next(self, seconds: float) -> ChunkSequence | None:
         """The next sequence; None when there is none within `seconds`, or none at all.
 
         Raises:
@@ -109,17 +108,17 @@ class Planner:
         """Sequences planned and not handed out yet."""
         return len(self._planned)
 
-    def work_ahead(self, share: Callable[[Sequence], int]) -> int:
+    def work_ahead(self, share: Callable[[ChunkSequence], int]) -> int:
         """How much work these sequences are, by what each of them is."""
         with self._changed:
             return sum(map(share, self._planned))
 
-    def done(self, sequence: Sequence) -> None:
+    def done(self, sequence: ChunkSequence) -> None:
         """The sequence has ended, one way or the other."""
         with self._changed:
             self._free(sequence)
 
-    def bar(self, sequence: Sequence) -> None:
+    def bar(self, sequence: ChunkSequence) -> None:
         """Nothing could be written on its chunks, so only we can remember that they failed."""
         with self._changed:
             if self._is_watching:
@@ -206,7 +205,7 @@ class Planner:
                 self._free(self._planned.popleft())
         return now
 
-    def _free(self, sequence: Sequence) -> None:
+    def _free(self, sequence: ChunkSequence) -> None:
         self._busy.difference_update(_identities(sequence))
 
     def _plan_batch(self) -> bool:
@@ -225,11 +224,11 @@ class Planner:
         return True
 
 
-def _identities(sequence: Sequence) -> list[Hashable]:
+def _identities(sequence: ChunkSequence) -> list[Hashable]:
     return [identity(chunk.id) for chunk in sequence.chunks]
 
 
-def _priority(sequence: Sequence) -> float:
+def _priority(sequence: ChunkSequence) -> float:
     """Without one it comes after all that have one."""
     priority = sequence.newest.priority
     return -math.inf if priority is None else priority

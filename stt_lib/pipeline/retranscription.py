@@ -8,8 +8,7 @@ audio is gone, the server rejects it or hears nothing) it stays as it is.
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Container, Hashable, Iterator
-from collections.abc import Sequence as Several
+from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -19,6 +18,7 @@ from stt_lib.domain.model_names import is_same
 from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
+    ChunkSequence,
     Claim,
     Condition,
     Failure,
@@ -27,12 +27,11 @@ from stt_lib.domain.models import (
     Revision,
     Seam,
     Selection,
-    Sequence,
     Transcript,
+    identity,
 )
 from stt_lib.servers import languages
 from stt_lib.store import Store
-from stt_lib.store.mapping import identity
 from stt_lib.telemetry import logs
 
 LOOKED_AT_ONCE: Final = 50
@@ -60,7 +59,7 @@ class Again:
     def __init__(
         self,
         store: Store,
-        conditions: Several[Condition],
+        conditions: Sequence[Condition],
         only: Selection,
         *,
         model: str | None,
@@ -77,7 +76,7 @@ class Again:
         self._at_position: set[Hashable] = set()
         self._is_through = False  # all have been looked at
         self._is_last = False  # and those that others held are looked at once more
-        self._elsewhere: dict[Hashable, Sequence] = {}
+        self._elsewhere: dict[Hashable, ChunkSequence] = {}
         self._held: dict[str, Revision] = {}
         self._left: Counter[Left] = Counter()
         self._has_warned = False
@@ -97,10 +96,10 @@ class Again:
         logs.total_again(total)
         return total
 
-    def share(self, _sequence: Sequence) -> int:
+    def share(self, _sequence: ChunkSequence) -> int:
         return 1
 
-    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
+    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[ChunkSequence]:
         """What to do again, each once; asked again at the end, what others held before.
 
         Goes on where the last call was left, so that nothing has to be looked at twice.
@@ -154,7 +153,7 @@ class Again:
             self._position, self._at_position = old.start, set()
         self._at_position.add(identity(old.revision.transcript_id))
 
-    def _remember(self, revision: Revision, sequence: Sequence) -> None:
+    def _remember(self, revision: Revision, sequence: ChunkSequence) -> None:
         with self._lock:
             if not self._is_last and len(self._elsewhere) < MOST_ELSEWHERE:
                 self._elsewhere[identity(revision.transcript_id)] = sequence
@@ -170,7 +169,7 @@ class Again:
     is_divisible: Final = False
 
     def claim(
-        self, sequence: Sequence, token: str, *, since: datetime | None = None
+        self, sequence: ChunkSequence, token: str, *, since: datetime | None = None
     ) -> Claim | None:
         """Claim a transcript and load its audio; None when that cannot be had."""
         revision = sequence.revision
@@ -189,17 +188,17 @@ class Again:
         beside = self._store.neighbours_of(sequence.original_id, chunks)
         return Claim(token, sequence.original_id, chunks, neighbours=beside)
 
-    def renew(self, _ids: Several[Any], token: str) -> None:
+    def renew(self, _ids: Sequence[Any], token: str) -> None:
         self._store.renew_transcript(self._held[token], token)
 
-    def release(self, _ids: Several[Any], token: str) -> None:
+    def release(self, _ids: Sequence[Any], token: str) -> None:
         self._store.release_transcript(self._let_go(token), token)
 
     def name(self, claim: Claim) -> Revision:
         held = self._held[claim.token]
         return Revision(held.transcript_id, held.number + 1)
 
-    def owned(self, _original_id: Any, _ids: Several[Any]) -> set[Any]:
+    def owned(self, _original_id: Any, _ids: Sequence[Any]) -> set[Any]:
         """The chunks belong to the same transcript all the time."""
         return set()
 
@@ -222,7 +221,7 @@ class Again:
         self._warn_if_endless(transcript)
         return self._store.replace(transcript, keep_history=self._keep_history)
 
-    def mark(self, _ids: Several[Any], token: str, *, unsaved: Transcript | None = None) -> None:
+    def mark(self, _ids: Sequence[Any], token: str, *, unsaved: Transcript | None = None) -> None:
         """The chunks are marked. Text is not replaced by the verdict that there is none."""
         revision = self._let_go(token)
         if unsaved is not None:
@@ -241,7 +240,7 @@ class Again:
         self._give_back(token)
 
     def excuse(
-        self, _ids: Several[Any], token: str, _failure: Failure, *, due_in: float = 0.0
+        self, _ids: Sequence[Any], token: str, _failure: Failure, *, due_in: float = 0.0
     ) -> None:
         self._give_back(token)
 
@@ -293,7 +292,7 @@ def _address(server: str) -> str:
     return scheme.rpartition("+")[2] + separator + rest
 
 
-def _sequence(old: OldTranscript) -> Sequence:
+def _sequence(old: OldTranscript) -> ChunkSequence:
     recording = identity(old.original_id)
     chunks = [ChunkRef(i, old.original_id, recording, None, old.start) for i in old.chunk_ids]
-    return Sequence(tuple(chunks), revision=old.revision)
+    return ChunkSequence(tuple(chunks), revision=old.revision)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from stt_lib.config.settings import Settings
 from stt_lib.domain.deadline import Deadline
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Outcome, Sequence, Tally
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence, Outcome, Tally
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.pipeline.heartbeat import Leases
@@ -72,7 +72,7 @@ class Runner:
         self._stop = stop
         self._report = Report()
         self._ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
-        self._under_way: dict[Future[Result], tuple[Sequence, float]] = {}
+        self._under_way: dict[Future[Result], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
         self._planned = 0
         self._done = 0
@@ -162,7 +162,7 @@ class Runner:
         logs.out_of_time(self._deadline.ends_at - time.monotonic(), seconds)
         return False
 
-    def _start(self, sequence: Sequence) -> None:
+    def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
         self._idleness.ends()
         self._planned += self._task.share(sequence)
@@ -202,7 +202,7 @@ class Runner:
 
     def _ended_as(self, outcome: Outcome) -> None:
         self._report.tally.add(outcome)
-        self._pool.measures.sequence(outcome)
+        self._pool.stats.sequence(outcome)
 
     def _halt(self, error: SttError) -> None:
         """The run cannot go on."""
@@ -229,7 +229,7 @@ class Runner:
     def _show_progress(self, *, at_once: bool = False) -> None:
         if not (at_once or self._progress.is_due):
             return
-        audio, total = self._pool.measures.seconds_of_audio, self._expected_total()
+        audio, total = self._pool.stats.seconds_of_audio, self._expected_total()
         each = audio / self._done if audio and self._done else NOMINAL_CHUNK_SECONDS
         course = Course(self._report.tally, total, audio, self._work_left(total) * each)
         self._progress.show(course)

@@ -1,10 +1,10 @@
 """Who holds which work, and where its results go: all that a worker writes."""
 
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from stt_lib.domain.models import Chunk, Claim, Failure, Revision, Seam, Sequence, Transcript
+from stt_lib.domain.models import Chunk, ChunkSequence, Claim, Failure, Revision, Seam, Transcript
 
 
 class Ledger(Protocol):
@@ -19,20 +19,20 @@ class Ledger(Protocol):
         """Whether a part of a sequence may be saved without the rest."""
 
     def claim(
-        self, sequence: Sequence, token: str, *, since: datetime | None = None
+        self, sequence: ChunkSequence, token: str, *, since: datetime | None = None
     ) -> Claim | None:
         """Hold a sequence for a lease and load its audio; None when it is not to be had."""
 
-    def renew(self, ids: Several[Any], token: str) -> None:
+    def renew(self, ids: Sequence[Any], token: str) -> None:
         """Hold these chunks for another lease."""
 
-    def release(self, ids: Several[Any], token: str) -> None:
+    def release(self, ids: Sequence[Any], token: str) -> None:
         """Give them back untouched."""
 
     def name(self, claim: Claim) -> Revision:
         """What a transcript of this claim is to be saved as."""
 
-    def owned(self, original_id: Any, ids: Several[Any]) -> set[Any]:
+    def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
         """Which of these chunks (by `identity`) a saved transcript owns already."""
 
     def has_transcribed_twin(self, claim: Claim, chunk: Chunk) -> bool:
@@ -52,7 +52,7 @@ class Ledger(Protocol):
     def save(self, transcript: Transcript) -> bool:
         """Save a transcript durably; False when somebody else was first."""
 
-    def mark(self, ids: Several[Any], token: str, *, unsaved: Transcript | None = None) -> None:
+    def mark(self, ids: Sequence[Any], token: str, *, unsaved: Transcript | None = None) -> None:
         """These chunks are done with; of an `unsaved` transcript the filter left nothing."""
 
     def blame(
@@ -67,6 +67,6 @@ class Ledger(Protocol):
         """The chunk's own audio failed."""
 
     def excuse(
-        self, ids: Several[Any], token: str, failure: Failure, *, due_in: float = 0.0
+        self, ids: Sequence[Any], token: str, failure: Failure, *, due_in: float = 0.0
     ) -> None:
         """They failed, and are not to blame."""

@@ -4,7 +4,7 @@ from collections.abc import Container, Hashable, Iterator
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from stt_lib.domain.models import ALL, Selection, Sequence
+from stt_lib.domain.models import ALL, ChunkSequence, Selection
 from stt_lib.domain.sequences import group, settled
 from stt_lib.pipeline.sinks import Ledger
 from stt_lib.store import Store
@@ -25,10 +25,10 @@ class Task(Protocol):
     def count(self) -> int:
         """How much there is to do, told in the log as well."""
 
-    def share(self, sequence: Sequence) -> int:
+    def share(self, sequence: ChunkSequence) -> int:
         """How much of that a sequence is."""
 
-    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
+    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[ChunkSequence]:
         """What may be worked on now, in order, but for these chunks, which are under way.
 
         `since` is the start of the run by the database's clock. May raise errors of the driver
@@ -72,10 +72,10 @@ class Pending:
         logs.total_pending(chunks)
         return chunks
 
-    def share(self, sequence: Sequence) -> int:
+    def share(self, sequence: ChunkSequence) -> int:
         return len(sequence)
 
-    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[Sequence]:
+    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[ChunkSequence]:
         sequences = group(
             self._store.pending(
                 since=since, only=self._only, only_failed=self._only_failed, but=but

@@ -10,8 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Hashable, Iterable, Set
-from collections.abc import Sequence as Several
+from collections.abc import Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,14 +21,15 @@ from stt_lib.domain.bisection import Heard, Unusable, salvage
 from stt_lib.domain.models import (
     Answer,
     Chunk,
+    ChunkSequence,
     Claim,
     Failure,
     Outcome,
     Problem,
     Revision,
-    Sequence,
     Transcript,
     consecutive_runs,
+    identity,
 )
 from stt_lib.domain.sequences import duplicate_index
 from stt_lib.errors import (
@@ -49,7 +49,6 @@ from stt_lib.pipeline.context import Neighbours
 from stt_lib.pipeline.heartbeat import Leases, moment
 from stt_lib.pipeline.sinks import Ledger
 from stt_lib.servers.pool import Server, ServerPool
-from stt_lib.store.mapping import identity
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
 
@@ -62,7 +61,7 @@ MAX_MESSAGE = 300
 class Result:
     """How a sequence ended; `seconds` from the first request to the last write."""
 
-    sequence: Sequence
+    sequence: ChunkSequence
     outcome: Outcome
     seconds: float
 
@@ -90,12 +89,12 @@ class Worker:
         self.settings = settings
         self.stop = stop
         self.since = since
-        self.measures = pool.measures
+        self.stats = pool.stats
         self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self.filter = filtering.policy(settings.filter, settings.filter_phrases)
         self._name = f"{socket.gethostname()}/{os.getpid()}"
 
-    def process(self, sequence: Sequence, ticket: int) -> Result:
+    def process(self, sequence: ChunkSequence, ticket: int) -> Result:
         """Process a sequence whose ticket stands in the pool's line.
 
         Raises:
@@ -118,7 +117,7 @@ class Worker:
 class _Job:
     """The work on one claim."""
 
-    def __init__(self, worker: Worker, sequence: Sequence, claim: Claim, ticket: int) -> None:
+    def __init__(self, worker: Worker, sequence: ChunkSequence, claim: Claim, ticket: int) -> None:
         self._worker = worker
         self._ledger = worker.ledger
         self._settings = worker.settings
@@ -205,7 +204,7 @@ class _Job:
             return None
 
     def _salvage(self, run: tuple[Chunk, ...]) -> None:
-        def post(chunks: Several[Chunk]) -> Answer:
+        def post(chunks: Sequence[Chunk]) -> Answer:
             return self._post(chunks, chunks, is_search=len(chunks) < len(run))
 
         for piece in salvage(run, post):
@@ -215,7 +214,7 @@ class _Job:
                 case Unusable():
                     self._blame(piece.chunk, piece.error)
 
-    def _post(self, audio: Several[Chunk], chunks: Several[Chunk], *, is_search: bool) -> Answer:
+    def _post(self, audio: Sequence[Chunk], chunks: Sequence[Chunk], *, is_search: bool) -> Answer:
         """Post the audio, in which the given chunks are ours.
 
         Until there is an answer, a verdict on the audio, or no attempt left.
@@ -248,7 +247,7 @@ class _Job:
                     if is_search or suspicions > 1:
                         raise
                     logs.retrying(self._sequence, suspicions, error)
-            self._worker.measures.retried(slot.server.name)
+            self._worker.stats.retried(slot.server.name)
             if failures + suspicions > 1 or not self._worker.pool.serves_besides(avoid):
                 self._wait(failures + suspicions)
             # While we waited, or were frozen, the chunks may have become somebody else's task.
@@ -284,19 +283,19 @@ class _Job:
             self._settle(heard.chunks, Outcome.TRANSCRIBED)
         else:
             self._settle(heard.chunks, Outcome.EMPTY, unsaved=transcript)
-        self._worker.measures.saved(time.monotonic() - began)
+        self._worker.stats.saved(time.monotonic() - began)
 
     def _settle(
-        self, chunks: Several[Chunk], outcome: Outcome, *, unsaved: Transcript | None = None
+        self, chunks: Sequence[Chunk], outcome: Outcome, *, unsaved: Transcript | None = None
     ) -> None:
         ids = [chunk.id for chunk in chunks]
         self._ledger.mark(ids, self._claim.token, unsaved=unsaved)
         self._close(chunks, outcome)
 
-    def _close(self, chunks: Several[Chunk], outcome: Outcome) -> None:
+    def _close(self, chunks: Sequence[Chunk], outcome: Outcome) -> None:
         self._outcomes.add(outcome)
         audio = sum(chunk.seconds for chunk in chunks)
-        self._worker.measures.settled(outcome, len(chunks), audio)
+        self._worker.stats.settled(outcome, len(chunks), audio)
         for chunk in chunks:
             self._open.pop(identity(chunk.id), None)
         self._worker.leases.settle(self._claim.token, [chunk.id for chunk in chunks])
@@ -365,7 +364,7 @@ class _Job:
         self._announce()
         chunk_id = None if culprit is None else culprit.id
         logs.failed(self._sequence, self._seconds(), error, chunk_id)
-        self._worker.measures.blamed(error.kind)
+        self._worker.stats.blamed(error.kind)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from stt_lib.domain.models import (
     NOMINAL_CHUNK_SECONDS,
     Activity,
     ChunkRef,
+    ChunkSequence,
     FailedKind,
     Holder,
     Span,
 )
-from stt_lib.domain.models import Sequence as ChunkSequence
 from stt_lib.domain.sequences import group
 from stt_lib.store import Store
 

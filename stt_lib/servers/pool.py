@@ -34,7 +34,7 @@ from stt_lib.servers.options import Options
 from stt_lib.servers.throttling import Limit, Pacer
 from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.stats import Measures
+from stt_lib.telemetry.stats import Stats
 
 log = logging.getLogger("stt")
 
@@ -128,7 +128,7 @@ class ServerPool:
         server_wait: float,
         ca_file: Path | None = None,
         stop: threading.Event,
-        measures: Measures | None = None,
+        stats: Stats | None = None,
     ) -> None:
         """Set up; nothing is sent yet.
 
@@ -152,7 +152,7 @@ class ServerPool:
         self._timeout = timeout
         self._server_wait = server_wait
         self._stop = stop
-        self.measures = measures or Measures()
+        self.stats = stats or Stats()
         trusted = authorities(ca_file)
         self._channels = [Channel(trusted) for _ in range(max_in_flight)]
         self._idle = list(self._channels)
@@ -326,7 +326,7 @@ class ServerPool:
             pace = seconds / max(audio, 1e-3)
             server.pace = 0.8 * server.pace + 0.2 * pace if server.pace else pace
             server.limit.answered(now, audio=audio, seconds=seconds, in_flight=server.in_flight)
-        self.measures.answered(server.name, seconds=seconds, audio=audio)
+        self.stats.answered(server.name, seconds=seconds, audio=audio)
         log.debug(
             "Answer of STT server %s after %.2fs for %.1f s of audio",
             server.name,
@@ -426,13 +426,13 @@ class Slot:
             with self._channel.telling(when_sent):
                 answer = pool._post(server, self._channel, chunks)
         except ServerTrouble as error:
-            pool.measures.failed(server.name, error.kind)
+            pool.stats.failed(server.name, error.kind)
             if error.kind in (FailureKind.BUSY, FailureKind.TIMEOUT):
                 pool._too_much(server, started)
             pool._trouble(server, error, certain=error.unreachable)
             raise
         except (Suspect, AudioRejected) as error:
-            pool.measures.failed(server.name, error.kind)
+            pool.stats.failed(server.name, error.kind)
             self._clear_the_server_of(error, alone=len(chunks) == 1)
             raise
         pool._answered(server)

@@ -4,11 +4,11 @@ from collections.abc import Hashable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from stt_lib.domain.models import identity
 from stt_lib.domain.utterances import Stretch, stretch
 from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids, shown_id
 from stt_lib.store.indexes import Schema
-from stt_lib.store.mapping import identity
 
 _PAGE: Final = 100
 """Transcripts read at once; each holds minutes of speech."""

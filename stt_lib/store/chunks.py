@@ -7,7 +7,7 @@ from typing import Any, Final
 from pymongo.command_cursor import CommandCursor
 
 from stt_lib.domain import models
-from stt_lib.domain.models import ALL, Selection
+from stt_lib.domain.models import ALL, Selection, identity
 from stt_lib.errors import ClaimLost
 from stt_lib.store import mapping
 from stt_lib.store.database import Document
@@ -20,7 +20,7 @@ from stt_lib.store.indexes import (
     WORKABLE,
     Schema,
 )
-from stt_lib.store.mapping import identity, nested
+from stt_lib.store.mapping import nested
 from stt_lib.store.selection import only_selected
 
 LOADED: Final[Document] = {
@@ -86,7 +86,7 @@ class Backlog(Schema):
     # -- claims -------------------------------------------------------------------------------
 
     def claim(
-        self, sequence: models.Sequence, token: str, *, since: datetime | None = None
+        self, sequence: models.ChunkSequence, token: str, *, since: datetime | None = None
     ) -> models.Claim | None:
         """Claim a sequence and load its audio; None when somebody else has its newest chunk.
 
@@ -121,7 +121,7 @@ class Backlog(Schema):
             free.append({"$or": [{"$lte": ["$stt.error.at", since]}, {"$not": [waits]}]})
         return {**PENDING, "$or": [{"$expr": {"$and": free}}, {"stt.claim.by": token}]}
 
-    def _load(self, sequence: models.Sequence, token: str) -> models.Claim | None:
+    def _load(self, sequence: models.ChunkSequence, token: str) -> models.Claim | None:
         """What is held now, and which of it a transcript owns already: in one query."""
         ids = [chunk.id for chunk in sequence.chunks]
         owner: list[Document] = [
@@ -160,7 +160,9 @@ class Backlog(Schema):
             token, sequence.original_id, chunks, frozenset(owned), tuple(neighbours)
         )
 
-    def _speech_before(self, sequence: models.Sequence, chunk: models.Chunk) -> list[models.Chunk]:
+    def _speech_before(
+        self, sequence: models.ChunkSequence, chunk: models.Chunk
+    ) -> list[models.Chunk]:
         if not self._is_indexed("stt_place"):
             return []
         place = {"original_id": sequence.original_id, "index": chunk.index - 1}

@@ -6,13 +6,13 @@ from typing import Any, Final
 from pymongo import errors as mongo_errors
 
 from stt_lib.domain import models
+from stt_lib.domain.models import identity
 from stt_lib.errors import InputError
 from stt_lib.store import mapping
 from stt_lib.store.chunks import owners
 from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import WITHOUT_EMPTY_STT, Schema
-from stt_lib.store.mapping import identity
 
 _DETECTED: Final = {"index": 1, "start": 1, "vad.prob": 1}
 _MAX_TRANSCRIPTS: Final = 1000

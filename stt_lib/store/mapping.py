@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from stt_lib.domain.models import (
     Stretch,
     Transcript,
     Word,
+    identity,
 )
 from stt_lib.errors import FailureKind
 
@@ -39,15 +40,6 @@ Document = Mapping[str, Any]
 _FORMAT = re.compile(r"[a-z0-9]{1,12}")
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
 _EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-def identity(value: Any) -> Hashable:
-    """A hashable stand-in for any BSON value; values of different types are different."""
-    try:
-        hash(value)
-    except TypeError:
-        return type(value).__name__, repr(value)
-    return type(value).__name__, value
 
 
 def nested(document: Document, path: str) -> Any:

@@ -2,12 +2,11 @@
 
 from typing import Any, Final
 
-from stt_lib.domain.models import Selection
+from stt_lib.domain.models import Selection, identity
 from stt_lib.store.chunks import Backlog
 from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import PENDING
-from stt_lib.store.mapping import identity
 from stt_lib.store.selection import only_selected
 
 _BATCH: Final = 10_000

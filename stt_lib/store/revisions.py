@@ -12,14 +12,13 @@ from typing import Any, Final
 from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain import models
-from stt_lib.domain.models import Origin, Revision, Selection
+from stt_lib.domain.models import Origin, Revision, Selection, identity
 from stt_lib.errors import ClaimLost
 from stt_lib.store import mapping
 from stt_lib.store.chunks import LOADED
 from stt_lib.store.database import Document
 from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import WITHOUT_EMPTY_STT, Schema
-from stt_lib.store.mapping import identity
 
 HISTORY: Final = "transcriptions_history"
 """Where the texts are that were replaced, each under `{transcript, revision}`."""

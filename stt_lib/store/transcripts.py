@@ -9,11 +9,11 @@ from pymongo import errors as mongo_errors
 from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain import models
+from stt_lib.domain.models import identity
 from stt_lib.errors import ClaimLost
 from stt_lib.store import mapping
 from stt_lib.store.chunks import held_by, owners
 from stt_lib.store.database import Connection, Document
-from stt_lib.store.mapping import identity
 
 _ONLY_SEAM: Final[Document] = {
     "$cond": [{"$eq": [{"$type": "$stt.seam"}, "object"]}, {"seam": "$stt.seam"}, "$$REMOVE"]

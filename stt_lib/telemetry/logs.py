@@ -9,7 +9,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from stt_lib.domain.models import Outcome, Sequence, Tally
+from stt_lib.domain.models import ChunkSequence, Outcome, Tally
 from stt_lib.errors import AttemptError, FailureKind
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.formatters import DATE_FORMAT, Blotter, JsonFormatter, TextFormatter
@@ -137,7 +137,7 @@ def stopping(grace: float) -> None:
     )
 
 
-def processing(sequence: Sequence) -> None:
+def processing(sequence: ChunkSequence) -> None:
     log.info(
         "Processing sequence: %s | %d chunks | ID: %s",
         _moment(sequence.start),
@@ -147,7 +147,7 @@ def processing(sequence: Sequence) -> None:
     )
 
 
-def completed(sequence: Sequence, seconds: float, outcome: Outcome) -> None:
+def completed(sequence: ChunkSequence, seconds: float, outcome: Outcome) -> None:
     log.info(
         "Completed sequence: %s | %d chunks | %.2fs | %s",
         _moment(sequence.start),
@@ -159,7 +159,7 @@ def completed(sequence: Sequence, seconds: float, outcome: Outcome) -> None:
 
 
 def failed(
-    sequence: Sequence, seconds: float, error: BaseException, chunk_id: object = None
+    sequence: ChunkSequence, seconds: float, error: BaseException, chunk_id: object = None
 ) -> None:
     """Log a failure with its stack trace; `chunk_id` names the one chunk that is at fault."""
     kind = error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL
@@ -182,7 +182,7 @@ def failed(
     )
 
 
-def skipped(sequence: Sequence, why: str) -> None:
+def skipped(sequence: ChunkSequence, why: str) -> None:
     log.warning(
         "Skipped sequence: %s | %d chunks | %s",
         _moment(sequence.start),
@@ -192,7 +192,7 @@ def skipped(sequence: Sequence, why: str) -> None:
     )
 
 
-def retrying(sequence: Sequence, attempt: int, error: AttemptError) -> None:
+def retrying(sequence: ChunkSequence, attempt: int, error: AttemptError) -> None:
     """A request has failed for the `attempt`th time, and is sent once more."""
     log.warning(
         "Attempt %d failed, trying again: %s",
@@ -231,7 +231,7 @@ def _moment(start: datetime | None) -> str:
     return "unknown time" if start is None else start.astimezone().strftime(DATE_FORMAT)
 
 
-def _facts(sequence: Sequence) -> dict[str, object]:
+def _facts(sequence: ChunkSequence) -> dict[str, object]:
     start = sequence.start
     return {
         "sequence": None if start is None else start.astimezone(UTC).isoformat(),

@@ -28,7 +28,7 @@ from stt_lib.domain.models import Outcome
 from stt_lib.errors import ConfigurationError
 from stt_lib.files import write_whole
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.stats import Distribution, Figures, Measures, ServerFigures
+from stt_lib.telemetry.stats import Distribution, Figures, ServerFigures, Stats
 
 log = logging.getLogger("stt")
 
@@ -70,15 +70,15 @@ class BacklogState:
 class RunCollector(Collector):
     """Turns the figures into Prometheus' metrics whenever somebody asks."""
 
-    def __init__(self, measures: Measures, servers: Callable[[], Iterable[ServerState]]) -> None:
-        self._measures = measures
+    def __init__(self, stats: Stats, servers: Callable[[], Iterable[ServerState]]) -> None:
+        self._stats = stats
         self._servers = servers
         self._started = time.time()
         self.backlog: BacklogState | None = None
         self.is_mongodb_up = True
 
     def collect(self) -> Iterator[Metric]:
-        figures = self._measures.figures()
+        figures = self._stats.figures()
         states = list(self._servers())
         yield from _of_work(figures)
         yield from _of_requests(figures, dict.fromkeys(state.name for state in states))

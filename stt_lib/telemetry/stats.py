@@ -80,7 +80,7 @@ class Figures:
         return sum(self.audio.values())
 
 
-class Measures:
+class Stats:
     """Takes the figures in; thread-safe."""
 
     def __init__(self) -> None:

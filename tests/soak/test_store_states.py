@@ -5,8 +5,7 @@ A claim expires by a date in the past, for waiting would take too long.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -26,18 +25,18 @@ from hypothesis.stateful import (
 from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
+    ChunkSequence,
     Claim,
     Failure,
     Segment,
-    Sequence,
     Transcript,
     consecutive_runs,
+    identity,
 )
 from stt_lib.domain.sequences import group
 from stt_lib.errors import ClaimLost, FailureKind
 from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
-from stt_lib.store.mapping import identity
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.world import START, World, chunk
 
@@ -145,7 +144,7 @@ class Machine(RuleBasedStateMachine):
     ) -> Attempt | None:
         indexes = list(range(max(0, newest - length + 1), newest + 1))
         token, store = f"token-{next(self.tokens)}", self.bench.stores[worker]
-        sequence = Sequence(tuple(self._ref(index) for index in indexes))
+        sequence = ChunkSequence(tuple(self._ref(index) for index in indexes))
         won = self._expect_claim(indexes, token, is_old_plan)
         for _ in range(1 + twice):  # the answer to the first one was lost
             claim = store.claim(sequence, token, since=PAST if is_old_plan else None)
@@ -427,7 +426,7 @@ class Machine(RuleBasedStateMachine):
     def _count(self, what: str) -> None:
         self.bench.counts[what] = self.bench.counts.get(what, 0) + 1
 
-    def _transcript(self, chunks: Several[Chunk]) -> Transcript:
+    def _transcript(self, chunks: Sequence[Chunk]) -> Transcript:
         return Transcript(
             id=ObjectId(),
             original_id=self.recording,
