@@ -25,7 +25,7 @@ from tests.support.world import START, World
 WRITER = """
 import logging, sys
 from pathlib import Path
-from stt_lib.rotation import RotatedFile
+from stt_lib.telemetry.rotation import RotatedFile
 path, name, lines = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 log = logging.Logger("writer")
 log.addHandler(RotatedFile(path, max_bytes=20_000, backups=200))

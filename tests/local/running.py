@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import json, logging, sys
-from stt_lib.local.server import serve
+from stt_lib.local.server.app import serve
 logging.basicConfig(level=logging.INFO)
 serve(port=0, announce=lambda url: print("ready on", url, flush=True), **json.loads(sys.argv[1]))
 """
