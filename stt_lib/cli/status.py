@@ -122,15 +122,15 @@ def _speed(found: Status) -> Iterator[str]:
         yield "nothing was transcribed in the last week"
         return
     yield (
-        f"{_rate(found.speed)} hours of audio per hour, over the {found.speed_of};"
-        f" {_rate(found.inflow)} arrive"
+        f"{found.speed:.3g} hours of audio per hour, over the {found.speed_of};"
+        f" {_arriving(found.inflow)}"
     )
     if found.due and found.verdict is not Verdict.CATCHING_UP:
         yield _end(found)
 
 
-def _rate(value: float) -> str:
-    return "less than 0.01" if 0 < value < 0.01 else f"{value:.3g}"
+def _arriving(rate: float) -> str:
+    return "almost nothing arrives" if rate < 0.01 else f"{rate:.3g} arrive"
 
 
 def _workers(found: Status) -> Iterator[str]:
