@@ -21,7 +21,7 @@ def rehearse(store: Store, task: Task, settings: Settings) -> None:
     They are printed as they are found: a long backlog needs no memory.
     """
     status = look(store)
-    store.patiently(lambda: _print(_lines(task, status, settings, store)))
+    store.with_retries(lambda: _print(_lines(task, status, settings, store)))
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -154,7 +154,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         mongo_wait=settings.mongo_wait,
         stop=signals.event,
     ) as store:
-        store.ensure_indexes()
+        store.indexes.ensure()
         pool = ServerPool(
             settings.server_url,
             options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
@@ -213,7 +213,7 @@ def _task(store: Store, settings: Settings) -> Task:
 
 def _left(store: Store) -> Left | None:
     try:
-        pending, kinds = store.count_pending(), store.failed_kinds()
+        pending, kinds = store.chunks.count_pending(), store.failures.kinds()
     except SttError:
         return None
     parked = sum(kind.parked for kind in kinds)
@@ -230,7 +230,9 @@ def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
         return "; what was not done again is as it was"
     try:
-        return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
+        return (
+            f"; {store.chunks.count_pending(settings.selection)} chunks are left pending, untouched"
+        )
     except SttError:
         return ""
 
