@@ -165,7 +165,7 @@ def _unusable(data: Any) -> Problem | None:
 
 def _unknown_format(form: Any) -> Problem | None:
     """The format becomes part of a request's header, so it has to be a plain word."""
-    if isinstance(form, str) and _FORMAT.fullmatch(form):
+    if type(form) is str and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
 
