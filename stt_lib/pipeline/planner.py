@@ -50,23 +50,21 @@ def plan(
     """
     store.claims.delete_expired()
     store.indexes.ensure_unique()
-    found: list[ChunkSequence] = []
+    free: list[ChunkSequence] = []
+    held: list[ChunkSequence] = []
 
     def read() -> None:
         if source.has_priorities:  # otherwise it continues where an error interrupted it
-            found.clear()
+            free.clear()
+            held.clear()
         sequences = source.sequences(run_started=run_started, excluding=excluding)
-        found.extend(islice(sequences, size + 1 - len(found)))
+        while found := list(islice(sequences, size + 1 - len(free))):
+            claimed = store.claims.held(ends(found))
+            free.extend(sequence for sequence in found if not _is_in(sequence, claimed))
+            held.extend(sequence for sequence in found if _is_in(sequence, claimed))
 
     store.with_retries(read)
-    is_complete = len(found) <= size
-    del found[size:]
-    held = store.claims.held(ends(found)) if found else frozenset()
-    return Batch(
-        tuple(sequence for sequence in found if not _is_in(sequence, held)),
-        tuple(sequence for sequence in found if _is_in(sequence, held)),
-        is_complete,
-    )
+    return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size)
 
 
 def ends(sequences: Iterable[ChunkSequence]) -> list[Any]:
@@ -162,6 +160,7 @@ class Plan:
     def look_again(self) -> None:
         """Plan once more what has become pending, or free of its claim, since."""
         self.is_complete = False
+        self._barred = [(0.0 if until < math.inf else until, s) for until, s in self._barred]
         if not self._is_replaced:
             self._planned.extend(self.held)
             self.held.clear()

@@ -75,7 +75,7 @@ class Retranscription:
         logs.total_again(total)
         return total
 
-    def amount(self, sequence: ChunkSequence) -> int:  # noqa: ARG002 - each is one transcript
+    def amount(self, sequence: ChunkSequence) -> int:
         return 1
 
     def sequences(
