@@ -17,10 +17,16 @@ from stt_lib.cli.signals import StopSignal
 from stt_lib.config.settings import Settings, flag
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.pipeline.runner import Report, Runner
+<<<<<<< HEAD
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.servers.options import Options
+=======
+from stt_lib.pipeline.sources import Pending, Task
+>>>>>>> V
 from stt_lib.servers.pool import ServerPool
+from stt_lib.servers.protocols import Options
+from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
@@ -58,7 +64,6 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "language",
         "prompt",
         "server_max",
-        "no_adapt",
         "rate_limit",
         "audio_rate",
         "ca_file",
@@ -162,14 +167,13 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             protocol=settings.protocol,
             max_in_flight=settings.max_workers,
             server_max=settings.server_max,
-            adapts=not settings.no_adapt,
             rate_limit=settings.rate_limit,
             audio_rate=settings.audio_rate,
             timeout=settings.timeout,
             server_wait=settings.server_wait,
-            ca_file=settings.ca_file,
             stop=signals.event,
             stats=stats,
+            channels=http_channels(settings.ca_file),
         )
         with shown(settings, store, pool):
             source, sink = _source_and_sink(store, settings)

@@ -241,7 +241,7 @@ class Runner:
 
     def _has_time(self) -> bool:
         """Whether `max_runtime` leaves enough time for one more sequence."""
-        longest = self._settings.timeout(MAX_CHUNKS)
+        longest = self._pool.timeout(MAX_CHUNKS)
         now = self._timing.monotonic()
         if self._deadline.leaves_time(now, longest):
             return True

@@ -47,7 +47,8 @@ from stt_lib.pipeline.context import Context
 from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.pipeline.sinks import Sink
 from stt_lib.pipeline.sources import Source
-from stt_lib.servers.pool import Server, ServerPool
+from stt_lib.servers.health import Server
+from stt_lib.servers.pool import ServerPool
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
@@ -282,7 +283,7 @@ class _Job:
                 avoid = slot.server
                 try:
                     # What is logged before the request would keep the server waiting for it.
-                    return slot.transcribe(audio, when_sent=self._announce)
+                    return self._worker.pool.transcribe(slot, audio, self._announce)
                 except ServerBusy:
                     continue
                 except ServerTrouble as error:
