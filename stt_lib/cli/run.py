@@ -17,13 +17,8 @@ from stt_lib.cli.signals import StopSignal
 from stt_lib.config.settings import Settings, flag
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.pipeline.runner import Report, Runner
-<<<<<<< HEAD
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
-from stt_lib.servers.options import Options
-=======
-from stt_lib.pipeline.sources import Pending, Task
->>>>>>> V
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels

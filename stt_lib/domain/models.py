@@ -175,20 +175,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a claim is for, read after acquiring it: chunks, oldest first, that are still to do.
-
-    `owned` names (by `identity`) those of them that a saved transcript owns already: they only have
-    to be marked. `neighbours` are the chunks with speech before the first one and behind the last,
-    and those without speech between them; the claim does not cover them.
-    """
-
-    chunks: tuple[Chunk, ...]
-    owned: frozenset[Hashable] = frozenset()
-    neighbours: tuple[Chunk, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Word:
     """A word of a segment, with its blank; its times as those of segments."""
 
