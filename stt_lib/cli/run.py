@@ -154,7 +154,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         mongo_wait=settings.mongo_wait,
         stop=signals.event,
     ) as store:
-        store.ensure_indexes()
+        store.indexes.ensure()
         stats = Stats()
         pool = ServerPool(
             settings.server_url,
@@ -214,7 +214,7 @@ def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
 
 def _left(store: Store) -> Left | None:
     try:
-        pending, kinds = store.count_pending(), store.failed_kinds()
+        pending, kinds = store.chunks.count_pending(), store.failures.kinds()
     except SttError:
         return None
     parked = sum(kind.parked for kind in kinds)
@@ -231,7 +231,9 @@ def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
         return "; what was not done again is as it was"
     try:
-        return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
+        return (
+            f"; {store.chunks.count_pending(settings.selection)} chunks are left pending, untouched"
+        )
     except SttError:
         return ""
 

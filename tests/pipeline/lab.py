@@ -8,7 +8,6 @@ from typing import Any
 
 from stt_lib.config.settings import Settings, load
 from stt_lib.domain.models import ALL, ChunkSequence, Transcript
-from stt_lib.errors import FailureKind, ServerTrouble
 from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
@@ -65,9 +64,10 @@ class MemoryChannel:
         when_sent: WhenSent = lambda: None,
     ) -> Reply:
         when_sent()
-        posted = tuple(content.decode() for _, (_, content, *_) in parts)
-        if not any(text.startswith("rec") for text in posted):
-            return self._lab.probe(posted)
+        audio = [content for _, (_, content, *_) in parts]
+        if not audio[0].startswith(b"rec"):
+            return self._lab.probe()
+        posted = tuple(content.decode() for content in audio)
         self._lab.requests.append(posted)
         return self._lab.script(posted)
 
@@ -84,12 +84,14 @@ class Lab:
         self.database = database or Database(self.timing)
         self.requests: list[Posted] = []
         self.script: Script = echo
+        self.probe: Callable[[], Reply] = lambda: answer([])
         self.stop = threading.Event()
         self.stats = Stats()
 
     def store(
         self, *, lease: float = 60.0, mongo_wait: float = 1.0, network: Network | None = None
-    ) -> MemoryStore:
+    ) -> Any:
+        """A connection to the database in memory, typed as loosely as the real one is not."""
         return MemoryStore(
             self.database,
             lease=lease,
@@ -130,7 +132,7 @@ class Lab:
 
     def runner(
         self,
-        store: MemoryStore | None = None,
+        store: Any = None,
         source: Source | None = None,
         sink: Sink | None = None,
         **options: Any,
@@ -155,7 +157,7 @@ class Lab:
         self,
         sequence: ChunkSequence,
         *,
-        store: MemoryStore | None = None,
+        store: Any = None,
         source: Source | None = None,
         sink: Sink | None = None,
         heartbeat: Heartbeat | None = None,
@@ -184,19 +186,16 @@ class Lab:
             if heartbeat is None:
                 beat.stop()
 
-    def planned(self, store: MemoryStore | None = None, **options: Any) -> list[ChunkSequence]:
+    def planned(self, store: Any = None, **options: Any) -> list[ChunkSequence]:
         store = store or self.store()
         source = PendingChunks(store, **options)
         return list(source.sequences(run_started=store.now(), excluding=()))
-
-    def probe(self, _: Posted) -> Reply:
-        return answer([])
 
     # -- what has come of it ------------------------------------------------------------------
 
     @property
     def transcripts(self) -> list[Transcript]:
-        return self.store().transcripts.all()
+        return list(self.store().transcripts.all())
 
     @property
     def text(self) -> list[str]:
@@ -229,7 +228,3 @@ def chunk(index: int, name: str = "rec", *, start: datetime = START, **fields: A
         "transcribed_at": None,
         **fields,
     }
-
-
-def trouble() -> ServerTrouble:
-    return ServerTrouble(FailureKind.CONNECTION, "broken", "memory")

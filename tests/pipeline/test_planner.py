@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from typing import Any
 
 from stt_lib.domain.models import ALL, ChunkRef, ChunkSequence, identity
 from stt_lib.pipeline.planner import Batch, Plan, ahead, plan
@@ -9,7 +10,7 @@ from stt_lib.pipeline.sources import PendingChunks
 from tests.pipeline.lab import Lab
 from tests.support.manual_time import START
 from tests.support.memory_database import Database
-from tests.support.memory_store import Away, MemoryStore, Network
+from tests.support.memory_store import Away, Network
 
 
 def sequence(number: int, *, priority: float | None = None) -> ChunkSequence:
@@ -29,11 +30,10 @@ def order(made: Plan, count: int) -> list[int]:
 # -- one batch --------------------------------------------------------------------------------
 
 
-def planned(lab: Lab, store: MemoryStore | None = None, size: int = 50, **more: object) -> Batch:
+def planned(lab: Lab, store: Any = None, size: int = 50, *, excluding: Any = ()) -> Batch:
     store = store or lab.store()
     source = PendingChunks(store, ALL)
-    excluding = frozenset(more.get("excluding", ()))  # type: ignore[call-overload]
-    return plan(store, source, run_started=store.now(), excluding=excluding, size=size)
+    return plan(store, source, run_started=store.now(), excluding=frozenset(excluding), size=size)
 
 
 def hours(lab: Lab, count: int) -> None:

@@ -9,7 +9,6 @@ from stt_lib.servers.transport import Reply
 from stt_lib.timing import REAL
 from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
 from tests.support.manual_time import START
-from tests.support.memory_store import MemoryStore
 
 OLD_SERVER = (Condition("server", "http://old"),)
 
@@ -35,7 +34,7 @@ def transcribed(count: int, chunks: int = 2) -> Lab:
     return lab
 
 
-def source(store: MemoryStore, *conditions: Condition, model: str | None = None) -> Retranscription:
+def source(store: Any, *conditions: Condition, model: str | None = None) -> Retranscription:
     return Retranscription(store, conditions, ALL, model=model)
 
 

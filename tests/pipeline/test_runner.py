@@ -139,7 +139,6 @@ def test_what_cannot_be_written_is_tried_once_in_a_run(lab: Lab) -> None:
     class Refusing(Network):
         def before(self, command: str) -> None:
             if command in ("save", "record failure") and lab.requests[-1][0] == "rec-bad.0":
-
                 raise StoreError("a validator refuses the document")
 
     report = lab.runner(lab.store(network=Refusing())).run()
