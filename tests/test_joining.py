@@ -78,7 +78,7 @@ def test_all_parts_at_the_same_time(world: World, whisper: FakeWhisper) -> None:
         return talk(request)
 
     whisper.script = together
-    assert world.run("--max-workers", "4", "--no-adapt").returncode == 0
+    assert world.run("--max-workers", "4").returncode == 0
     assert_seamless(world, talk)
 
 

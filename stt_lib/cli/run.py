@@ -19,12 +19,13 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.retranscription import Again
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sources import Pending, Task
-from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
+from stt_lib.servers.protocols import Options
+from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.stats import Figures
+from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
@@ -58,7 +59,6 @@ OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "language",
         "prompt",
         "server_max",
-        "no_adapt",
         "rate_limit",
         "audio_rate",
         "ca_file",
@@ -161,13 +161,13 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             protocol=settings.protocol,
             max_in_flight=settings.max_workers,
             server_max=settings.server_max,
-            adapts=not settings.no_adapt,
             rate_limit=settings.rate_limit,
             audio_rate=settings.audio_rate,
             timeout=settings.timeout,
             server_wait=settings.server_wait,
-            ca_file=settings.ca_file,
             stop=signals.event,
+            stats=Stats(),
+            channels=http_channels(settings.ca_file),
         )
         with shown(settings, store, pool):
             report = Runner(store, _task(store, settings), pool, settings, signals.event).run()

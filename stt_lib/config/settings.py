@@ -168,9 +168,6 @@ class Settings(BaseModel):
     server_max: Count | None = Field(
         None, description="Requests in flight at any one STT server at most."
     )
-    no_adapt: bool = Field(
-        False, description="Do not adapt the requests in flight to what each server takes."
-    )
     rate_limit: Annotated[Positive | None, BeforeValidator(_per_second)] = Field(
         None, description="Begin at most this many requests per second; also as 10/m or 600/h."
     )
