@@ -8,20 +8,20 @@ from typing import Final
 from stt_lib.cli.rendering import about, age, audio, counted
 from stt_lib.config.settings import Settings
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
-from stt_lib.pipeline.sources import Task
+from stt_lib.pipeline.sources import Source
 from stt_lib.reports.status import Status, look
 from stt_lib.store import Store
 
 _HEAD: Final = f"{'#':>7}  {'start':<19}  {'chunks':>6}  {'audio':>6}  {'done in':>20}  recording"
 
 
-def rehearse(store: Store, task: Task, settings: Settings) -> None:
+def rehearse(store: Store, source: Source, settings: Settings) -> None:
     """Print the sequences that a run would take, and what they come to.
 
     They are printed as they are found: a long backlog needs no memory.
     """
     status = look(store)
-    store.patiently(lambda: _print(_lines(task, status, settings, store)))
+    store.patiently(lambda: _print(_lines(source, status, settings, store)))
 
 
 def _print(lines: Iterator[str]) -> None:
@@ -32,9 +32,9 @@ def _print(lines: Iterator[str]) -> None:
         pass  # whoever reads, as head does, has seen enough
 
 
-def _lines(task: Task, status: Status, settings: Settings, store: Store) -> Iterator[str]:
+def _lines(source: Source, status: Status, settings: Settings, store: Store) -> Iterator[str]:
     chunks, seconds, number = 0, 0.0, 0
-    planned = task.sequences(since=store.now(), but=frozenset())
+    planned = source.sequences(run_started=store.now(), excluding=frozenset())
     for number, sequence in enumerate(islice(planned, settings.limit), 1):
         if number == 1:
             yield _HEAD

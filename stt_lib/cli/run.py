@@ -16,9 +16,14 @@ from stt_lib.cli.session import opened_store, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.settings import Settings, flag
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
-from stt_lib.pipeline.retranscription import Again
 from stt_lib.pipeline.runner import Report, Runner
+<<<<<<< HEAD
+from stt_lib.pipeline.sinks import ChunkSink, Sink
+from stt_lib.pipeline.sources import PendingChunks, Source
+from stt_lib.servers.options import Options
+=======
 from stt_lib.pipeline.sources import Pending, Task
+>>>>>>> V
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -123,7 +128,7 @@ def dry_run(settings: Settings) -> int:
     """Show what a run would do; not even the log file is touched."""
     logs.set_up(None, secrets(settings))
     with opened_store(settings.model_copy(update={"mongo_wait": 0.0})) as store:
-        rehearse(store, _task(store, settings), settings)
+        rehearse(store, _source_and_sink(store, settings)[0], settings)
     return exit_codes.OK
 
 
@@ -155,6 +160,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         stop=signals.event,
     ) as store:
         store.ensure_indexes()
+        stats = Stats()
         pool = ServerPool(
             settings.server_url,
             options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
@@ -166,11 +172,13 @@ def process(settings: Settings, signals: StopSignal) -> Report:
             timeout=settings.timeout,
             server_wait=settings.server_wait,
             stop=signals.event,
-            stats=Stats(),
+            stats=stats,
             channels=http_channels(settings.ca_file),
         )
         with shown(settings, store, pool):
-            report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
+            source, sink = _source_and_sink(store, settings)
+            runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+            report = runner.run()
         if not report.abandoned:
             pool.close()
         is_store_away = isinstance(report.halted_by, StoreUnavailable)
@@ -180,7 +188,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         summary = Summary(
             started,
             report.seconds,
-            pool.stats.figures(),
+            stats.figures(),
             unfinished=report.unfinished,
             left=None if is_store_away else _left(store),
             stopped_by=_stopped_by(report, signals),
@@ -193,22 +201,20 @@ def process(settings: Settings, signals: StopSignal) -> Report:
     return report
 
 
-def _task(store: Store, settings: Settings) -> Task:
+def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
     if settings.retranscribe is None:
-        return Pending(
+        source = PendingChunks(
             store,
             settings.selection,
             only_failed=settings.retry_errors,
             settle=settings.settle,
-            bridge=settings.bridge,
         )
-    return Again(
-        store,
-        settings.retranscribe,
-        settings.selection,
-        model=settings.model,
-        keep_history=settings.keep_history,
-    )
+        return source, ChunkSink(store, settings.max_failures)
+    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
+
+    conditions = settings.retranscribe
+    transcripts = Retranscription(store, conditions, settings.selection, model=settings.model)
+    return transcripts, TranscriptSink(store, conditions)
 
 
 def _left(store: Store) -> Left | None:

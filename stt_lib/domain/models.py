@@ -76,13 +76,15 @@ class ChunkRef:
 class ChunkSequence:
     """Consecutive pending chunks of one recording, oldest first; one request.
 
-    `problem` is set for a single chunk that the planner could not place, `revision` where it is
-    not pending but has a transcript that is to be done again.
+    `problem` is set for a single chunk that the planner could not place, `revision` where the
+    chunks already have a transcript, which is to be replaced. `planned_at` is the database's time
+    at which the plan was made: what has changed since is found out when the chunks are loaded.
     """
 
     chunks: tuple[ChunkRef, ...]
     problem: Problem | None = None
     revision: "Revision | None" = None
+    planned_at: datetime | None = None
 
     @property
     def newest(self) -> ChunkRef:
@@ -150,19 +152,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt.
+class Loaded:
+    """The chunks of a claimed sequence that still have to be transcribed, oldest first.
 
-    `owned` says (by `identity`) which of them a saved transcript owns already. `neighbours` are
-    the chunks with speech before the first one and behind the last, and those without between
-    them; nobody holds them for us.
+    `owned` names those (by `identity`) that a saved transcript already owns: they only have to be
+    marked. `neighbours` are the chunks with speech just before the first and just after the last
+    one, as far as there are any; they are not claimed.
     """
+
+    chunks: tuple[Chunk, ...] = ()
+    owned: frozenset[Hashable] = frozenset()
+    neighbours: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on the chunks of a sequence; `token` is unique to this attempt."""
 
     token: str
     original_id: Any
-    chunks: tuple[Chunk, ...]
-    owned: frozenset[Hashable] = frozenset()
-    neighbours: tuple[Chunk, ...] = ()
+    loaded: Loaded
 
 
 @dataclass(frozen=True, slots=True)
