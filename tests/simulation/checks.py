@@ -2,30 +2,37 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from stt_lib.domain.models import identity
 from stt_lib.store import mapping
 from stt_lib.store.mapping import nested
 from tests.simulation.scheduler import Process, Scheduler
-from tests.simulation.speech import Audio, Piece, Speech
+from tests.simulation.servers import SimulatedServer
+from tests.simulation.speech import CHUNK_SECONDS, Audio, Piece, Speech, Spoken
 from tests.support.memory_database import Collection, Database, Document
+from tests.support.memory_store import EXCESS
 
-MADE_UP = ("Thank", "you.")
+MADE_UP: Final = ("Thank", "you.")
+"""What servers hear in noise."""
+
+EDGE_SECONDS: Final = 2.0
 
 
 class Violation(AssertionError):
     """A promise was broken."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
-    """A claim as it was acquired."""
+    """A claim as it was acquired, and whether its holder has released it."""
 
     token: str
     process: Process
     ids: frozenset[str]
     acquired_at: float
+    is_released: bool = False
 
 
 class Checks:
@@ -37,7 +44,9 @@ class Checks:
         self._speech = speech
         self._claims: dict[str, Claim] = {}
         self._marked_at: dict[str, float] = {}
-        self._in_flight: list[tuple[Process, frozenset[str], frozenset[str]]] = []
+        self._pieces = speech.by_id()
+        self._requests = 0
+        self._in_flight: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
         self._answered: set[tuple[str, str]] = set()
         self.has_clock_jumped = False
         database.watcher = self._changed
@@ -72,21 +81,33 @@ class Checks:
                 raise Violation(f"{sorted(shared)} are owned by two transcripts")
 
     def _claim_changed(self, before: Document | None, after: Document | None) -> None:
-        if before is None and after is not None and not self._database.is_rolling_back:
-            token, ids = after["_id"], frozenset(after["chunk_ids"])
-            process = self._process()
-            self._claims[token] = Claim(token, process, ids, self._scheduler.now)
-        if before is not None and after is None:
+        if self._database.is_rolling_back:
+            return
+        if after is None and before is not None:
             claim = self._claims[before["_id"]]
-            if claim.process is self._process() and not self._database.is_rolling_back:
-                self._check_idle(claim, before)
+            claim.is_released = not self._is_expired(before)
+            if claim.is_released:
+                self._check_idle(claim)
+        elif before is None and after is not None:
+            token, ids = after["_id"], frozenset(after["chunk_ids"])
+            self._claims[token] = Claim(token, self._process(), ids, self._scheduler.now)
 
-    def _check_idle(self, claim: Claim, document: Document) -> None:
-        """Whoever releases a claim has no request under way, and nothing left to write."""
-        is_expired = document["until"] <= self._database.now()
-        for process, ids, tokens in self._in_flight:
-            if process is claim.process and claim.token in tokens and not is_expired:
+    def _is_expired(self, claim: Document) -> bool:
+        now, lease = self._database.now(), timedelta(milliseconds=claim["lease_ms"])
+        return not now < claim["until"] <= now + lease + EXCESS
+
+    def _check_idle(self, claim: Claim) -> None:
+        """Whoever releases a claim has no request for its chunks under way."""
+        for ids, tokens in self._in_flight.values():
+            if claim.token in tokens:
                 raise Violation(f"a claim on {sorted(ids)} was released during a request")
+
+    def _check_unreleased(self, chunk_id: str) -> None:
+        """Whoever writes the end of a chunk has not released its claim on it."""
+        process = self._process()
+        claims = [c for c in self._claims.values() if c.process is process and chunk_id in c.ids]
+        if claims and claims[-1].is_released:
+            raise Violation(f"{chunk_id} was written to after its claim was released")
 
     def _chunk_changed(self, before: Document, after: Document) -> None:
         chunk_id = after["_id"]
@@ -94,27 +115,28 @@ class Checks:
             self._marked_at.pop(chunk_id, None)
         elif before.get("transcribed_at") is None:
             self._marked_at[chunk_id] = self._scheduler.now
-            self._check_mark(after)
+        if self._database.is_rolling_back:
+            return
+        if after.get("transcribed_at") is not None:
+            self._check_mark(chunk_id)
+            self._check_unreleased(chunk_id)
         if nested(after, "stt.error.at") != nested(before, "stt.error.at"):
             self._check_failure(before)
+            self._check_unreleased(chunk_id)
 
-    def _check_mark(self, chunk: Document) -> None:
+    def _check_mark(self, chunk_id: str) -> None:
         """A mark means that a transcript is saved, or that a server heard nothing to keep."""
-        if self._database.is_rolling_back or self._is_owned(chunk):
+        if any(chunk_id in t["chunk_ids"] for t in self._database.transcripts):
             return
-        if (self._process().name, chunk["_id"]) not in self._answered:
-            raise Violation(f"{chunk['_id']} was marked without a transcript or a verdict")
-        self._check_released(chunk)
-
-    def _is_owned(self, chunk: Document) -> bool:
-        return any(chunk["_id"] in t["chunk_ids"] for t in self._database.transcripts)
-
-    def _check_released(self, chunk: Document) -> None:
-        """A verdict is backed by nothing else, so the claim must outlast it."""
+        if (self._process().name, chunk_id) not in self._answered:
+            raise Violation(f"{chunk_id} was marked without a transcript or an answer")
+        aside = any(chunk_id in d["transcript"]["chunk_ids"] for d in self._database.dropped)
+        if not aside and any(_is_inside(word) for word in self._pieces[chunk_id].words):
+            raise Violation(f"{chunk_id} was marked as without speech, which it has")
 
     def _check_failure(self, before: Document) -> None:
         retry_at = nested(before, "stt.retry_at")
-        if retry_at is None or self.has_clock_jumped or self._database.is_rolling_back:
+        if retry_at is None or self.has_clock_jumped:
             return
         early = (retry_at - self._database.now()).total_seconds()
         if early > 0 and not self._process().name.startswith("retry"):
@@ -128,58 +150,59 @@ class Checks:
 
     # -- requests -----------------------------------------------------------------------------
 
-    def posted(self, process: Process, pieces: Sequence[Piece]) -> None:
-        ids = frozenset(piece.id for piece in pieces)
-        mine = [
-            claim
-            for claim in self._claims.values()
-            if claim.process is process and claim.ids & ids and self._exists(claim)
-        ]
-        tokens = frozenset(claim.token for claim in mine)
-        own = frozenset(i for claim in mine for i in claim.ids & ids)
-        self._check_alone(process, own, tokens)
+    def posted(self, process: Process, pieces: Sequence[Piece]) -> int:
+        """A request is on its way; returns a number for it."""
+        ids = [piece.id for piece in pieces]
+        mine = [c for c in self._claims.values() if c.process is process and self._exists(c.token)]
+        mine = [claim for claim in mine if not claim.ids.isdisjoint(ids)]
+        own = frozenset(i for claim in mine for i in claim.ids.intersection(ids))
+        self._check_alone(own)
         for claim in mine:
-            self._check_unmarked(claim, [piece.id for piece in pieces])
-        self._in_flight.append((process, own, tokens))
+            self._check_unmarked(claim, ids)
+        self._requests += 1
+        self._in_flight[self._requests] = own, frozenset(claim.token for claim in mine)
+        return self._requests
 
-    def _exists(self, claim: Claim) -> bool:
-        return self._database.claims.get(claim.token) is not None
+    def _exists(self, token: str) -> bool:
+        return self._database.claims.get(token) is not None
 
-    def _check_alone(self, process: Process, own: frozenset[str], tokens: frozenset[str]) -> None:
-        for other, ids, other_tokens in self._in_flight:
-            held = any(self._exists(self._claims[token]) for token in other_tokens - tokens)
-            if other is not process and ids & own and held:
+    def _check_alone(self, own: frozenset[str]) -> None:
+        """No other request that is still covered by its claim has these chunks."""
+        for ids, tokens in self._in_flight.values():
+            if ids & own and any(map(self._exists, tokens)):
                 raise Violation(f"{sorted(ids & own)} are posted by two workers at once")
 
     def _check_unmarked(self, claim: Claim, ids: Sequence[str]) -> None:
         """Chunks at the ends of a request may be context; those between them are not."""
-        inner = ids if len(ids) == 1 else ids[1:-1]
-        for chunk_id in inner:
-            marked_at = self._marked_at.get(chunk_id)
-            is_own = chunk_id in claim.ids and claim.process.name.startswith("again") is False
-            if is_own and marked_at is not None and marked_at < claim.acquired_at:
+        if claim.process.name.startswith("again"):
+            return
+        for chunk_id in claim.ids.intersection(ids if len(ids) == 1 else ids[1:-1]):
+            if self._marked_at.get(chunk_id, claim.acquired_at) < claim.acquired_at:
                 raise Violation(f"{chunk_id} was posted though it was marked before the claim")
-
-    def ended(self, process: Process, pieces: Sequence[Piece]) -> None:
-        ids = frozenset(piece.id for piece in pieces)
-        for place, (who, own, _) in enumerate(self._in_flight):
-            if who is process and own <= ids:
-                del self._in_flight[place]
-                return
 
     def answered(self, process: Process, pieces: Sequence[Piece]) -> None:
         self._answered.update((process.name, piece.id) for piece in pieces)
+
+    def ended(self, request: int) -> None:
+        del self._in_flight[request]
+
+    def check_requests(self, servers: Iterable[SimulatedServer], workers: int) -> None:
+        """A server that is down gets few requests of each process."""
+        for server in servers:
+            for (process, spell), count in server.refused.items():
+                most = workers + 3 + (spell.ends - spell.begins) / 2
+                if count > most:
+                    raise Violation(f"{process} sent {count} requests to {server.name}, a dead one")
 
     # -- the end ------------------------------------------------------------------------------
 
     def unfinished(self) -> list[str]:
         """Chunks that should have been done by now."""
-        pieces = self._speech.by_id()
         return [
             chunk["_id"]
             for chunk in self._database.chunks
             if chunk.get("transcribed_at") is None
-            and pieces[chunk["_id"]].kind not in (Audio.POISON, Audio.BROKEN)
+            and self._pieces[chunk["_id"]].kind not in (Audio.POISON, Audio.BROKEN)
         ]
 
     def check_end(self) -> None:
@@ -216,6 +239,11 @@ class Checks:
         for document in sorted(documents, key=lambda found: found["start"]):
             for segment, _ in mapping.read_transcript(document).everything:
                 yield from (w for w in segment.text.split() if w not in MADE_UP)
+
+
+def _is_inside(word: Spoken) -> bool:
+    """Whether a word is so far from the chunk's ends that no seam can give it to a neighbour."""
+    return EDGE_SECONDS < word.start < CHUNK_SECONDS - EDGE_SECONDS
 
 
 def _difference(recording: int, spoken: list[str], saved: list[str]) -> str:

@@ -19,7 +19,7 @@ STEP_SECONDS: Final = 20e-6
 MAX_STEPS: Final = 200_000
 """Steps. A simulation that needs more is taken for one that never ends."""
 
-MAX_SECONDS: Final = 6 * 3600.0
+MAX_SECONDS: Final = 60 * 86_400.0
 """Virtual seconds; likewise."""
 
 HUNG_SECONDS: Final = 60.0

@@ -69,11 +69,11 @@ class SimulatedServer:
 class Observer(Protocol):
     """Who is told of requests, to check them."""
 
-    def posted(self, process: Process, pieces: Sequence[Piece]) -> None: ...
-
-    def ended(self, process: Process, pieces: Sequence[Piece]) -> None: ...
+    def posted(self, process: Process, pieces: Sequence[Piece]) -> int: ...
 
     def answered(self, process: Process, pieces: Sequence[Piece]) -> None: ...
+
+    def ended(self, request: int) -> None: ...
 
 
 class Internet:
@@ -145,13 +145,11 @@ class SimulatedChannel:
     @contextmanager
     def _observed(self, pieces: Sequence[Piece]) -> Iterator[None]:
         observer = self._internet.observer
-        if pieces:
-            observer.posted(self._process, pieces)
+        request = observer.posted(self._process, pieces)
         try:
             yield
         finally:
-            if pieces:
-                observer.ended(self._process, pieces)
+            observer.ended(request)
 
     def _exchange(
         self,

@@ -108,7 +108,10 @@ class World:
 
     def _play(self) -> None:
         events: list[tuple[float, str, Callable[[], None]]] = [
-            *((run.starts, f"start {run.name}", lambda run=run: self._start(run)) for run in self.runs),
+            *(
+                (run.starts, f"start {run.name}", lambda run=run: self._start(run))
+                for run in self.runs
+            ),
             *((at, f"insert {p.id}", lambda p=p: self._insert(p)) for at, p in self.arrivals),
             *self.incidents,
         ]
@@ -117,6 +120,8 @@ class World:
             self.scheduler.note(text)
             act()
         self._wait_for_runs()
+        workers = max(run.settings.max_workers for run in self.runs)
+        self.checks.check_requests(self.servers, workers)
         self._calm()
         self._clean_up()
         self.checks.check_end()
@@ -301,7 +306,9 @@ def _arrivals(rng: random.Random, speech: Speech) -> list[tuple[float, Piece]]:
     """Most chunks are there at the start; some recordings grow, and some chunks come late."""
     arrivals = []
     for recording in range(RECORDINGS):
-        pieces = [piece for (number, _), piece in sorted(speech.pieces.items()) if number == recording]
+        pieces = [
+            piece for (number, _), piece in sorted(speech.pieces.items()) if number == recording
+        ]
         there = len(pieces) if rng.random() < 0.5 else rng.randint(1, len(pieces))
         every = rng.choice([0.5, 3.0])
         for place, piece in enumerate(pieces):
@@ -356,7 +363,16 @@ def _kill(world: World, rng: random.Random) -> None:
     run.kill_at = round(10 ** rng.uniform(0, 3.2))
 
 
-_FAULTS: Final = [_bad_server, _bad_server, _bad_server, _mongo_away, _failover, _freeze, _losses, _kill]
+_FAULTS: Final = [
+    _bad_server,
+    _bad_server,
+    _bad_server,
+    _mongo_away,
+    _failover,
+    _freeze,
+    _losses,
+    _kill,
+]
 
 
 def play(seed: int) -> World:
