@@ -21,7 +21,7 @@ def rehearse(store: Store, source: Source, settings: Settings) -> None:
     They are printed as they are found: a long backlog needs no memory.
     """
     status = look(store)
-    store.patiently(lambda: _print(_lines(source, status, settings, store)))
+    store.with_retries(lambda: _print(_lines(source, status, settings, store)))
 
 
 def _print(lines: Iterator[str]) -> None:

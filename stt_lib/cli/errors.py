@@ -31,7 +31,7 @@ def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
         context.obj = flags
         return
     with opened_store(load(flags)) as store:
-        kinds = store.failed_kinds()
+        kinds = store.failures.kinds()
     if as_json:
         click.echo(json.dumps([_plain(kind) for kind in kinds], indent=2))
     elif not kinds:
@@ -51,7 +51,7 @@ def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
 def show(group_flags: dict[str, Any], /, id_: str, as_json: bool, **flags: Any) -> None:
     """Tell the whole story of one chunk, or of the failed chunks of one recording."""
     with opened_store(load(_merged(group_flags, flags))) as store:
-        stories = store.stories(id_)
+        stories = store.failures.stories(id_)
     if not stories:
         raise InputError(f"no chunk has the id {id_}, and no recording with it has failed chunks")
     if as_json:
@@ -68,11 +68,13 @@ def show(group_flags: dict[str, Any], /, id_: str, as_json: bool, **flags: Any) 
 def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **flags: Any) -> None:
     """Make failed chunks due now, parked ones too: all, one kind, one chunk or one recording."""
     with opened_store(load(_merged(group_flags, flags))) as store:
-        count = store.count_failed(kind, id_)
+        count = store.failures.count(kind, id_)
         if not count and id_ is not None:
             raise InputError(f"no failed chunk has the id {id_}, nor has its recording any")
         click.echo(f"{count} failed chunk(s) will be due now …")
-        click.echo(f"done: {store.retry_now(kind, id_)} chunk(s); the next run tries them again")
+        click.echo(
+            f"done: {store.failures.retry_now(kind, id_)} chunk(s); the next run tries them again"
+        )
 
 
 def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def explain(id_: str, as_json: bool, restore: bool, places: tuple[int, ...], **f
     settings = load(flags)
     policy = filtering.policy(settings.filter, settings.filter_phrases)
     with opened_store(settings) as store:
-        found = store.explained(id_)
+        found = store.dropped.explained(id_)
         if not found:
             raise InputError(
                 f"nothing was heard under the id {id_}: give that of a transcript, of a"
@@ -47,7 +47,7 @@ def explain(id_: str, as_json: bool, restore: bool, places: tuple[int, ...], **f
         if places and (not restore or len(found) > 1):
             raise click.UsageError("--segment goes with --restore and the id of one transcript")
         if restore:
-            back = sum(store.restore(explained, _chosen(places)) for explained in found)
+            back = sum(store.dropped.restore(explained, _chosen(places)) for explained in found)
             click.echo(f"{back} segment(s) put back")
             return
     if as_json:

@@ -51,7 +51,7 @@ def _ingest_samples(settings: Settings) -> int:
 
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         return sum(
-            store.insert_chunks(read_recording(path, start))
+            store.chunks.insert(read_recording(path, start))
             for path, start in recordings(SAMPLES_START)
         )
 
@@ -61,7 +61,7 @@ def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
         click.echo("Nothing to do: the samples were transcribed before. Their transcripts:")
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         recording = None
-        for transcript in store.transcripts():
+        for transcript in store.transcripts.all():
             if transcript.original_id != recording:
                 recording = transcript.original_id
                 heading = f"{transcript.start.astimezone():%Y-%m-%d} · recording {recording}"
@@ -107,7 +107,7 @@ def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> None:
     recordings = [(path, read_recording(path, began)) for path in files]
     with opened_store(load(flags)) as store:
         for path, chunks in recordings:
-            new = store.insert_chunks(chunks)
+            new = store.chunks.insert(chunks)
             speech = sum(chunk.has_speech for chunk in chunks)
             known = "" if new == len(chunks) else f", {len(chunks) - new} were there already"
             click.echo(

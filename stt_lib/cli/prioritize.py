@@ -28,7 +28,7 @@ def prioritize(recording: str, level: int, **flags: Any) -> None:
     A worker that runs turns to them within seconds, once its requests in flight are done.
     """
     with opened_store(load(flags)) as store:
-        chunks = store.prioritize(recording, level)
+        chunks = store.chunks.prioritize(recording, level)
         if not chunks:
             raise InputError(_nothing_pending(store, recording))
     change = f"have priority {level} now" if level else "have no priority any more"
@@ -36,7 +36,7 @@ def prioritize(recording: str, level: int, **flags: Any) -> None:
 
 
 def _nothing_pending(store: Store, recording: str) -> str:
-    if store.has_transcripts(recording):
+    if store.transcripts.has_any(recording):
         return f"nothing of recording {recording} is pending: it is transcribed"
     return (
         f"no recording {recording} has pending chunks: give its original_id, as the log shows"

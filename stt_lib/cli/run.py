@@ -17,13 +17,8 @@ from stt_lib.cli.signals import StopSignal
 from stt_lib.config.settings import Settings, flag
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.pipeline.runner import Report, Runner
-<<<<<<< HEAD
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
-from stt_lib.servers.options import Options
-=======
-from stt_lib.pipeline.sources import Pending, Task
->>>>>>> V
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -159,7 +154,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         mongo_wait=settings.mongo_wait,
         stop=signals.event,
     ) as store:
-        store.ensure_indexes()
+        store.indexes.ensure()
         stats = Stats()
         pool = ServerPool(
             settings.server_url,
@@ -219,7 +214,7 @@ def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
 
 def _left(store: Store) -> Left | None:
     try:
-        pending, kinds = store.count_pending(), store.failed_kinds()
+        pending, kinds = store.chunks.count_pending(), store.failures.kinds()
     except SttError:
         return None
     parked = sum(kind.parked for kind in kinds)
@@ -236,7 +231,9 @@ def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
         return "; what was not done again is as it was"
     try:
-        return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
+        return (
+            f"; {store.chunks.count_pending(settings.selection)} chunks are left pending, untouched"
+        )
     except SttError:
         return ""
 

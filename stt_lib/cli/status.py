@@ -13,7 +13,7 @@ from stt_lib.cli.options import settings_options
 from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
 from stt_lib.cli.session import opened_store
 from stt_lib.config.settings import load
-from stt_lib.domain.models import Activity
+from stt_lib.domain.models import Activity, Work
 from stt_lib.reports.status import Status, Verdict, look
 
 _COLOURS: Final = {
@@ -26,8 +26,11 @@ _COLOURS: Final = {
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
+_MOST_CLAIMS_SHOWN: Final = 5
+"""Count. Per worker, those held longest."""
+
 _FULL, _LACKING, _MARK, _LOST = "█", "░", "┃", "×"
-_LEGEND: Final = f"{_FULL} transcribed  {_LACKING} arrived, not transcribed  {_LOST} failed"
+_LEGEND: Final = f"{_FULL} transcribed  {_LACKING} recorded, not transcribed  {_LOST} failed"
 
 
 @click.command()
@@ -85,8 +88,10 @@ def _reason(found: Status) -> str:
             return (
                 "nothing was transcribed in the last day: python stt.py doctor looks for the cause"
             )
-    arrived, done = found.day.arrived * size, found.day.transcribed * size
-    return f"{audio(arrived)} of audio arrived in the last day, {audio(done)} were transcribed"
+    arrived, done = found.day.recorded * size, found.day.transcribed * size
+    return (
+        f"{audio(arrived)} of speech were recorded in the last day, {audio(done)} were transcribed"
+    )
 
 
 def _end(found: Status) -> str:
@@ -130,16 +135,23 @@ def _speed(found: Status) -> Iterator[str]:
 
 
 def _arriving(rate: float) -> str:
-    return "almost nothing arrives" if rate < 0.01 else f"{rate:.3g} arrive"
+    return "almost no inflow" if rate < 0.01 else f"{rate:.3g} are recorded"
 
 
 def _workers(found: Status) -> Iterator[str]:
     for holder in found.holders:
-        since = "" if holder.since is None else f", the oldest for {age(found.now - holder.since)}"
         held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
-        yield f"{holder.worker}: {held}{since}"
+        yield f"{holder.worker}: {held}"
+        yield from (f"  {_work(work, found)}" for work in holder.work[:_MOST_CLAIMS_SHOWN])
     if not found.holders:
         yield "nobody holds a claim"
+
+
+def _work(work: Work, found: Status) -> str:
+    """What a worker is busy with, and for how long."""
+    start = "" if work.start is None else f" from {work.start.astimezone():%Y-%m-%d %H:%M:%S} on"
+    since = "" if work.since is None else f", for {age(found.now - work.since)}"
+    return f"{work.original_id}{start}: {counted(work.chunks, 'chunk')}{since}"
 
 
 def _failures(found: Status) -> Iterator[str]:
@@ -162,7 +174,7 @@ def _alarming(text: str, count: int) -> str:
 def _windows(found: Status) -> Iterator[str]:
     windows = (found.hour, found.day, found.week)
     yield _row("", "last hour", "last day", "last week")
-    for name in ("arrived", "transcribed", "failed"):
+    for name in ("recorded", "transcribed", "failed"):
         yield _row(name.capitalize(), *(_amount(found, getattr(w, name)) for w in windows))
 
 
@@ -179,13 +191,13 @@ def _amount(found: Status, chunks: int) -> str:
 
 def _plot(found: Status, columns: int) -> Iterator[str]:
     """A row per day: numbers, and a bar where there is room for one."""
-    yield _row("", "arrived", "transcribed", "failed")
+    yield _row("", "recorded", "transcribed", "failed")
     table = [(_day(day), activity) for day, activity in found.days]
     width = columns - len(_row("", "", "", "")) - 2
-    most = max(max(a.arrived, a.transcribed) + a.failed for _, a in table)
+    most = max(max(a.recorded, a.transcribed) + a.failed for _, a in table)
     has_bars = width >= _FEWEST_BAR_COLUMNS and most > 0
     for label, activity in table:
-        numbers = (activity.arrived, activity.transcribed, activity.failed)
+        numbers = (activity.recorded, activity.transcribed, activity.failed)
         bar = _bar(activity, (width - 1) / most) if has_bars else ""
         yield f"{_row(label, *(_amount(found, n) for n in numbers))}  {bar}".rstrip()
     if has_bars:
@@ -197,13 +209,13 @@ def _day(day: date) -> str:
 
 
 def _bar(activity: Activity, scale: float) -> str:
-    """Solid for what was transcribed, shaded for what arrived beyond that, crosses for failures.
+    """Solid for what was transcribed, shaded for what else was recorded, crosses for failures.
 
-    `scale` is in columns per chunk. Where less arrived than was transcribed, a mark says how much.
+    `scale` is in columns per chunk. A mark shows how much was recorded where that is less.
     """
     done, came, lost = (
         round(count * scale) or int(count > 0)
-        for count in (activity.transcribed, activity.arrived, activity.failed)
+        for count in (activity.transcribed, activity.recorded, activity.failed)
     )
     solid = _FULL * done
     if came < done:

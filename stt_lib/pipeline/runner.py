@@ -80,22 +80,19 @@ class Report:
         return self.tally[Outcome.ERROR] > 0
 
 
-Ended = Future[Result] | Future[Batch]
-
-
 class Inbox:
     """The futures that have ended, oldest first."""
 
     def __init__(self, timing: Timing) -> None:
         self._changed = timing.condition()
-        self._ended: deque[Ended] = deque()
+        self._ended: deque[Future[Any]] = deque()
 
-    def put(self, future: Ended) -> None:
+    def put(self, future: Future[Any]) -> None:
         with self._changed:
             self._ended.append(future)
             self._changed.notify_all()
 
-    def take(self, seconds: float) -> list[Ended]:
+    def take(self, seconds: float) -> list[Future[Any]]:
         """Everything that has ended; waits for the first one up to so many `seconds`."""
         with self._changed:
             if seconds:

@@ -368,8 +368,7 @@ class Chunks(_Part):
         return sum(map(self._insert_new, new_chunks))
 
     def _insert_new(self, new: models.NewChunk) -> bool:
-        ids = ObjectId(new.id_bytes), ObjectId(new.original_id_bytes)
-        document = mapping.new_chunk(new, *ids, self._db.now())
+        document = mapping.new_chunk(new, self._db.now())
         try:
             self._write("insert chunk", lambda: self._db.chunks.insert(document), durable=True)
         except DuplicateKey:
@@ -437,7 +436,12 @@ class Failures(_Part):
             by_id = [c for c in self._db.chunks if str(c["_id"]) == text]
             return by_id or self._matching(None, text)[:limit]
 
-        return list(map(mapping.story, self._read("failures", find)))
+        found = self._read("failures", find)
+        return [mapping.story(document, self._claim_on(document["_id"])) for document in found]
+
+    def _claim_on(self, chunk_id: Any) -> Document | None:
+        holding = (c for c in self._db.claims if chunk_id in c["chunk_ids"])
+        return next(holding, None)
 
     def count(self, kind: str | None = None, text: str | None = None) -> int:
         return self._read("failures", lambda: len(self._matching(kind, text)))
@@ -563,7 +567,7 @@ class Transcripts(_Part):
             return sorted(upto, key=lambda document: document["start"], reverse=True)
 
         for document in self._connection.once("old transcripts", find):
-            yield mapping.old_transcript(document, self._db.now())
+            yield mapping.old_transcript(document)
 
     def all(self) -> list[models.Transcript]:
         found = self._read("transcripts", lambda: list(self._db.transcripts))
