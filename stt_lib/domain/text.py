@@ -3,6 +3,7 @@
 import re
 import unicodedata
 import zlib
+from typing import Final
 
 _TAG = r"\*[^*]*\*|\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】|♪[^♪]*♪?"
 _ONLY_TAGS = re.compile(rf"(?:(?:{_TAG})[\s.,!?…]*)+")
@@ -11,6 +12,23 @@ _FIRST_UNSPACED = "\u0e00"
 
 LETTERS_PER_WORD = 2
 """Of these scripts: a Chinese or Japanese word has about two characters."""
+
+
+_SPACES: Final = re.compile(r"[^\S\u00a0\u2007\u202f]+")
+_UNSEEN: Final = frozenset({"Cc", "Cs"})
+_BLANK: Final = frozenset({"Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"})
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line with single spaces and without control characters.
+
+    Control characters could steer the reader's terminal or end a subtitle early. A text of
+    nothing but invisible characters comes back empty.
+    """
+    spaced = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
+    seen = "".join(c for c in spaced if unicodedata.category(c) not in _UNSEEN and c != "\ufeff")
+    is_blank = all(unicodedata.category(c) in _BLANK for c in seen)
+    return "" if is_blank else _SPACES.sub(" ", seen).strip()
 
 
 def normal_form(text: str) -> str:

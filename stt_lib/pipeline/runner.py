@@ -46,6 +46,8 @@ class Report:
     unfinished: int = 0
     halted_by: SttError | None = None
     stopped: bool = False
+    newest: ChunkSequence | None = None
+    """The transcribed sequence that was recorded last."""
     abandoned: int = 0
     """Threads that did not end in time; the process must not wait for them."""
 
@@ -93,7 +95,7 @@ class Runner:
         since = self._store.now()
         self._worker = Worker(ledger, self._pool, leases, settings, self._stop, since)
         self._planner = Planner(
-            self._store, self._task, since=since, look_every=settings.look_every
+            self._store, self._task, since=since, look_every=settings.watch
         )
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
@@ -102,7 +104,7 @@ class Runner:
         counting.start()
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(settings.max_workers)
-        every = settings.look_every
+        every = settings.watch
         lookout = None if every is None else Lookout(self._store, self._planner.look_again, every)
         try:
             self._feed()
@@ -142,7 +144,7 @@ class Runner:
 
     def _is_done(self) -> bool:
         """Nothing is left to start; a watching run waits for more."""
-        if self._settings.look_every is None:
+        if self._settings.watch is None:
             return not self._others_left_work()
         self._idleness.lasts(time.monotonic())
         return False
@@ -183,7 +185,10 @@ class Runner:
     def _take_in(self, future: Future[Result]) -> None:
         sequence, began = self._under_way.pop(future)
         try:
-            self._ended_as(future.result().outcome)
+            outcome = future.result().outcome
+            self._ended_as(outcome)
+            if outcome is Outcome.TRANSCRIBED:
+                self._report.newest = later(self._report.newest, sequence)
             self._deadline.took(time.monotonic() - began)
         except Stopped:
             self._report.unfinished += 1
@@ -298,6 +303,13 @@ class Runner:
         self._report.unfinished += len(self._under_way)
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+
+def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:
+    """The one of two sequences that was recorded last."""
+    if one is None or one.start is None or (other.start is not None and other.start > one.start):
+        return other
+    return one
 
 
 def threads(max_workers: int) -> int:

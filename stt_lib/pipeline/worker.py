@@ -333,7 +333,7 @@ class _Job:
         beyond = excuses - self._settings.max_failures
         if beyond >= 0:
             return backoff.later_run_delay(beyond + 1, self._worker.rng)
-        is_last_run = self._settings.look_every is not None
+        is_last_run = self._settings.watch is not None
         return backoff.same_run_delay(excuses, self._worker.rng) if is_last_run else 0.0
 
     def _blame_rest(self, defect: Exception) -> None:
