@@ -13,7 +13,7 @@ from stt_lib.cli.options import settings_options
 from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
 from stt_lib.cli.session import opened_store
 from stt_lib.config.settings import load
-from stt_lib.domain.models import Activity
+from stt_lib.domain.models import Activity, FailedKind
 from stt_lib.reports.status import Status, Verdict, look
 
 _COLOURS: Final = {
@@ -84,7 +84,7 @@ def _reason(found: Status) -> str:
             again = "waits to be retried" if due is None else f"next retry {moment(due, found.now)}"
             return f"everything pending failed before; {again}"
         case Verdict.STANDING_STILL:
-            return "nothing transcribed for a day (python stt.py doctor finds out why)"
+            return "nothing transcribed for a day; run python stt.py doctor"
     arrived, done = found.day.arrived * size, found.day.transcribed * size
     return f"in the last day {audio(arrived)} arrived, {audio(done)} transcribed"
 
@@ -94,7 +94,7 @@ def _end(found: Status) -> str:
     if found.done_in is None:
         return "at this rate the backlog never shrinks"
     at = moment(found.now + found.done_in, found.now)
-    what = "all but failures" if found.waiting else "all"
+    what = "due chunks" if found.waiting else "all"
     return f"{what} done in {about(found.done_in)} ({at}) at this rate"
 
 
@@ -161,11 +161,15 @@ def _failures(found: Status) -> Iterator[str]:
         return
     width = max(len(kind.kind) for kind in found.failed)
     for kind in found.failed:
-        parts = {"due": kind.due, "later": kind.waiting, "parked": kind.parked}
-        told = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
-        chunks = counted(kind.chunks, "chunk")
-        yield f"{kind.kind:<{width}}  {chunks}: {_alarming(told, kind.parked)}"
+        told = " · ".join(_by_state(kind))
+        yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
     yield "details: python stt.py errors"
+
+
+def _by_state(kind: FailedKind) -> Iterator[str]:
+    states = {"due": kind.due, "waiting": kind.waiting, "parked": kind.parked}
+    for number, (state, count) in enumerate((s, c) for s, c in states.items() if c):
+        yield f"{counted(count, 'chunk') if number == 0 else f'{count:,}'} {state}"
 
 
 def _alarming(text: str, count: int) -> str:
