@@ -13,7 +13,7 @@ from stt_lib.cli.options import settings_options
 from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
 from stt_lib.cli.session import opened_store
 from stt_lib.config.settings import load
-from stt_lib.domain.models import Activity
+from stt_lib.domain.models import Activity, FailedKind
 from stt_lib.reports.status import Status, Verdict, look
 
 _COLOURS: Final = {
@@ -26,6 +26,8 @@ _COLOURS: Final = {
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
+_FEWEST_NAME_COLUMNS: Final = 8
+_LABEL_COLUMNS: Final = 9
 _FULL, _LACKING, _MARK, _LOST = "█", "░", "┃", "×"
 _LEGEND: Final = f"{_FULL} transcribed  {_LACKING} arrived, not transcribed  {_LOST} failed"
 
@@ -43,15 +45,16 @@ def status(as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(json.dumps(_for_programs(found), indent=2))
     else:
-        click.echo("\n".join(_lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
+        click.echo("\n".join(lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
 
 
-def _lines(found: Status, columns: int) -> Iterator[str]:
+def lines(found: Status, columns: int) -> Iterator[str]:
+    """The report for a terminal this wide."""
     yield _headline(found)
     yield ""
     yield from _facts("Pending", _backlog(found))
     yield from _facts("Speed", _speed(found))
-    yield from _facts("At work", _workers(found))
+    yield from _facts("At work", _workers(found, columns))
     yield from _facts("Failed", _failures(found))
     yield ""
     yield from _windows(found)
@@ -59,7 +62,7 @@ def _lines(found: Status, columns: int) -> Iterator[str]:
     yield from _plot(found, columns)
     if not found.is_quick:
         yield ""
-        yield "Slow, for indexes are missing: python stt.py doctor says which, a run makes them."
+        yield "Slow: indexes are missing (python stt.py doctor lists them; a run builds them)."
 
 
 def _headline(found: Status) -> str:
@@ -75,33 +78,30 @@ def _reason(found: Status) -> str:
         case Verdict.KEEPING_UP:
             return "nothing that is pending is older than a day"
         case Verdict.CATCHING_UP:
-            return f"{_end(found)} if it goes on like this"
+            return _end(found)
         case Verdict.WAITING:
-            again = (
-                "" if found.next_due is None else f" from {moment(found.next_due, found.now)} on"
-            )
-            return f"what is pending has failed before, and is tried again{again}"
+            due = found.next_due
+            again = "waits to be retried" if due is None else f"next retry {moment(due, found.now)}"
+            return f"everything pending failed before; {again}"
         case Verdict.STANDING_STILL:
-            return (
-                "nothing was transcribed in the last day: python stt.py doctor looks for the cause"
-            )
+            return "nothing transcribed for a day; run python stt.py doctor"
     arrived, done = found.day.arrived * size, found.day.transcribed * size
-    return f"{audio(arrived)} of audio arrived in the last day, {audio(done)} were transcribed"
+    return f"in the last day {audio(arrived)} arrived, {audio(done)} transcribed"
 
 
 def _end(found: Status) -> str:
     """When the backlog is done."""
     if found.done_in is None:
-        return "at that speed the backlog does not shrink"
+        return "at this rate the backlog never shrinks"
     at = moment(found.now + found.done_in, found.now)
-    what = "all but what failed" if found.waiting else "all"
-    return f"{what} is done in {about(found.done_in)} ({at})"
+    what = "due chunks" if found.waiting else "all"
+    return f"{what} done in {about(found.done_in)} ({at}) at this rate"
 
 
 def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
     """Lines with the label before the first."""
     for fact in facts:
-        yield f"{label:<9}{fact}"
+        yield f"{label:<{_LABEL_COLUMNS}}{fact}"
         label = ""
 
 
@@ -122,7 +122,7 @@ def _speed(found: Status) -> Iterator[str]:
         yield "nothing was transcribed in the last week"
         return
     yield (
-        f"{found.speed:.3g} hours of audio per hour, over the {found.speed_of};"
+        f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of};"
         f" {_arriving(found.inflow)}"
     )
     if found.due and found.verdict is not Verdict.CATCHING_UP:
@@ -130,16 +130,29 @@ def _speed(found: Status) -> Iterator[str]:
 
 
 def _arriving(rate: float) -> str:
-    return "almost nothing arrives" if rate < 0.01 else f"{rate:.3g} arrive"
+    return "almost nothing arrives" if rate < 0.01 else f"{_rate(rate)} arrive"
 
 
-def _workers(found: Status) -> Iterator[str]:
+def _rate(rate: float) -> str:
+    if rate < 0.01:
+        return "<0.01"
+    return f"{rate:.2f}" if rate < 100 else f"{rate:,.0f}"
+
+
+def _workers(found: Status, columns: int) -> Iterator[str]:
     for holder in found.holders:
-        since = "" if holder.since is None else f", the oldest for {age(found.now - holder.since)}"
-        held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
-        yield f"{holder.worker}: {held}{since}"
+        since = "" if holder.since is None else f", oldest {age(found.now - holder.since)}"
+        held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}{since}"
+        name = _end_of(holder.worker, columns - _LABEL_COLUMNS - len(f": {held}"))
+        yield f"{name}: {held}"
     if not found.holders:
         yield "nobody holds a claim"
+
+
+def _end_of(name: str, columns: int) -> str:
+    """The end of a long host name tells pods apart."""
+    room = max(columns, _FEWEST_NAME_COLUMNS)
+    return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
 def _failures(found: Status) -> Iterator[str]:
@@ -148,11 +161,15 @@ def _failures(found: Status) -> Iterator[str]:
         return
     width = max(len(kind.kind) for kind in found.failed)
     for kind in found.failed:
-        parts = {"due": kind.due, "later": kind.waiting, "parked": kind.parked}
-        told = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
-        chunks = counted(kind.chunks, "chunk")
-        yield f"{kind.kind:<{width}}  {chunks}: {_alarming(told, kind.parked)}"
-    yield "python stt.py errors tells more"
+        told = " · ".join(_by_state(kind))
+        yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
+    yield "details: python stt.py errors"
+
+
+def _by_state(kind: FailedKind) -> Iterator[str]:
+    states = {"due": kind.due, "waiting": kind.waiting, "parked": kind.parked}
+    for number, (state, count) in enumerate((s, c) for s, c in states.items() if c):
+        yield f"{counted(count, 'chunk') if number == 0 else f'{count:,}'} {state}"
 
 
 def _alarming(text: str, count: int) -> str:
