@@ -78,7 +78,7 @@ def test_all_parts_at_the_same_time(world: World, whisper: FakeWhisper) -> None:
         return talk(request)
 
     whisper.script = together
-    assert world.run("--max-workers", "4", "--no-adapt").returncode == 0
+    assert world.run("--max-workers", "4").returncode == 0
     assert_seamless(world, talk)
 
 
@@ -201,52 +201,6 @@ def test_pauses_and_the_ends_of_a_recording_are_no_cuts(world: World, whisper: F
     assert world.run().returncode == 0
     assert posted(whisper) == [(6, 11), (0, 4)]
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
-
-
-def test_a_silent_chunk_inside_speech_is_bridged(world: World, whisper: FakeWhisper) -> None:
-    world.record(range(12), silent=[5])
-    whisper.script = talk = Talk(12)
-    assert world.run("--bridge", "1").returncode == 0
-    assert posted(whisper) == [(0, 11)]
-    assert len(whisper.sequences[0].audio) == 12
-    [transcript] = world.transcriptions.find()
-    assert len(transcript["chunk_ids"]) == 11
-    assert transcript["duration"] == 120
-    world.assert_all_done()
-    assert told(world) == talk.words
-    [silent] = world.chunks.find({"vad.has_speech": False})
-    assert silent["transcribed_at"] is None
-    assert "stt" not in silent
-    assert " | 11 chunks | " in world.log
-
-
-@pytest.mark.parametrize("gap", ["absent", "transcribed", "without data"])
-def test_only_silence_is_bridged(world: World, whisper: FakeWhisper, gap: str) -> None:
-    world.record(range(12), silent=[5] if gap == "without data" else [])
-    whisper.script = Talk(12)
-    if gap == "absent":
-        world.chunks.delete_one({"index": 5})
-    elif gap == "transcribed":
-        world.chunks.update_one({"index": 5}, {"$set": {"transcribed_at": START}})
-    else:
-        world.chunks.update_one({"index": 5}, {"$unset": {"data": 1}})
-    assert world.run("--bridge", "1").returncode == 0
-    assert world.pending() == []
-    assert len(whisper.sequences) == 2
-    assert owned(world) == [(0, 4), (6, 11)]
-
-
-def test_a_bad_chunk_is_found_on_either_side_of_a_bridge(
-    world: World, whisper: FakeWhisper
-) -> None:
-    world.record(range(12), silent=[5])
-    talk = Talk(12)
-    bad = world.chunks.find_one({"index": 8})
-    assert bad is not None
-    whisper.script = lambda r: status(400) if bad["data"] in r.audio else talk(r)
-    assert world.run("--bridge", "1").returncode == 1
-    assert [chunk["index"] for chunk in world.pending()] == [8]
-    assert owned(world) == [(0, 4), (6, 7), (9, 11)]
 
 
 # -- what the store knows of it ---------------------------------------------------------------

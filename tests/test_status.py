@@ -11,10 +11,10 @@ from typing import Any
 import click
 import pytest
 
-from stt_lib.cli.rendering import about
 from stt_lib.cli.status import lines
 from stt_lib.domain import models
 from stt_lib.domain.sequences import group
+from stt_lib.domain.units import about
 from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
 from stt_lib.reports.status import Backlog, Status, Verdict, look

@@ -9,9 +9,9 @@ import click
 from stt_lib.cli import exit_codes
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import print_json
-from stt_lib.domain.units import counted
 from stt_lib.cli.session import reachable
 from stt_lib.config.loader import load
+from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, Unavailable
 from stt_lib.reports.doctor import Finding, State, examine
 

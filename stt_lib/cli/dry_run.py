@@ -74,4 +74,3 @@ def _end(seconds: float, status: Status) -> str:
     if needed is None:
         return "; no estimate: nothing was transcribed recently"
     return f"; done in {about(needed)} at the speed of the {status.speed_of}"
-

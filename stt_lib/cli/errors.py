@@ -1,7 +1,6 @@
 """`errors`: what failed, why, and how to retry it."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -14,12 +13,14 @@ from stt_lib.config.loader import load
 from stt_lib.domain.models import FailedKind
 from stt_lib.domain.units import counted
 from stt_lib.errors import FailureKind, InputError
-from stt_lib.telemetry.formatters import short_id
 
 HEADER: Final = ("kind", "chunks", "due", "later", "parked", "next due", "oldest", "newest")
 
 KIND: Final = click.option(
-    "--kind", type=click.Choice([str(k) for k in FailureKind]), help="Only failures of this kind"
+    "--kind",
+    type=click.Choice([str(kind) for kind in FailureKind]),
+    metavar="KIND",
+    help="Only failures of this kind, such as timeout",
 )
 
 

@@ -43,7 +43,7 @@ def exposed(settings: Settings, store: Store, pool: ServerPool) -> Iterator[None
                 name,
                 in_flight=sum(server.in_flight for server in alike),
                 limit=sum(server.limit.value for server in alike),
-                is_open=all(s.misconfigured or not s.breaker.closed for s in alike),
+                is_open=all(server.is_out for server in alike),
             )
 
     exporter = Exporter(

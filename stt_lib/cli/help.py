@@ -5,7 +5,7 @@ Commands are listed without importing them.
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -28,7 +28,7 @@ ENVIRONMENT: Final = (
     ("MONGODB_DATABASE", OPTIONS["mongodb_database"].help),
     ("STT_API_KEY", OPTIONS["api_key"].help),
     ("STT_SERVER_URL", "Same as --server"),
-    ("STT_…", "Every other option: STT_MAX_WORKERS=3 is --max-workers 3. Flags take precedence."),
+    ("STT_MAX_WORKERS, …", "Any option has such a variable; the option takes precedence"),
 )
 EXIT_CODES: Final = (
     ("0", "Everything done, or nothing to do"),
@@ -48,7 +48,7 @@ _SHOWS_EVERYTHING: Final = "stt.help_all"
 
 
 class Manual(click.Group):
-    """The command itself; `summaries` describe the commands, each in a module of its name."""
+    """The main command; `summaries` describe the others, each in a module of its name."""
 
     def __init__(self, *args: Any, summaries: Mapping[str, str], **more: Any) -> None:
         super().__init__(*args, **more)
@@ -76,15 +76,23 @@ class Manual(click.Group):
             ) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        _section(formatter, "Examples", EXAMPLES)
+        _section(formatter, "Examples", EXAMPLES, max(len(left) for left, _ in EXAMPLES))
         _section(formatter, "Commands", list(self._summaries.items()))
         for heading, rows in _groups(ctx.meta.get(_SHOWS_EVERYTHING, False)):
             _section(formatter, heading, rows)
-        names = {"help", "help_all", "version"}
-        own = [p.get_help_record(ctx) for p in self.get_params(ctx) if p.name in names]
-        _section(formatter, "Help", [record for record in own if record is not None])
+        _section(formatter, "Help", list(_own_options(self.get_params(ctx), ctx)))
         _section(formatter, "Environment", ENVIRONMENT)
         _section(formatter, "Exit codes", EXIT_CODES)
+
+
+def _own_options(
+    parameters: Iterable[click.Parameter], context: click.Context
+) -> Iterator[tuple[str, str]]:
+    """The options that are no settings."""
+    for parameter in parameters:
+        record = parameter.get_help_record(context)
+        if parameter.name not in OPTIONS and record is not None:
+            yield record
 
 
 def show_everything(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -107,7 +115,12 @@ def _row(option: Option) -> tuple[str, str]:
     return f"{option.flag} {option.metavar or ''}".rstrip(), help_text(option)
 
 
-def _section(formatter: click.HelpFormatter, heading: str, rows: Sequence[tuple[str, str]]) -> None:
-    padded = [(left.ljust(LEFT_COLUMNS), text) for left, text in rows]
+def _section(
+    formatter: click.HelpFormatter,
+    heading: str,
+    rows: Sequence[tuple[str, str]],
+    columns: int = LEFT_COLUMNS,
+) -> None:
+    padded = [(left.ljust(columns), text) for left, text in rows]
     with formatter.section(heading):
-        formatter.write_dl(padded, col_max=LEFT_COLUMNS)
+        formatter.write_dl(padded, col_max=columns)

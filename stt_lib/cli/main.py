@@ -1,4 +1,4 @@
-"""The entry point: commands are imported when they are used; each kind of error has an exit code."""
+"""The entry point, which maps errors to exit codes; commands are imported when they are used."""
 
 import contextlib
 import logging
@@ -40,6 +40,7 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @settings_options(*RUN_OPTIONS)
+@click.option("--no-watch", is_flag=True, hidden=True)
 @click.option(
     "--help-all",
     is_flag=True,
@@ -55,6 +56,8 @@ def stt(context: click.Context, /, **flags: Any) -> None:
 
     Without a COMMAND, processes the backlog.
     """
+    if flags.pop("no_watch"):
+        flags["watch"] = "off"
     context.color = False if wants_no_colour() else None  # None: only on a terminal
     if context.invoked_subcommand is None:
         from stt_lib.cli.run import run
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
-        return _fail(f"{message}: see {_help_on(error)}", exit_codes.USAGE)
+        return _fail(f"{message} (see {_help_on(error)})", exit_codes.USAGE)
     except (click.Abort, Stopped):
         return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
@@ -90,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), exit_codes.UNAVAILABLE)
     except SttError as error:
         return _fail(str(error), exit_codes.FAILURES)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click exits like this when a pipe is closed
         return exit_codes.OK  # the reader, such as head, has seen enough
     except OSError as error:
         file = f"{error.filename}: " if error.filename else "cannot write the output: "

@@ -19,29 +19,24 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             command = _flag(OPTIONS[name])(command)
-        return _no_watch(command) if "watch" in names else command
+        return command
 
     return decorate
 
 
 def _flag(option: Option) -> Callable[[Command], Command]:
+    more: dict[str, Any] = {} if option.optional is None else {"flag_value": option.optional}
     return click.option(
         option.flag,
         option.name,
         is_flag=option.is_switch,
-        flag_value=option.optional,
+        **more,
         multiple=option.repeatable,
         callback=_none_if_empty,
         default=None,
         metavar=option.metavar,
         help=help_text(option),
     )
-
-
-def _no_watch(command: Command) -> Command:
-    return click.option(
-        "--no-watch", "watch", flag_value="off", hidden=True, help="Do not watch, despite STT_WATCH"
-    )(command)
 
 
 def help_text(option: Option) -> str:

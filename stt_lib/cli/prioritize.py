@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from stt_lib.cli.options import settings_options
-from stt_lib.domain.units import counted
 from stt_lib.cli.session import opened_store
 from stt_lib.config.loader import load
+from stt_lib.domain.units import counted
 from stt_lib.errors import InputError
 from stt_lib.store import Store
 

@@ -23,13 +23,14 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.retranscription import Again
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sources import Pending, Task
-from stt_lib.servers.options import Options
 from stt_lib.servers.pool import ServerPool
+from stt_lib.servers.protocols import Options
+from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.formatters import short_id
-from stt_lib.telemetry.stats import Figures
+from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
@@ -144,8 +145,9 @@ def _pool(settings: Settings, signals: StopSignal) -> ServerPool:
         audio_rate=settings.audio_rate,
         timeout=settings.timeout,
         server_wait=settings.server_wait,
-        ca_file=settings.ca_file,
         stop=signals.event,
+        stats=Stats(),
+        channels=http_channels(settings.ca_file),
     )
 
 

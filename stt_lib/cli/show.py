@@ -1,4 +1,4 @@
-"""`show`: what happened to a chunk, a recording or a transcript, and a way back for dropped text."""
+"""`show`: what happened to a chunk, a recording or a transcript; restores dropped text."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,5 @@
 """`status`: is it keeping up, what is at work, what failed, what will happen next."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,11 +8,12 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import settings_options
-from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
+from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.rendering import clock, print_json
 from stt_lib.cli.session import opened_store
-from stt_lib.config.settings import load
+from stt_lib.config.loader import load
 from stt_lib.domain.models import Activity, FailedKind
+from stt_lib.domain.units import about, age, audio, counted
 from stt_lib.reports.status import Status, Verdict, look
 
 _COLOURS: Final = {
@@ -33,7 +33,7 @@ _LEGEND: Final = f"{_FULL} transcribed  {_LACKING} arrived, not transcribed  {_L
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@JSON
 @settings_options("local", "data_dir")
 def status(as_json: bool, **flags: Any) -> None:
     """Show at a glance: is it keeping up, what works, what failed.
@@ -43,7 +43,7 @@ def status(as_json: bool, **flags: Any) -> None:
     with opened_store(load(flags)) as store:
         found = look(store)
     if as_json:
-        click.echo(json.dumps(_for_programs(found), indent=2))
+        print_json(_for_programs(found))
     else:
         click.echo("\n".join(lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
 
@@ -62,7 +62,7 @@ def lines(found: Status, columns: int) -> Iterator[str]:
     yield from _plot(found, columns)
     if not found.is_quick:
         yield ""
-        yield "Slow: indexes are missing (python stt.py doctor lists them; a run builds them)."
+        yield "Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
 
 
 def _headline(found: Status) -> str:
@@ -81,10 +81,10 @@ def _reason(found: Status) -> str:
             return _end(found)
         case Verdict.WAITING:
             due = found.next_due
-            again = "waits to be retried" if due is None else f"next retry {moment(due, found.now)}"
+            again = "waits to be retried" if due is None else f"next retry {clock(due, found.now)}"
             return f"everything pending failed before; {again}"
         case Verdict.STANDING_STILL:
-            return "nothing transcribed for a day; run python stt.py doctor"
+            return "nothing transcribed for a day; run {PROGRAM} doctor"
     arrived, done = found.day.arrived * size, found.day.transcribed * size
     return f"in the last day {audio(arrived)} arrived, {audio(done)} transcribed"
 
@@ -93,7 +93,7 @@ def _end(found: Status) -> str:
     """When the backlog is done."""
     if found.done_in is None:
         return "at this rate the backlog never shrinks"
-    at = moment(found.now + found.done_in, found.now)
+    at = clock(found.now + found.done_in, found.now)
     what = "due chunks" if found.waiting else "all"
     return f"{what} done in {about(found.done_in)} ({at}) at this rate"
 
@@ -235,22 +235,20 @@ def _bar(activity: Activity, scale: float) -> str:
 def _for_programs(found: Status) -> Any:
     backlog, hours = found.backlog, found.backlog.seconds / 3600
     done_at = None if found.done_in is None else found.now + found.done_in
-    return plain(
-        {
-            "verdict": found.verdict,
-            "now": found.now,
-            "pending": {**asdict(backlog), "hours": hours},
-            "holders": [asdict(holder) for holder in found.holders],
-            "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
-            "last": {
-                "hour": asdict(found.hour),
-                "day": asdict(found.day),
-                "week": asdict(found.week),
-            },
-            "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
-            "speed": found.speed,
-            "speed_over": found.speed_of,
-            "inflow": found.inflow,
-            "done_at": done_at,
-        }
-    )
+    return {
+        "verdict": found.verdict,
+        "now": found.now,
+        "pending": {**asdict(backlog), "hours": hours},
+        "holders": [asdict(holder) for holder in found.holders],
+        "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
+        "last": {
+            "hour": asdict(found.hour),
+            "day": asdict(found.day),
+            "week": asdict(found.week),
+        },
+        "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
+        "speed": found.speed,
+        "speed_over": found.speed_of,
+        "inflow": found.inflow,
+        "done_at": done_at,
+    }

@@ -65,8 +65,8 @@ class Option:
                 return str(path.relative_to(ROOT))
             case tuple() as values:
                 return ",".join(values)
-            case float() as number:
-                return f"{number:g}"
+            case float() as seconds:
+                return f"{seconds:g}s"
             case other:
                 return str(other)
 

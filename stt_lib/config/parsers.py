@@ -197,9 +197,10 @@ def rate(text: str) -> float:
     """A rate such as 2, 0.5, 10/m or 600/h, per second."""
     count, _, unit = text.partition("/")
     try:
-        return _above_zero(_finite(count) / _SECONDS_PER[unit.strip()])
-    except KeyError:
+        per_second = _finite(count) / _SECONDS_PER[unit.strip()]
+    except (KeyError, ValueError):
         raise ValueError("is not a rate: give it as 2, 0.5, 10/m or 600/h") from None
+    return _above_zero(per_second)
 
 
 # -- addresses --------------------------------------------------------------------------------

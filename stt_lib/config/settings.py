@@ -84,7 +84,7 @@ class Settings:
 
     watch: float | None = option(
         None,
-        "Keep running and check for new chunks at this interval",
+        "Keep running and check for new chunks at this interval; --no-watch overrides STT_WATCH",
         Group.DURATION,
         parsers.interval,
         "[DURATION]",
@@ -146,7 +146,12 @@ class Settings:
         None, "Maximum number of hours of audio to send per hour", Group.TUNING, parsers.number, "N"
     )
     api_key: str | None = option(
-        None, "API key for STT servers", Group.SERVERS, parsers.header, "KEY", secret=True
+        None,
+        "API key for STT servers; as an option only with serve",
+        Group.SERVERS,
+        parsers.header,
+        "KEY",
+        secret=True,
     )
     ca_file: Path | None = option(
         None,
@@ -169,13 +174,17 @@ class Settings:
 
     timeout_base: float = option(
         5.0,
-        "Timeout of a request, to which --timeout-per-chunk is added for each chunk",
+        "Fixed part of the timeout of a request",
         Group.RETRIES,
         duration(),
         "DURATION",
     )
     timeout_per_chunk: float = option(
-        3.0, "See --timeout-base", Group.RETRIES, duration(), "DURATION"
+        3.0,
+        "Part of the timeout for each chunk of a request",
+        Group.RETRIES,
+        duration(),
+        "DURATION",
     )
     retries: int = option(
         3, "Retries of a request when the server or the network fails", Group.RETRIES, whole(0), "N"
@@ -195,14 +204,14 @@ class Settings:
     )
     server_wait: float = option(
         60.0,
-        "How long to wait for an STT server when none responds [with --watch: forever]",
+        "How long to wait for an STT server when none responds; with --watch, forever unless set",
         Group.RETRIES,
         duration(),
         "DURATION",
     )
     mongo_wait: float = option(
         60.0,
-        "How long to wait for MongoDB when it goes away during a run [with --watch: forever]",
+        "How long to wait for MongoDB during a run; with --watch, forever unless set",
         Group.RETRIES,
         duration(),
         "DURATION",

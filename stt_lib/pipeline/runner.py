@@ -94,9 +94,7 @@ class Runner:
         leases = Leases(ledger, settings.renewal_interval)
         since = self._store.now()
         self._worker = Worker(ledger, self._pool, leases, settings, self._stop, since)
-        self._planner = Planner(
-            self._store, self._task, since=since, look_every=settings.watch
-        )
+        self._planner = Planner(self._store, self._task, since=since, look_every=settings.watch)
         self._threads = threads(settings.max_workers)
         self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
         self._progress = Progress(quiet=settings.quiet)

@@ -48,7 +48,8 @@ from stt_lib.errors import (
 from stt_lib.pipeline.context import Neighbours
 from stt_lib.pipeline.heartbeat import Leases, moment
 from stt_lib.pipeline.sinks import Ledger
-from stt_lib.servers.pool import Server, ServerPool
+from stt_lib.servers.health import Server
+from stt_lib.servers.pool import ServerPool
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
 
@@ -232,7 +233,7 @@ class _Job:
                 avoid = slot.server
                 try:
                     # What is logged before the request would keep the server waiting for it.
-                    return slot.transcribe(audio, when_sent=self._announce)
+                    return self._worker.pool.transcribe(slot, audio, self._announce)
                 except ServerBusy:
                     continue
                 except ServerTrouble as error:

@@ -12,9 +12,8 @@ from typing import Final
 
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
-from stt_lib.servers import probe
-from stt_lib.servers.health_check import transcribe_probe
-from stt_lib.servers.options import Options
+from stt_lib.servers.health_check import PROBE_SECONDS, transcribe_probe
+from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
@@ -153,7 +152,7 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.NOTE, str(error), "it works for others: try again later")
     except AttemptError as error:
         return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
-    speed = probe.SECONDS / trial.seconds
+    speed = PROBE_SECONDS / trial.seconds
     model = f", model {trial.answer.model}" if trial.answer.model else ""
     found = (
         f"{trial.server} transcribes (protocol {trial.protocol}{model}):"

@@ -35,6 +35,8 @@ class Event(StrEnum):
     """A server is in trouble and gets no requests for a while."""
     SERVER_BACK = "server_back"
     """A server answers again."""
+    SERVER_SLOW = "server_slow"
+    """A server needs longer than the timeouts assume."""
     SERVER_BUSY = "server_busy"
     """A server asks us to slow down."""
     SERVER_OUT = "server_out"

@@ -45,7 +45,7 @@ class Progress:
         self._monotonic = timing.monotonic
         self._started = self._shown_at = timing.monotonic()
         self._idle = 0.0
-        self._course = Course(Tally(), 0, 0.0, 0.0)
+        self._was_idle = False
         self._bar = _Bar(
             disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True, file=sys.stderr
         )
@@ -57,13 +57,17 @@ class Progress:
 
     def show(self, course: Course) -> None:
         now = self._monotonic()
-        if self._course.is_idle and course.tally.attempted:
+        if self._was_idle:
             self._idle += now - self._shown_at
-        self._course, self._shown_at = course, now
+        self._was_idle, self._shown_at = course.is_idle, now
         if not self._bar.disable:
-            elapsed = now - self._started
-            self._bar.view = course, elapsed, elapsed - self._idle
+            self._bar.view = course, now - self._started, self.busy
             self._bar.refresh()
+
+    @property
+    def busy(self) -> float:
+        """Seconds spent working until the last update."""
+        return self._shown_at - self._started - self._idle
 
     def close(self) -> None:
         self._bar.close()
@@ -107,7 +111,7 @@ def _forms(course: Course, elapsed: float, busy: float) -> Iterator[tuple[str, s
     clock = tqdm.format_interval
     left = busy * course.audio_left / course.audio_done if course.audio_done else None
     times = f"{clock(elapsed)}<{'?' if left is None else clock(left)}"
-    counted = f"| {done}/{max(course.sequences, done)} ["
+    counted = f"| {done}/{course.sequences if course.audio_left > 0 else done} ["
     yield TITLE, f"{counted}{times}, {_pace(done, busy)}] {counts(course.tally)}"
     yield TITLE, f"{counted}{times}] {counts(course.tally)}"
     yield "", f"{counted}{times}] {counts(course.tally)}"

@@ -45,7 +45,7 @@ class Observations:
         return sum(self.buckets)
 
     def percentile(self, percent: int) -> float | None:
-        """The value that this percentage of the recent numbers does not exceed; None without any."""
+        """The value that this percentage of recent numbers does not exceed; None without any."""
         if len(self._recent) < 2:
             return next(iter(self._recent), None)
         return statistics.quantiles(self._recent, n=100, method="inclusive")[percent - 1]

@@ -15,13 +15,13 @@ from typing import Any
 from pymongo.collection import Collection
 
 from stt_lib.cli import main
-from stt_lib.servers.pool import Slot
+from stt_lib.servers.pool import ServerPool
 from stt_lib.store import Store
 
 POINTS: dict[str, tuple[type, str, bool]] = {
     "newest chunk won": (Collection, "update_many", False),  # the rest of the sequence is next
     "claimed": (Store, "claim", True),
-    "answered": (Slot, "transcribe", True),
+    "answered": (ServerPool, "transcribe", True),
     "agreeing": (Store, "agree_on_seam", False),  # only where speech was cut
     "agreed": (Store, "agree_on_seam", True),
     "saving": (Store, "save", False),
@@ -32,7 +32,7 @@ POINTS: dict[str, tuple[type, str, bool]] = {
 
 AGAIN_POINTS: dict[str, tuple[type, str, bool]] = {
     "claimed": (Store, "claim_transcript", True),
-    "answered": (Slot, "transcribe", True),
+    "answered": (ServerPool, "transcribe", True),
     "replacing": (Store, "replace", False),
     "copied": (Store, "_copy_to_history", True),
     "replaced": (Store, "replace", True),

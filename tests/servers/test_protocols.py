@@ -19,9 +19,10 @@ from stt_lib.errors import (
     ServerMisconfigured,
     Suspect,
 )
+from stt_lib.servers import protocols
 from stt_lib.servers.languages import code
-from stt_lib.servers.protocols import NAMES, Options, parse, single_file, transcribe
-from stt_lib.servers.transport import Channel
+from stt_lib.servers.protocols import NAMES, Options, Request, parse, single_file
+from stt_lib.servers.transport import Channel, http_channels
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES, encoded, tone
 from tests.support.forms import FormServer, Post, form_server
@@ -61,7 +62,7 @@ def server() -> Iterator[FormServer]:
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    opened = Channel()
+    opened = http_channels()()
     yield opened
     opened.close()
 
@@ -86,10 +87,8 @@ def ask(
         if replies:
             queue = list(replies)
             server.script = lambda _: queue.pop(0) if len(queue) > 1 else queue[0]
-        url = server.url + path
-        return transcribe(
-            protocol, channel, url, audio, options=options, server="http://stt", seconds=20
-        )
+        request = Request(channel, server.url + path, options, server="http://stt", seconds=20)
+        return protocols.post(protocol, request, audio)
 
     yield ask
     single_file._first_file_only.clear()
@@ -798,9 +797,7 @@ def listen(
     real: Server, channel: Channel, protocol: str, chunks: tuple[Chunk, ...], **more: Any
 ) -> Answer:
     options = Options(api_key="sesame", **more)
-    return transcribe(
-        protocol, channel, real.url, chunks, options=options, server=real.url, seconds=100
-    )
+    return protocols.post(protocol, Request(channel, real.url, options, real.url, 100), chunks)
 
 
 @pytest.mark.parametrize("name", ["library", "phone"])
@@ -843,7 +840,7 @@ def test_the_key_and_a_wrong_model_are_errors_with_a_hint(real: Server, channel:
     with pytest.raises(ServerMisconfigured, match="--model"):
         listen(real, channel, "openai", chunks, model="large-v3")
     with pytest.raises(ServerMisconfigured, match="STT_API_KEY"):
-        transcribe("openai", channel, real.url, chunks, options=Options(), server="s", seconds=20)
+        protocols.post("openai", Request(channel, real.url, Options(), "s", 20), chunks)
     with pytest.raises(ServerMisconfigured, match="try openai or transcribe"):
         listen(real, channel, "asr", chunks)
 
