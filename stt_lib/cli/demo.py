@@ -53,7 +53,7 @@ def _ingest_samples(settings: Settings) -> int:
 
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         return sum(
-            store.insert_chunks(read_recording(path, start))
+            store.chunks.insert(read_recording(path, start))
             for path, start in recordings(SAMPLES_START)
         )
 
@@ -63,7 +63,7 @@ def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
         click.echo("Nothing to do: the samples are already transcribed. Their transcripts:")
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         recording = None
-        for transcript in store.transcripts():
+        for transcript in store.transcripts.all():
             if transcript.original_id != recording:
                 recording = transcript.original_id
                 heading = f"{transcript.start.astimezone():%Y-%m-%d} · recording {recording}"

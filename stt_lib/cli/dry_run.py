@@ -8,7 +8,7 @@ from typing import Final
 from stt_lib.config.settings import Settings
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
 from stt_lib.domain.units import about, age, audio, counted
-from stt_lib.pipeline.sources import Task
+from stt_lib.pipeline.sources import Source
 from stt_lib.reports.status import Status, look
 from stt_lib.store import Store
 from stt_lib.telemetry.formatters import local_time, short_id
@@ -16,13 +16,13 @@ from stt_lib.telemetry.formatters import local_time, short_id
 _HEAD: Final = f"{'#':>7}  {'start':<19}  {'chunks':>6}  {'audio':>6}  {'done in':>20}  recording"
 
 
-def rehearse(store: Store, task: Task, settings: Settings) -> None:
+def rehearse(store: Store, source: Source, settings: Settings) -> None:
     """Print the sequences that a run would process, and their total.
 
     They are printed as they are found, so that a long backlog needs no memory.
     """
     status = look(store)
-    store.patiently(lambda: _print(_lines(task, status, settings, store)))
+    store.with_retries(lambda: _print(_lines(source, status, settings, store)))
 
 
 def _print(lines: Iterator[str]) -> None:
@@ -30,9 +30,9 @@ def _print(lines: Iterator[str]) -> None:
         print(line)
 
 
-def _lines(task: Task, status: Status, settings: Settings, store: Store) -> Iterator[str]:
+def _lines(source: Source, status: Status, settings: Settings, store: Store) -> Iterator[str]:
     chunks, seconds, number = 0, 0.0, 0
-    planned = task.sequences(since=store.now(), but=frozenset())
+    planned = source.sequences(run_started=store.now(), excluding=frozenset())
     for number, sequence in enumerate(islice(planned, settings.limit), 1):
         if number == 1:
             yield _HEAD

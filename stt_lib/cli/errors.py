@@ -38,7 +38,7 @@ def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
         context.obj = flags
         return
     with opened_store(load(flags)) as store:
-        kinds = store.failed_kinds()
+        kinds = store.failures.kinds()
     if as_json:
         print_json([{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds])
     elif not kinds:
@@ -58,7 +58,7 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
     ID is that of a chunk or a recording; without it, all failed chunks are retried.
     """
     with opened_store(load(_merged(group_flags, flags))) as store:
-        count = store.retry_now(kind, id_)
+        count = store.failures.retry_now(kind, id_)
         if not count and id_ is not None:
             raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
     if count:

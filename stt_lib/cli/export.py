@@ -71,7 +71,7 @@ def _found(
     store: Store, recording: str | None, since: datetime | None, until: datetime | None
 ) -> Iterator[Stretch]:
     """The stretches, of which there is at least one."""
-    stretches = readable(store.stretches(recording, since=since, until=until))
+    stretches = readable(store.transcripts.stretches(recording, since=since, until=until))
     first = next(stretches, None)
     if first is None:
         whose = "" if recording is None else f" of recording {recording}"
@@ -99,5 +99,5 @@ def _scope(
     if recording is None:
         day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         return Scope(None, since, until, zero=day)
-    began = store.beginning(recording) or first.start
+    began = store.transcripts.beginning(recording) or first.start
     return Scope(recording, since, until, zero=min(began, first.start))

@@ -25,15 +25,15 @@ def exposed(settings: Settings, store: Store, pool: ServerPool) -> Iterator[None
     from stt_lib.telemetry.metrics import BacklogState, Exporter, RunCollector, ServerState
 
     def look() -> BacklogState:
-        _, last = store.first_and_last_pending(SEVERAL)
+        _, last = store.chunks.first_and_last_pending(SEVERAL)
         starts = [chunk.start for chunk in last if chunk.start is not None]
-        kinds = store.failed_kinds()
+        kinds = store.failures.kinds()
         return BacklogState(
-            pending=store.count_pending(),
+            pending=store.chunks.count_pending(),
             parked=sum(kind.parked for kind in kinds),
             failed={kind.kind: kind.chunks for kind in kinds},
             oldest=min(starts, default=None),
-            last_done=store.last_done(),
+            last_done=store.statistics.last_done(),
         )
 
     def servers() -> Iterator[ServerState]:

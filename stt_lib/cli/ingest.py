@@ -38,7 +38,7 @@ def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> None:
     recordings = [(path, read_recording(path, began)) for path in files]
     with opened_store(load(flags)) as store:
         for path, chunks in recordings:
-            new = store.insert_chunks(chunks)
+            new = store.chunks.insert(chunks)
             speech = sum(chunk.has_speech for chunk in chunks)
             known = "" if new == len(chunks) else f", {len(chunks) - new:,} already stored"
             click.echo(

@@ -28,7 +28,7 @@ def prioritize(recording: str, level: int, **flags: Any) -> None:
     Running workers switch to them within seconds, once their requests in flight are done.
     """
     with opened_store(load(flags)) as store:
-        chunks = store.prioritize(recording, level)
+        chunks = store.chunks.prioritize(recording, level)
         if not chunks:
             raise InputError(_nothing_pending(store, recording))
     change = f"now have priority {level}" if level else "no longer have a priority"
@@ -36,7 +36,7 @@ def prioritize(recording: str, level: int, **flags: Any) -> None:
 
 
 def _nothing_pending(store: Store, recording: str) -> str:
-    if store.has_transcripts(recording):
+    if store.transcripts.has_any(recording):
         return f"recording {recording} has no pending chunks: it is transcribed"
     return (
         f"no recording {recording} has pending chunks: give its original_id, which the log shows"

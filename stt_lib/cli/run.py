@@ -20,9 +20,9 @@ from stt_lib.config.loader import unknown_variables
 from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
-from stt_lib.pipeline.retranscription import Again
 from stt_lib.pipeline.runner import Report, Runner
-from stt_lib.pipeline.sources import Pending, Task
+from stt_lib.pipeline.sinks import ChunkSink, Sink
+from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -71,7 +71,7 @@ def dry_run(settings: Settings) -> int:
     """Show what a run would do; not even the log file is touched."""
     logs.set_up(None, secrets(settings))
     with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
-        rehearse(store, _task(store, settings), settings)
+        rehearse(store, _source_and_sink(store, settings)[0], settings)
     return exit_codes.OK
 
 
@@ -106,10 +106,13 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         mongo_wait=settings.mongo_wait,
         stop=signals.event,
     ) as store:
-        store.ensure_indexes()
-        pool = _pool(settings, signals)
+        store.indexes.ensure()
+        stats = Stats()
+        pool = _pool(settings, signals, stats)
         with exposed(settings, store, pool):
-            report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
+            source, sink = _source_and_sink(store, settings)
+            runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+            report = runner.run()
         if not report.abandoned:
             pool.close()
         is_store_away = isinstance(report.halted_by, StoreUnavailable)
@@ -119,7 +122,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         summary = Summary(
             started,
             report.seconds,
-            pool.stats.figures(),
+            stats.figures(),
             unfinished=report.unfinished,
             left=None if is_store_away else _left(store),
             stopped_by=_stopped_by(report, signals),
@@ -134,7 +137,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
     return report
 
 
-def _pool(settings: Settings, signals: StopSignal) -> ServerPool:
+def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
     return ServerPool(
         settings.server_url,
         options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
@@ -146,28 +149,27 @@ def _pool(settings: Settings, signals: StopSignal) -> ServerPool:
         timeout=settings.timeout,
         server_wait=settings.server_wait,
         stop=signals.event,
-        stats=Stats(),
+        stats=stats,
         channels=http_channels(settings.ca_file),
     )
 
 
-def _task(store: Store, settings: Settings) -> Task:
-    if settings.retranscribe is None:
-        return Pending(
-            store, settings.selection, only_failed=settings.retry_errors, settle=settings.settle
+def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
+    conditions, selection = settings.retranscribe, settings.selection
+    if conditions is None:
+        chunks = PendingChunks(
+            store, selection, only_failed=settings.retry_errors, settle=settings.settle
         )
-    return Again(
-        store,
-        settings.retranscribe,
-        settings.selection,
-        model=settings.model,
-        keep_history=True,
-    )
+        return chunks, ChunkSink(store, settings.max_failures)
+    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
+
+    transcripts = Retranscription(store, conditions, selection, model=settings.model)
+    return transcripts, TranscriptSink(store, conditions)
 
 
 def _left(store: Store) -> Left | None:
     try:
-        pending, kinds = store.count_pending(), store.failed_kinds()
+        pending, kinds = store.chunks.count_pending(), store.failures.kinds()
     except SttError:
         return None
     parked = sum(kind.parked for kind in kinds)
@@ -184,7 +186,7 @@ def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
         return "; the other transcripts are unchanged"
     try:
-        pending = store.count_pending(settings.selection)
+        pending = store.chunks.count_pending(settings.selection)
     except SttError:
         return ""
     return f"; {counted(pending, 'chunk')} left pending, untouched"

@@ -36,12 +36,12 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
     settings = load(flags)
     policy = filtering.policy(settings.filter, settings.filter_phrases)
     with opened_store(settings) as store:
-        heard = store.explained(id_)
+        heard = store.dropped.explained(id_)
         if restore:
-            restored = sum(store.restore(explained) for explained in heard)
+            restored = sum(store.dropped.restore(explained) for explained in heard)
             click.echo(f"{counted(restored, 'segment')} put back")
             return
-        stories = store.stories(id_)
+        stories = store.failures.stories(id_)
     if not heard and not stories:
         raise InputError(
             f"nothing is known about {id_}: give the id of a chunk, of a recording with"

@@ -9,6 +9,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bson import ObjectId
+
 from stt_lib import __version__
 from stt_lib.audio import ogg
 from stt_lib.domain.models import (
@@ -31,6 +33,7 @@ from stt_lib.domain.models import (
     Stretch,
     Transcript,
     Word,
+    Work,
     identity,
 )
 from stt_lib.errors import FailureKind
@@ -128,11 +131,8 @@ def chunk(document: Document) -> Chunk:
         seconds=measured or NOMINAL_CHUNK_SECONDS,
         is_measured=measured is not None,
         prob=_probability(nested(document, "vad.prob")),
-        ingested_at=_date(document.get("ingested_at")),
         has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        seam=read_seam(document),
-        seam_with=identity(nested(document, "stt.seam.next")),
         failures=_count(nested(document, "stt.failures")),
         excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
@@ -154,7 +154,7 @@ def _unknown_format(form: Any) -> Problem | None:
 
 
 def seam(record: Seam) -> dict[str, Any]:
-    """What a chunk says of the seam behind it."""
+    """What is stored of a decision."""
     heard = zip(record.words, record.seconds, strict=True)
     return {
         "heard": [{"word": word, "at": at} for word, at in heard],
@@ -163,15 +163,14 @@ def seam(record: Seam) -> dict[str, Any]:
     }
 
 
-def read_seam(document: Document) -> Seam | None:
-    """The seam behind a chunk, if one was decided."""
-    value = nested(document, "stt.seam")
-    if not isinstance(value, dict):
+def read_seam(value: Document | None) -> Seam | None:
+    """A decision as it was stored; None if it cannot be read."""
+    if value is None:
         return None
     try:
         heard = [(str(token["word"]), float(token["at"])) for token in value["heard"]]
         cut, moment = int(value["cut"]), float(value["moment"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     words, seconds = (tuple(part) for part in zip(*heard, strict=True)) if heard else ((), ())
     return Seam(words, seconds, min(max(cut, 0), len(words)), moment)
@@ -199,6 +198,18 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
         **dropped,
         **({"revision": record.revision} if record.revision > 1 else {}),
     }
+
+
+def dropped_transcript(record: Transcript, dropped_at: datetime) -> dict[str, Any]:
+    """A document of `stt_dropped`: a transcript under the id of its first chunk."""
+    document = transcript(record, dropped_at)
+    return {**document, "_id": record.chunk_ids[0], "transcript": document["_id"]}
+
+
+def undropped(document: Document) -> dict[str, Any]:
+    """The transcript that a document of `stt_dropped` was made of."""
+    fields = {name: value for name, value in document.items() if name != "transcript"}
+    return {**fields, "_id": document["transcript"]}
 
 
 def read_transcript(document: Document) -> Transcript:
@@ -309,20 +320,32 @@ def _taken_back(segment: Document) -> dict[str, Any]:
     return {**given, "restored": True}
 
 
-def old_transcript(document: Document, now: datetime) -> OldTranscript:
-    """A transcript that may be done again."""
-    until = nested(document, "stt.claim.until")
+def old_transcript(document: Document) -> OldTranscript:
+    """A transcript that may be transcribed again.
+
+    Raises:
+        TypeError: it cannot be placed in time.
+    """
+    start, number = document.get("start"), document.get("revision")
+    if not isinstance(start, datetime):
+        raise TypeError("start is not a date")
     silent = nested(document, "stt.heard_nothing.model")
-    number = document.get("revision")
     return OldTranscript(
         revision=Revision(document["_id"], number if isinstance(number, int) else 1),
         original_id=document.get("original"),
-        start=_date(document.get("start")) or _EPOCH,
-        chunk_ids=tuple(document.get("chunk_ids") or ()),
+        start=start,
+        chunk_ids=tuple(owned_ids(document)),
         origin=origin(document),
-        is_claimed=isinstance(until, datetime) and until > now,
         heard_nothing=silent if isinstance(silent, str) else None,
     )
+
+
+def owned_ids(document: Document) -> list[Any]:
+    """The chunks of a transcript or a claim; MongoDB treats a single value like a list of one."""
+    ids = document.get("chunk_ids")
+    if isinstance(ids, list):
+        return ids
+    return [] if ids is None else [ids]
 
 
 def origin(document: Document) -> Origin:
@@ -345,20 +368,30 @@ def failed_kind(row: Document) -> FailedKind:
 
 
 def holder(worker: str, claims: Sequence[Document]) -> Holder:
-    """A worker, from the claims on the chunks that it holds."""
+    """A worker and what it works on, the oldest claim first."""
+    work = sorted(map(_work, claims), key=lambda work: work.since or _EPOCH)
     return Holder(
         worker=worker,
-        claims=len({str(claim.get("by")) for claim in claims}),
-        chunks=len(claims),
-        since=min(filter(None, (_date(claim.get("at")) for claim in claims)), default=None),
+        claims=len(work),
+        chunks=sum(one.chunks for one in work),
+        since=min((one.since for one in work if one.since), default=None),
         until=max(filter(None, (_date(claim.get("until")) for claim in claims)), default=None),
+        work=tuple(work),
     )
 
 
-def story(document: Document) -> ChunkStory:
-    """All that a chunk says of itself, but for its audio."""
+def _work(claim: Document) -> Work:
+    return Work(
+        original_id=claim.get("original"),
+        start=_date(claim.get("start")),
+        chunks=len(owned_ids(claim)),
+        since=_date(claim.get("at")),
+    )
+
+
+def story(document: Document, claim: Document | None) -> ChunkStory:
+    """Everything that is known of a chunk except its audio; `claim` is the one on it."""
     history = nested(document, "stt.history")
-    claimed_by = nested(document, "stt.claim.by")
     return ChunkStory(
         id=document["_id"],
         original_id=document.get("original_id"),
@@ -367,8 +400,8 @@ def story(document: Document) -> ChunkStory:
         transcribed_at=_date(document.get("transcribed_at")),
         parked_at=_date(nested(document, "stt.parked_at")),
         retry_at=_date(nested(document, "stt.retry_at")),
-        claimed_by=str(claimed_by) if claimed_by is not None else None,
-        claimed_until=_date(nested(document, "stt.claim.until")),
+        claimed_by=None if claim is None else str(claim.get("worker")),
+        claimed_until=None if claim is None else _date(claim.get("until")),
         failures=_count(nested(document, "stt.failures")),
         history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
     )
@@ -392,11 +425,11 @@ def _date(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
-def new_chunk(record: NewChunk, chunk_id: Any, original_id: Any, now: datetime) -> dict[str, Any]:
+def new_chunk(record: NewChunk, now: datetime) -> dict[str, Any]:
     """A document of `audio_chunks` as an ingester writes it."""
     return {
-        "_id": chunk_id,
-        "original_id": original_id,
+        "_id": ObjectId(record.id_bytes),
+        "original_id": ObjectId(record.original_id_bytes),
         "index": record.index,
         "start": record.start,
         "data": record.data,

@@ -7,7 +7,7 @@ from typing import Final
 
 from tqdm import tqdm
 
-from stt_lib.domain.models import Tally
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Tally
 from stt_lib.telemetry.logs import counts
 from stt_lib.timing import REAL, Timing
 
@@ -22,12 +22,48 @@ FEWEST_CELLS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How far a run has come, in sequences and in seconds of audio, and how far it will go."""
+    """How far a run has come, and an estimate of how far it will go.
+
+    `begun` sequences were started, of which some are `under_way`; more are `planned`. Amounts are
+    what the source of the work counts, chunks as a rule: `count` is that of all there was when the
+    run began, None once everything is planned or as long as it is unknown.
+    """
 
     tally: Tally
-    sequences: int
+    under_way: int
+    planned: int
+    begun: int
+    limit: int | None
+    count: int | None
+    amount_begun: int
+    amount_done: int
+    amount_planned: int
     audio_done: float
-    audio_left: float
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the whole run: known once all are planned, extrapolated before."""
+        total = self.tally.attempted + self.under_way + self.planned
+        if self.count and self.amount_begun:
+            total = max(total, round(self.count * self.begun / self.amount_begun))
+        return total if self.limit is None else min(total, self.limit)
+
+    @property
+    def audio_left(self) -> float:
+        """Seconds of audio still to be transcribed."""
+        known = self.audio_done and self.amount_done
+        each = self.audio_done / self.amount_done if known else NOMINAL_CHUNK_SECONDS
+        return self._amount_left * each
+
+    @property
+    def _amount_left(self) -> float:
+        under_way = self.amount_begun - self.amount_done
+        if self.limit is not None:
+            waiting = self.sequences - self.tally.attempted - self.under_way
+            return under_way + max(0, waiting) * self.amount_begun / max(self.begun, 1)
+        if self.count is None:
+            return under_way + self.amount_planned
+        return max(under_way, self.count - self.amount_done)
 
     @property
     def is_idle(self) -> bool:
