@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from stt_lib.cli import main
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.local.mongod import Mongod, free_port
 from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store

@@ -32,6 +32,9 @@ SAMPLE: Final = 5000
 SHORTEST: Final = timedelta(minutes=1)
 """Of what is done in less time no speed is made."""
 
+FARTHEST: Final = timedelta(days=36525)
+"""A century. Estimates beyond it are reported as never."""
+
 
 class Verdict(StrEnum):
     """Whether the work is done as fast as it comes."""
@@ -128,7 +131,7 @@ class Status:
             return timedelta(0)
         seconds = self.due * self.backlog.chunk_seconds
         gain = self.speed - self.inflow
-        if not self.due or gain <= 0 or seconds / gain > timedelta.max.total_seconds() / 2:
+        if not self.due or gain <= 0 or seconds / gain > FARTHEST.total_seconds():
             return None
         return timedelta(seconds=seconds / gain)
 

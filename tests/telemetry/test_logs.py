@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stt_lib.config.settings import ROOT
+from stt_lib.config.installation import ROOT
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.rotation import RotatedFile

@@ -2,7 +2,11 @@
 
 import pytest
 
-from stt_lib.config.settings import PROTOCOLS, Settings, flag, load, variable
+from stt_lib.config.installation import ROOT
+from stt_lib.config.loader import load, unknown_variables
+from stt_lib.config.parsers import PROTOCOLS
+from stt_lib.config.reference import reference
+from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError
 from stt_lib.servers import protocols
 
@@ -63,7 +67,7 @@ def test_the_timeout_grows_with_the_chunks() -> None:
         ({"STT_PROTOCOL": "soap"}, "STT_PROTOCOL must be 'transcribe', 'openai'"),
         ({"STT_SERVER_URL": "soap+http://a"}, "STT_SERVER_URL has no protocol 'soap': use one of"),
         ({"STT_SERVER_URL": "openai+ftp://a"}, "STT_SERVER_URL is not a URL with a host"),
-        ({"STT_RATE_LIMIT": "10/day"}, "STT_RATE_LIMIT must be a number"),
+        ({"STT_RATE_LIMIT": "10/day"}, "STT_RATE_LIMIT is not a rate"),
         ({"STT_RATE_LIMIT": "fast"}, "STT_RATE_LIMIT is not a rate: give it as 2, 0.5, 10/m"),
         ({"STT_RATE_LIMIT": "0"}, "STT_RATE_LIMIT must be more than 0"),
         ({"STT_SERVER_URL": "localhost:8081"}, "STT_SERVER_URL is not a URL with a host"),
@@ -95,9 +99,64 @@ def test_secrets_are_not_in_the_representation() -> None:
 
 
 def test_every_option_has_the_variable_of_its_name() -> None:
-    for name in Settings.model_fields:
+    for name, option in OPTIONS.items():
         expected = name.upper() if name.startswith("mongodb") else f"STT_{name.upper()}"
-        assert variable(name) == expected
+        assert option.variable == expected
         expected = "server" if name == "server_url" else name.replace("_", "-")
-        assert flag(name) == f"--{expected}"
-        assert Settings.model_fields[name].description
+        assert option.flag == f"--{expected}"
+        assert option.help
+
+
+def test_every_default_is_what_its_own_parser_makes_of_it() -> None:
+    """What help and documentation show as the default can be given as the value."""
+    for option in OPTIONS.values():
+        if option.shown_default and option.metavar != "FILE" and option.name != "data_dir":
+            assert option.parse(option.shown_default) == option.default, option.name
+
+
+def test_the_reference_is_up_to_date() -> None:
+    written = (ROOT / "docs" / "configuration.md").read_text()
+    assert written == reference(), "run make docs"
+    assert all(f"`{option.variable}`" in written for option in OPTIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:9464", ("0.0.0.0", 9464)),
+        (":0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_the_metrics_port_may_name_its_host(text: str, address: tuple[str, int]) -> None:
+    assert load({"metrics_port": text}, {}).metrics_port == address
+
+
+def test_durations_have_units() -> None:
+    settings = load({"lease": "2m", "watch": "1m30s"}, {"STT_GRACE": "1h"})
+    assert (settings.lease, settings.watch, settings.grace) == (120, 90, 3600)
+
+
+def test_an_unknown_variable_is_reported_with_the_nearest_name() -> None:
+    environment = {
+        "STT_MAX_WORKER": "3",
+        "STT_XYZZY": "1",
+        "STT_API_KEY_FILE": "/run/key",
+        "STT_MAX_WORKERS": "3",
+        "PATH": "/bin",
+        "STT_SERVICE_HOST": "10.0.0.1",
+        "STT_WHISPER_PORT_8081_TCP_ADDR": "10.0.0.1",
+    }
+    assert list(unknown_variables(environment)) == [
+        "the environment variable STT_MAX_WORKER is unknown and has no effect;"
+        " did you mean STT_MAX_WORKERS?",
+        "the environment variable STT_XYZZY is unknown and has no effect",
+    ]
+
+
+@pytest.mark.parametrize("key", ["schlüssel€", "two\nlines", "tab\tkey"])
+def test_a_key_that_fits_no_header_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^STT_API_KEY must ") as caught:
+        load({}, {"STT_API_KEY": key})
+    assert key not in str(caught.value)

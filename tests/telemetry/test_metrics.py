@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stt_lib import __version__
-from stt_lib.config.settings import ROOT
+from stt_lib.config.installation import ROOT
 from stt_lib.telemetry.metrics import RunCollector
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_is_told_before_any_work(world: World) -> None:
         port = taken.getsockname()[1]
         done = world.run("--metrics-port", str(port))
     assert done.returncode == 2
-    assert f"--metrics-port: nobody can listen at 127.0.0.1:{port}" in done.stderr
+    assert f"--metrics-port: cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(world.pending()) == 1
 
@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_told_before_any_work(world: World) -> None:
 def test_a_file_that_can_never_be_written_is_told_before_any_work(world: World) -> None:
     done = world.run("--metrics-file", str(world.folder / "nowhere" / "stt.prom"))
     assert done.returncode == 2
-    assert "--metrics-file: no file can be written in" in done.stderr
+    assert "does not exist or is not writable" in done.stderr
 
 
 def test_without_metrics_nothing_of_them_is_loaded() -> None:

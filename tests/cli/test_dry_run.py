@@ -30,7 +30,7 @@ def test_it_shows_what_a_run_would_do_in_order_and_touches_nothing(
     ]
     assert "will fail: chunk index is not a whole number" in rows[3]
     assert rows[-1].startswith("4 sequences, 8 chunks, 1 min of audio; ")
-    assert "unknown, for nothing was transcribed lately" in rows[-1]
+    assert "no estimate: nothing was transcribed recently" in rows[-1]
     assert list(world.chunks.find()) == before
     assert set(world.chunks.index_information()) == {"_id_"}
     assert set(world.db.list_collection_names()) == {"audio_chunks"}
