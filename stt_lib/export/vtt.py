@@ -12,6 +12,11 @@ def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     """A note of what it is, then the cues; times count from the scope's zero."""
     what = "All recordings" if scope.recording is None else f"Recording {clean(scope.recording)}"
     yield f"WEBVTT\n\nNOTE\n{escaped(what)}; 00:00:00.000 is {utc(scope.zero)}.\n"
+    yield from cue_blocks(stretches, scope)
+
+
+def cue_blocks(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """The cues without a heading; each begins with an empty line."""
     for cue in cues(stretches, scope):
         lines = "\n".join(map(escaped, cue.lines))
         yield f"\n{_time(cue.start)} --> {_time(cue.end)}\n{lines}\n"

@@ -17,11 +17,11 @@ class Ingest(Connection):
     def insert_chunks(self, chunks: Iterable[models.NewChunk]) -> int:
         """Insert chunks of the embedded ingester; returns how many were not there before."""
         now = datetime.now(UTC)
-        rows = [
+        rows = (
             mapping.new_chunk(c, ObjectId(c.id_bytes), ObjectId(c.original_id_bytes), now)
             for c in chunks
-        ]
-        return sum(self._insert_new(row) for row in rows)
+        )
+        return sum(map(self._insert_new, rows))
 
     def _insert_new(self, row: Document) -> bool:
         row["data"] = Binary(row["data"])
