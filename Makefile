@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 
-.PHONY: demo test check format soak bench bench-quality bench-phantoms clean
+.PHONY: demo test check format soak images bench bench-quality bench-phantoms clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -24,6 +24,9 @@ format: $(VENV)/ready
 
 soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
 	$(BIN)/python -m pytest tests/soak --soak
+
+images:  ## the worker's and the server's container image, with docker, podman or buildah
+	deploy/docker/build.sh
 
 bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop of requests.post
 	$(BIN)/python -m tests.benchmarks
