@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the images stt (worker) and stt-server with docker, podman or buildah, whichever works here.
 #   TOOL=podman BASE=registry.example.org/python:3.11-slim VERSION=1.2 deploy/docker/build.sh
-#   TARGETS="server-cuda" deploy/docker/build.sh
+#   TARGETS="server-cuda ray" deploy/docker/build.sh
 # Further arguments go to each build. The base is pinned by its digest unless it was built here.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -68,6 +68,7 @@ for target in ${TARGETS:-worker server}; do
     case $target in
         worker) image=stt:$VERSION ;;
         server) image=stt-server:$VERSION ;;
+        ray) image=stt-ray:$VERSION ;;
         server-*) image=stt-server:$VERSION-${target#server-} ;;
     esac
     build "$target" "$image" "$@"
