@@ -26,7 +26,9 @@ WORKER, WHISPER = COMPOSE["services"]["stt"], COMPOSE["services"]["whisper"]
 
 
 def test_every_default_command_is_understood() -> None:
-    commands = [json.loads(line) for line in re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)]
+    stages = [stage for stage in DOCKERFILE.split("FROM ") if "ENTRYPOINT []" not in stage]
+    lines = re.findall(r"^CMD (.*)$", "".join(stages), re.MULTILINE)
+    commands = [json.loads(line) for line in lines]
     assert len(commands) == 2
     for command in [*commands, WORKER["command"], WHISPER["command"]]:
         understood(command)

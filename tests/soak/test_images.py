@@ -2,8 +2,6 @@
 
 import signal
 from collections.abc import Iterator
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -14,6 +12,7 @@ from tests.soak.conftest import Figures, Size, Worlds
 from tests.support import containers
 from tests.support.containers import Builder, Container
 from tests.support.crew import eventually
+from tests.support.processes import is_healthy
 from tests.support.world import World
 
 
@@ -27,21 +26,13 @@ def builder(size: Size, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bu
         yield made
 
 
-def _is_healthy(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/health", timeout=5) as answer:
-            return int(answer.status) == 200
-    except (URLError, OSError):
-        return False
-
-
 def _start_server(builder: Builder) -> tuple[Container, str]:
     port = free_port()
     server = builder.start(
         f"stt-server:{__version__}", "serve", "--host", "127.0.0.1", "--port", str(port)
     )
     url = f"http://127.0.0.1:{port}"
-    eventually(lambda: _is_healthy(url) or not server.runs, 60, "a server that is ready")
+    eventually(lambda: is_healthy(url) or not server.runs, 60, "a server that is ready")
     assert server.runs, server.console
     return server, url
 

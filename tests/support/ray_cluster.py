@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.request import urlopen
 
 from stt_lib.local.mongod import free_port
 from tests.support.crew import eventually
+from tests.support.processes import is_healthy, private_bytes
 from tests.support.world import ROOT
 
 BIN = ROOT / ".venv-ray" / "bin"
@@ -67,7 +67,7 @@ class Node:
 
     def memory(self) -> int:
         """Return the bytes that the node's processes do not share with others."""
-        return sum(_private_bytes(pid) for pid in self._processes())
+        return sum(private_bytes(pid) for pid in self._processes())
 
     def _processes(self) -> Iterator[int]:
         for folder in Path("/proc").iterdir():
@@ -114,8 +114,12 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for node in reversed(self._nodes):
-            node.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Kill all nodes; a second call does nothing."""
+        while self._nodes:
+            self._nodes.pop().kill()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     @property
@@ -149,7 +153,7 @@ class Cluster:
         file = self._folder / "serve.yaml"
         file.write_text(json.dumps(config))
         self._run("serve", "run", "--non-blocking", "--address", self._address, str(file))
-        eventually(self._answers, START_SECONDS, "an application that answers")
+        eventually(lambda: is_healthy(self.url), START_SECONDS, "an application that answers")
 
     def _start(self, name: str, *arguments: str) -> Node:
         console = self._folder / f"{name}.console"
@@ -163,13 +167,6 @@ class Cluster:
     def _cpus_there(self) -> int:
         done = self._run("python", "-c", COUNT_CPUS, check=False)
         return int(float(done.splitlines()[-1])) if done else 0
-
-    def _answers(self) -> bool:
-        try:
-            with urlopen(f"{self.url}/health", timeout=5) as answer:
-                return int(answer.status) == 200
-        except OSError:
-            return False
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
@@ -186,12 +183,3 @@ class Cluster:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _private_bytes(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    lines = (line.split() for line in text.splitlines() if line.startswith("Private_"))
-    return sum(int(line[1]) * 1024 for line in lines)
