@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
+RAY_VENV := .venv-ray
 
 .PHONY: demo test check format soak images bench bench-quality bench-phantoms clean
 
@@ -22,7 +23,7 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
+soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers; takes a while
 	$(BIN)/python -m pytest tests/soak --soak
 
 images:  ## the worker's and the server's container image, with docker, podman or buildah
@@ -47,5 +48,10 @@ $(DEMO_VENV)/ready: requirements.txt requirements-local.txt
 	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	touch $@
 
+$(RAY_VENV)/ready: requirements.txt requirements-local.txt requirements-ray.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+	touch $@
+
 clean:  ## forget the environments and the local data
-	rm -rf $(VENV) $(DEMO_VENV) .stt
+	rm -rf $(VENV) $(DEMO_VENV) $(RAY_VENV) .stt

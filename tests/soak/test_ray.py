@@ -34,7 +34,7 @@ def cluster(
     if not size.is_long:
         pytest.skip("a Ray cluster takes a minute and 2 GB: run it with --soak")
     if not (ray_cluster.BIN / "ray").exists():
-        pytest.skip("Ray is not installed: make soak-ray does it")
+        pytest.skip("Ray is not installed: `make soak` installs it into .venv-ray")
     began = time.monotonic()
     with Cluster(tmp_path_factory.mktemp("ray"), cpus=2) as running:
         figures.add(f"two nodes are up after {time.monotonic() - began:.1f} s")
