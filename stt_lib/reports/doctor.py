@@ -12,9 +12,8 @@ from typing import Final
 
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
-from stt_lib.servers import probe
-from stt_lib.servers.health_check import transcribe_probe
-from stt_lib.servers.options import Options
+from stt_lib.servers.health_check import PROBE_SECONDS, transcribe_probe
+from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
@@ -66,40 +65,40 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _version(store: Store) -> Finding:
-    version = ".".join(map(str, store.version))
+    version = ".".join(map(str, store.diagnostics.version))
     found = f"{store.address} answers, version {version}"
-    if store.version >= OLDEST_MONGODB:
+    if store.diagnostics.version >= OLDEST_MONGODB:
         return Finding("MongoDB", State.OK, found)
     oldest = ".".join(map(str, OLDEST_MONGODB[:2]))
     return Finding("MongoDB", State.PROBLEM, found, f"stt needs {oldest} or newer: upgrade it")
 
 
 def _rights(store: Store) -> Finding:
-    refused = store.refused()
+    refused = store.diagnostics.refused()
     if not refused:
-        return Finding("rights", State.OK, f"may read and write in database {store.database}")
+        return Finding("rights", State.OK, f"may read and write in database {store.name}")
     return Finding(
         "rights",
         State.PROBLEM,
-        f"this user may not {', '.join(refused)} in database {store.database}",
+        f"this user may not {', '.join(refused)} in database {store.name}",
         "grant it readWrite there: db.grantRolesToUser(USER, ['readWrite'])",
     )
 
 
 def _chunks(store: Store) -> Finding:
-    chunks = store.estimated_chunks()
+    chunks = store.diagnostics.estimated_chunks()
     if chunks:
-        return Finding("chunks", State.OK, f"about {chunks:,} in {store.database}.audio_chunks")
+        return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
     return Finding(
         "chunks",
         State.NOTE,
-        f"there are none in {store.database}.audio_chunks",
+        f"there are none in {store.name}.audio_chunks",
         "if there should be some: is MONGODB_DATABASE the ingester's?",
     )
 
 
 def _indexes(store: Store) -> Finding:
-    missing = store.missing_indexes()
+    missing = store.indexes.missing()
     if not missing:
         return Finding("indexes", State.OK, "all are there")
     return Finding(
@@ -127,7 +126,7 @@ def _clock(store: Store) -> Finding:
 
 
 def _mongodb_disk(store: Store) -> Finding:
-    disk = store.disk()
+    disk = store.diagnostics.disk()
     if disk is None:
         return Finding("its disk", State.NOTE, "MongoDB does not say how full it is")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
@@ -153,7 +152,7 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.NOTE, str(error), "it works for others: try again later")
     except AttemptError as error:
         return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
-    speed = probe.SECONDS / trial.seconds
+    speed = PROBE_SECONDS / trial.seconds
     model = f", model {trial.answer.model}" if trial.answer.model else ""
     found = (
         f"{trial.server} transcribes (protocol {trial.protocol}{model}):"

@@ -9,11 +9,13 @@ import click
 import yaml  # type: ignore[import-untyped]
 
 from stt_lib.cli.main import stt
-from stt_lib.config.settings import FROM_FILES, ROOT, Settings, load, variable
+from stt_lib.config.loader import FROM_FILES, load
+from stt_lib.config.settings import OPTIONS, Settings
+from tests.support.world import ROOT
 
 DEPLOY = ROOT / "deploy"
-VARIABLES = {variable(name) for name in Settings.model_fields}
-FILE_VARIABLES = {f"{variable(name)}_FILE" for name in FROM_FILES}
+VARIABLES = {option.variable for option in OPTIONS.values()}
+FILE_VARIABLES = {f"{OPTIONS[name].variable}_FILE" for name in FROM_FILES}
 LONGEST_REQUEST_SECONDS = Settings().timeout(30)
 
 

@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
 
 from stt_lib import __version__
-from stt_lib.config.settings import ROOT, Settings
+from stt_lib.config.settings import Settings
 from tests.deploy.reading import (
     DEPLOY,
     LONGEST_REQUEST_SECONDS,
@@ -19,6 +19,7 @@ from tests.deploy.reading import (
     documents,
     understood,
 )
+from tests.support.world import ROOT
 
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()
 COMPOSE = documents(DEPLOY / "docker" / "compose.yaml")[0]

@@ -9,8 +9,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from stt_lib import __version__
-from stt_lib.config.settings import ROOT
 from tests.deploy.reading import DEPLOY, LONGEST_REQUEST_SECONDS, documents
+from tests.support.world import ROOT
 
 FOLDER = DEPLOY / "ray"
 SERVE = documents(FOLDER / "serve.yaml")[0]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from stt_lib.cli import exit_codes
-from stt_lib.config.settings import ROOT, Settings
+from stt_lib.config.settings import Settings
 from tests.deploy.reading import DEPLOY, accepted, has, understood
+from tests.support.world import ROOT
 
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
