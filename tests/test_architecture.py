@@ -108,6 +108,23 @@ def test_importing_does_nothing(tmp_path: Path) -> None:
     )
 
 
+SERVER_ROWS = [
+    {"pool"},
+    {"health", "health_check"},
+    {"deadlines", "throttling", "protocols"},
+    {"protocols.asr", "protocols.openai", "protocols.transcribe", "protocols.whispercpp"},
+    {"protocols.single_file"},
+    {"protocols.request", "responses"},
+    {"diagnosis", "languages"},
+    {"transport"},
+]
+"""The files of `servers`, from the top down, by the rule of `ROWS`."""
+
+
+def test_the_files_of_servers_point_downwards() -> None:
+    check_rows("stt_lib.servers.", SERVER_ROWS)
+
+
 STORE_ROWS = [
     {"failures", "transcripts", "dropped", "statistics"},
     {"chunks"},

@@ -85,13 +85,15 @@ class ChunkRef:
 class ChunkSequence:
     """Consecutive pending chunks of one recording, oldest first; one request.
 
-    `problem` is set for a single chunk that the planner could not place, `revision` where it is
-    not pending but has a transcript that is to be done again.
+    `problem` is set for a single chunk that the planner could not place, `revision` where the
+    chunks already have a transcript, which is to be replaced. `planned_at` is the database's time
+    at which the plan was made: what has changed since is found out when the chunks are loaded.
     """
 
     chunks: tuple[ChunkRef, ...]
     problem: Problem | None = None
     revision: "Revision | None" = None
+    planned_at: datetime | None = None
 
     @property
     def newest(self) -> ChunkRef:
@@ -156,13 +158,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is still to do of a claimed sequence, its chunks oldest first.
+    """The chunks of a claimed sequence that still have to be transcribed, oldest first.
 
-    `owned` names (by `identity`) those that a saved transcript owns: they are only to be marked.
-    `neighbours` are the chunks with speech directly before and after; no claim covers them.
+    `owned` names those (by `identity`) that a saved transcript already owns: they only have to be
+    marked. `neighbours` are the chunks with speech just before the first and just after the last
+    one, as far as there are any; they are not claimed.
     """
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...] = ()
     owned: frozenset[Hashable] = frozenset()
     neighbours: tuple[Chunk, ...] = ()
 
@@ -443,7 +446,8 @@ class NewChunk:
     """A chunk that the embedded ingester made.
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
-    the same file always makes the same chunks. `data` is one Ogg Opus file.
+    the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
+    the file that was ingested.
     """
 
     id_bytes: bytes
@@ -454,6 +458,7 @@ class NewChunk:
     prob: float
     has_speech: bool
     format: str = "opus"
+    file: str | None = None
 
 
 @dataclass(slots=True)
