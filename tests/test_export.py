@@ -98,15 +98,15 @@ def test_of_a_span_only_what_begins_in_it_is_there(world: World) -> None:
 )
 def test_an_id_can_be_typed_as_it_is_shown(world: World, store: Store, identity: Any) -> None:
     save(world, identity, START, "here")
-    [found] = store.stretches(shown_id(identity))
+    [found] = store.transcripts.stretches(shown_id(identity))
     assert found.utterances[0].recording == shown_id(identity)
-    assert list(store.stretches("another")) == []
+    assert list(store.transcripts.stretches("another")) == []
 
 
 def test_an_id_that_is_no_number_of_mongodbs_is_just_not_found(store: Store) -> None:
     for text in ("9" * 30, "{", '{"$oid": 1}', "{}" * 5, "٣", ""):
         assert text in possible_ids(text)
-        assert list(store.stretches(text)) == []
+        assert list(store.transcripts.stretches(text)) == []
 
 
 def test_transcripts_that_are_not_what_we_hope_cost_only_themselves(
@@ -175,11 +175,11 @@ def test_a_time_that_is_none_is_refused(world: World) -> None:
 def test_paging_gives_each_transcript_once_in_time(
     world: World, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stt_lib.store.archive._PAGE", 3)
+    monkeypatch.setattr("stt_lib.store.transcripts._PAGE", 3)
     starts = [START + timedelta(seconds=s) for s in (5, 5, 5, 5, 5, 1, 2, 3, 5, 9, 9)]
     for number, start in enumerate(starts):
         save(world, number % 2, start, str(number))
-    found = [s.utterances[0] for s in store.stretches()]
+    found = [s.utterances[0] for s in store.transcripts.stretches()]
     assert len({u.text for u in found}) == len(starts)
     assert [u.start for u in found] == sorted(starts)
 
@@ -188,8 +188,10 @@ def test_indexes_serve_every_reading_without_a_sort(world: World, store: Store) 
     for number in range(300):
         save(world, number % 20, START + timedelta(minutes=number), "words")
     world.db.command("profile", 2)
-    assert len(list(store.stretches("7"))) == 15
-    assert len(list(store.stretches(since=LATER, until=LATER + timedelta(minutes=5)))) == 5
+    assert len(list(store.transcripts.stretches("7"))) == 15
+    assert (
+        len(list(store.transcripts.stretches(since=LATER, until=LATER + timedelta(minutes=5)))) == 5
+    )
     world.db.command("profile", 0)
     queries = list(world.db["system.profile"].find({"command.find": "transcriptions"}))
     assert queries
@@ -202,7 +204,7 @@ def test_indexes_serve_every_reading_without_a_sort(world: World, store: Store) 
 def test_an_index_of_the_users_own_is_not_made_twice(world: World) -> None:
     world.transcriptions.create_index([("start", 1)], name="timeline")
     with Store(world.uri, world.database) as store:
-        store.ensure_indexes()
+        store.indexes.ensure()
     names = set(world.transcriptions.index_information())
     assert names == {"_id_", "timeline", "stt_by_recording", "stt_owner"}
 
@@ -370,5 +372,5 @@ def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store
     for hours in (-12, 13):
         scope = Scope("r", None, None, START, zone=timezone(timedelta(hours=hours)))
         for name, write in WRITERS.items():
-            text = "".join(write(readable(store.stretches("r")), scope))
+            text = "".join(write(readable(store.transcripts.stretches("r")), scope))
             assert text.count("odd") == 2, name
