@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stt_lib import __version__
-from stt_lib.config.criteria import parsed
+from stt_lib.config import parsers
 from stt_lib.domain.models import Origin
 from stt_lib.pipeline.retranscription import fulfils
 from tests.support.again import NEW, OLD, assert_all_new, heard_new, history, texts, transcribed
@@ -57,7 +57,7 @@ def test_a_transcript_is_replaced_and_its_old_text_is_kept(
     assert_all_new(world)
     assert world.run(*BETTER).returncode == 0
     assert len(whisper.sequences) == 1, "nothing is left to do"
-    assert "none fulfils --retranscribe" in world.log
+    assert "none matches --retranscribe" in world.log
 
 
 def test_each_revision_is_kept(world: World) -> None:
@@ -295,7 +295,7 @@ MADE = Origin("Systran/faster-whisper-large-v3", "http://gpu:8000", "openai", "e
     ],
 )
 def test_conditions_mean_what_they_say(condition: str, expected: bool) -> None:
-    conditions = (parsed(condition),)
+    conditions = parsers.conditions(condition)
     assert fulfils(MADE, conditions) == expected
     assert fulfils(Origin(), conditions) == ("!=" in condition), "unknown is another"
 

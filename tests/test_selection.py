@@ -10,7 +10,7 @@ import pytest
 from bson import Binary, ObjectId
 
 from stt_lib.config import parsers
-from stt_lib.config.settings import load
+from stt_lib.config.loader import load
 from stt_lib.domain.models import Selection
 from stt_lib.domain.sequences import group
 from stt_lib.errors import ConfigurationError

@@ -8,12 +8,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from bson import ObjectId
 
-from stt_lib.cli.rendering import about
+from stt_lib.cli.status import lines
 from stt_lib.domain import models
 from stt_lib.domain.sequences import group
+from stt_lib.domain.units import about
 from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
 from stt_lib.reports.status import Backlog, Status, Verdict, look
@@ -167,13 +169,13 @@ def test_everything_is_counted(lively: World) -> None:
 def test_a_person_sees_it_at_a_glance(lively: World) -> None:
     text = lively.run("status", env={"COLUMNS": "80"}).stdout
     first = text.splitlines()[0]
-    assert re.match(r"Catching up: all is done in about \d", first)
+    assert re.match(r"Catching up: all done in about \d", first)
     for line in (
         r"Pending  43 chunks · 3 sequences · 7 min of audio",
         r" +the newest (30|29) min old, the oldest 2 days 2 h",
         r"At work  night/77: 3 chunks in 1 sequence",
-        r" +new from [-0-9]+ [:0-9]+ on: 3 chunks, for less than a minute",
-        r"Failed   invalid_audio  1 chunk: 1 parked",
+        r" +new, [-0-9]+ [:0-9]+: 3 chunks, for less than a minute",
+        r"Failed   invalid_audio  1 chunk parked",
         r"Transcribed +1 min +2 min +3 min",
         r"\w{3} +\d+ \w{3} .*[█░]",
     ):
@@ -182,6 +184,36 @@ def test_a_person_sees_it_at_a_glance(lively: World) -> None:
     assert "Slow" not in text
     narrow = lively.run("status", env={"COLUMNS": "50"}).stdout
     assert "█" not in narrow
+
+
+@pytest.mark.parametrize("pending", [1, 43, 123_456, 1_234_567])
+@pytest.mark.parametrize("done", [0, 1, 400, 200_000])
+@pytest.mark.parametrize("arrived", [0, 1, 399, 199_000])
+def test_every_line_fits_into_80_columns_whatever_the_figures(
+    pending: int, done: int, arrived: int
+) -> None:
+    holder = models.Holder("stt-worker-6d8f7c9b54-x7k2p.cluster/4711", 1234, 37_020, NOW, NOW)
+    plenty = status(
+        pending,
+        oldest=3000 * DAY,
+        holders=(replace(holder, since=NOW - timedelta(days=2, hours=23)),),
+        hour=models.Activity(arrived, done, done),
+        day=models.Activity(arrived, done, done),
+        week=models.Activity(arrived, done, done),
+        working_since=NOW - HOUR / 3 if done else None,
+        is_quick=False,
+    )
+    waiting = models.FailedKind("duplicate_index", pending, 1234, pending // 2, NOW, NOW, NOW)
+    for found in (
+        plenty,
+        replace(plenty, holders=()),
+        replace(plenty, working_since=None),
+        replace(plenty, failed=(waiting,)),
+        replace(plenty, failed=(replace(failed(pending), next_due=NOW + 300 * DAY),)),
+        replace(plenty, now=NOW + 3000 * DAY),
+    ):
+        for line in lines(found, 80):
+            assert len(click.unstyle(line)) <= 80, line
 
 
 def test_colours_are_for_terminals_without_no_color(lively: World) -> None:
@@ -244,7 +276,7 @@ def test_the_right_to_read_is_enough_and_missing_indexes_are_named(
     found = json.loads(looked.stdout)
     assert (found["pending"]["chunks"], found["pending"]["sequences"]) == (4, 1)
     assert found["last"]["hour"] == {"recorded": 5, "transcribed": 1, "failed": 0}
-    assert "Slow, for indexes are missing" in guarded.run("status", env={"MONGODB_URI": eye}).stdout
+    assert "Slow: indexes are missing" in guarded.run("status", env={"MONGODB_URI": eye}).stdout
     assert set(guarded.chunks.index_information()) == {"_id_"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.config.settings import load
+from stt_lib.config.loader import load
 from stt_lib.local.mongod import Mongod
 from stt_lib.pipeline.watcher import IDLE_SECONDS, Idleness
 from tests.support.crew import Crew, Hand, eventually
@@ -196,11 +196,11 @@ def test_it_outlives_a_mongodb_that_is_away(
 
 
 def test_waiting_for_ever_is_the_default_of_watching_alone() -> None:
-    assert load({}, {}).patient().server_wait == 60
-    watching = load({"watch": "5"}, {"STT_MONGO_WAIT": "10"}).patient()
+    assert load({}, {}).server_wait == 60
+    watching = load({"watch": "5"}, {"STT_MONGO_WAIT": "10"})
     assert watching.server_wait == float("inf")
     assert watching.mongo_wait == 10
-    assert load({"once": True}, {"STT_WATCH": "5"}).look_every is None
+    assert load({"watch": "off"}, {"STT_WATCH": "5"}).watch is None
 
 
 # -- its end, its log --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The records that travel through a run, in the words of the design; none knows a query."""
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +14,15 @@ NOMINAL_CHUNK_SECONDS = 10.0
 
 
 def identity(value: Any) -> Hashable:
-    """A hashable stand-in for any BSON value; values of different types are different."""
+    """A hashable stand-in for any BSON value; it is equal where MongoDB finds the values equal.
+
+    Numbers are equal whatever their types; other values of different types are not.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number", str(value) if math.isnan(value) else value
+    if hasattr(value, "to_decimal"):
+        number = value.to_decimal()
+        return "number", "nan" if number.is_nan() else number
     try:
         hash(value)
     except TypeError:
@@ -437,7 +446,8 @@ class NewChunk:
     """A chunk that the embedded ingester made.
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
-    the same file always makes the same chunks. `data` is one Ogg Opus file.
+    the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
+    the file that was ingested.
     """
 
     id_bytes: bytes
@@ -448,6 +458,7 @@ class NewChunk:
     prob: float
     has_speech: bool
     format: str = "opus"
+    file: str | None = None
 
 
 @dataclass(slots=True)

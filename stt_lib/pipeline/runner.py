@@ -72,6 +72,8 @@ class Report:
     unfinished: int = 0
     halted_by: SttError | None = None
     stopped: bool = False
+    newest: ChunkSequence | None = None
+    """The transcribed sequence that was recorded last."""
     abandoned: int = 0
     """Threads that did not end in time; the process must not wait for them."""
 
@@ -189,10 +191,10 @@ class Runner:
 
     @property
     def _is_watching(self) -> bool:
-        return self._settings.look_every is not None
+        return self._settings.watch is not None
 
     def _watcher(self) -> Watcher | None:
-        poll_seconds = self._settings.look_every
+        poll_seconds = self._settings.watch
         if poll_seconds is None:
             return None
         return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
@@ -285,7 +287,7 @@ class Runner:
 
     def _is_plan_wanted(self) -> bool:
         now = self._timing.monotonic()
-        poll_seconds = self._settings.look_every
+        poll_seconds = self._settings.watch
         if poll_seconds is not None:
             is_due = self._woken.is_set() or now - self._planned_at >= poll_seconds
             return self._plan.runs_low or (is_due and now >= self._rests_until)
@@ -340,6 +342,8 @@ class Runner:
     def _take_in(self, result: Result) -> None:
         self._report.tally.add(result.outcome)
         self._stats.sequence(result.outcome)
+        if result.outcome is Outcome.TRANSCRIBED:
+            self._report.newest = later(self._report.newest, result.sequence)
         now = self._timing.monotonic()
         if result.is_refused:
             self._contended_until = now + CONTENTION_SECONDS
@@ -447,6 +451,13 @@ class Runner:
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
         self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+
+def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:
+    """The one of two sequences that was recorded last."""
+    if one is None or one.start is None or (other.start is not None and other.start > one.start):
+        return other
+    return one
 
 
 def threads(max_workers: int) -> int:

@@ -414,7 +414,7 @@ class _Job:
         beyond = failures - self._settings.max_failures
         if beyond >= 0:
             return backoff.later_run_delay(beyond + 1, self._timing.random)
-        is_last_run = self._settings.look_every is not None
+        is_last_run = self._settings.watch is not None
         return backoff.same_run_delay(failures, self._timing.random) if is_last_run else 0.0
 
     def _fail(

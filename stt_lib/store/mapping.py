@@ -42,6 +42,10 @@ Document = Mapping[str, Any]
 
 _FORMAT = re.compile(r"[a-z0-9]{1,12}")
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
+_LARGEST_INDEX = 2**53 - 1
+"""Beyond this, a double cannot tell an index from the next."""
+
+_YEARS = range(2, 9999)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -58,17 +62,16 @@ def nested(document: Document, path: str) -> Any:
 def chunk_ref(document: Document) -> ChunkRef:
     """A chunk for the planner."""
     original_id = document.get("original_id")
-    index = _whole_number(document.get("index"))
-    start = document.get("start")
+    index = _index(document.get("index"))
     return ChunkRef(
         id=document["_id"],
         original_id=original_id,
         recording=identity(original_id),
         index=index,
-        start=start if isinstance(start, datetime) else None,
+        start=_usable_date(document.get("start")),
         prob=_probability(nested(document, "vad.prob")),
         priority=_priority(document.get("priority")),
-        problem=_misplaced(document, index),
+        problem=_misplaced(document),
     )
 
 
@@ -90,18 +93,33 @@ def _whole_number(value: Any) -> int | None:
     return int(value) if isinstance(value, int) else None
 
 
-def _misplaced(document: Document, index: int | None) -> Problem | None:
+def _index(value: Any) -> int | None:
+    number = _whole_number(value)
+    return number if number is not None and abs(number) <= _LARGEST_INDEX else None
+
+
+def _misplaced(document: Document) -> Problem | None:
     """Why a chunk cannot be placed in its recording, if so."""
     original_id, start = document.get("original_id"), document.get("start")
     if original_id is None:
         return _invalid("has no original_id")
     if isinstance(original_id, list):
         return _invalid("original_id is a list: use a single value")
-    if index is None:
+    if _whole_number(document.get("index")) is None:
         return _invalid(_wrong("index", document.get("index"), "a whole number"))
+    if _index(document.get("index")) is None:
+        return _invalid(f"index is beyond {_LARGEST_INDEX:,}")
     if not isinstance(start, datetime):
         return _invalid(_wrong("start", start, "a date"))
+    if start.year not in _YEARS:
+        return _invalid(f"start is in the year {start.year}")
     return None
+
+
+def _usable_date(value: Any) -> datetime | None:
+    """A date that durations and time zones can be added to."""
+    date = _date(value)
+    return date if date is not None and date.year in _YEARS else None
 
 
 def _invalid(message: str) -> Problem:
@@ -116,16 +134,15 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 
 def chunk(document: Document) -> Chunk:
     """A chunk with its audio, or with the reason why it cannot be posted."""
-    index = _whole_number(document.get("index"))
-    start = document.get("start")
+    index = _index(document.get("index"))
     data, form = document.get("data"), document.get("format", "opus")
-    problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
+    problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
-    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
+    measured = ogg.opus_seconds(audio) if audio and form in _OGG_FORMATS else None
     return Chunk(
         id=document["_id"],
         index=index or 0,
-        start=start if isinstance(start, datetime) else _EPOCH,
+        start=_usable_date(document.get("start")) or _EPOCH,
         data=audio,
         format=str(form),
         seconds=measured or NOMINAL_CHUNK_SECONDS,
@@ -434,6 +451,7 @@ def new_chunk(record: NewChunk, now: datetime) -> dict[str, Any]:
         "start": record.start,
         "data": record.data,
         "format": record.format,
+        **({"file": record.file} if record.file else {}),
         "ingested_at": now,
         "vad": {"ran_at": now, "prob": record.prob, "has_speech": record.has_speech},
         "transcribed_at": None,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.domain.models import ALL, ChunkSequence, Transcript
 from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.pipeline.runner import Report, Runner
