@@ -414,9 +414,8 @@ class Runner:
         deadline = min(began + self._settings.lease + 1.0, self._deadline.cuts_at)
         if watched:
             log.info(
-                "Waiting up to %.0f s until the claims of other workers (%d) are renewed or expire",
+                "Waiting up to %.0f s until the claims of other workers are renewed or expire",
                 deadline - began,
-                len(watched),
                 extra=Event.WAITING.of(claims=len(watched)),
             )
         while watched and claims.held(chunk_ids) and self._timing.monotonic() < deadline:
