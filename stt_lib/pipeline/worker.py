@@ -199,7 +199,8 @@ class _Job:
 
     def _mark_saved_before(self) -> None:
         """A worker that saved a transcript died before it marked these chunks."""
-        chunks = [self._open[key] for key in self._claim.loaded.owned & self._open.keys()]
+        owned = self._claim.loaded.owned
+        chunks = [chunk for key, chunk in self._open.items() if key in owned]
         if chunks:
             self._sink.saved_before([chunk.id for chunk in chunks])
             self._close(chunks, Outcome.TRANSCRIBED)
