@@ -1,11 +1,13 @@
 """What has to hold at every moment of a simulation, and at its end."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 from stt_lib.domain.models import identity
+from stt_lib.errors import FailureKind
 from stt_lib.store import mapping
 from stt_lib.store.mapping import nested
 from tests.simulation.scheduler import Killed, Process, Scheduler, Task
@@ -53,7 +55,9 @@ class Checks:
 
     def _violated(self, what: str) -> NoReturn:
         """End the simulation; the code that is tested must not be able to swallow it."""
-        self._scheduler.fail(Violation(what))
+        violation = Violation(what)
+        violation.__cause__ = sys.exc_info()[1]
+        self._scheduler.fail(violation)
         raise Killed
 
     # -- the database -------------------------------------------------------------------------
@@ -126,7 +130,7 @@ class Checks:
             self._check_mark(chunk_id)
             self._check_unreleased(chunk_id)
         if nested(after, "stt.error.at") != nested(before, "stt.error.at"):
-            self._check_failure(before)
+            self._check_failure(before, after)
             self._check_unreleased(chunk_id)
 
     def _check_mark(self, chunk_id: str) -> None:
@@ -139,7 +143,9 @@ class Checks:
         if not aside and any(_is_inside(word) for word in self._pieces[chunk_id].words):
             self._violated(f"{chunk_id} was marked as without speech, which it has")
 
-    def _check_failure(self, before: Document) -> None:
+    def _check_failure(self, before: Document, after: Document) -> None:
+        if nested(after, "stt.error.kind") == FailureKind.INTERNAL:
+            self._violated(f"{after['_id']} failed for a defect of stt")
         retry_at = nested(before, "stt.retry_at")
         if retry_at is None or self.has_clock_jumped:
             return
