@@ -125,6 +125,20 @@ def test_the_files_of_servers_point_downwards() -> None:
     check_rows("stt_lib.servers.", SERVER_ROWS)
 
 
+STORE_ROWS = [
+    {"failures", "transcripts", "dropped", "statistics"},
+    {"chunks"},
+    {"claims", "indexes", "seams", "diagnostics", "change_stream"},
+    {"database"},
+    {"group_commit", "mapping", "ids"},
+]
+"""The files of `store`, from the top down, by the rule of `ROWS`."""
+
+
+def test_the_files_of_store_point_downwards() -> None:
+    check_rows("stt_lib.store.", STORE_ROWS)
+
+
 def check_rows(prefix: str, rows: list[set[str]]) -> None:
     row_of = {prefix + name: number for number, row in enumerate(rows) for name in row}
     inside = {name_of(path): path for path in MODULES if name_of(path).startswith(prefix)}

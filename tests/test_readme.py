@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.cli.options import shown
-from stt_lib.cli.run import OPTIONS
-from stt_lib.config.settings import ROOT, Settings, flag, variable
+from stt_lib.config.installation import ROOT
+from stt_lib.config.settings import Settings
 from stt_lib.errors import FailureKind
 from stt_lib.local import samples
 from tests.support.whisper import FakeWhisper, echo, status
@@ -109,26 +108,6 @@ def test_serve_runs_until_it_is_stopped(world: World) -> None:
     finally:
         process.kill()
     assert process.returncode == -signal.SIGTERM
-
-
-def test_the_options_table_is_complete_and_right() -> None:
-    rows = re.findall(r"^\| (?:`(--[a-z-]+)`)? ?\| `([A-Z_]+)` \| ([^|]*) \|", README, re.MULTILINE)
-    table = {name: (option, default) for option, name, default in rows}
-    for name in OPTIONS:
-        option, default = table[variable(name)]
-        assert option == flag(name)
-        value = Settings.model_fields[name].default
-        assert default == shown(value)
-    for name in (
-        "mongodb_uri",
-        "mongodb_database",
-        "server_url",
-        "api_key",
-        "host",
-        "port",
-        "model",
-    ):
-        assert f"`{variable(name)}`" in README
 
 
 def test_every_kind_of_failure_is_explained() -> None:

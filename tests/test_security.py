@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.errors import ConfigurationError
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.leaks import KEY, PASSWORD, leaks

@@ -26,10 +26,15 @@ def _by(level: filtering.Level) -> Judge:
     policy = filtering.policy(level)
 
     def judge(segments: Sequence[Segment], around: Surroundings) -> list[bool]:
-        weighed = filtering.weigh(segments, around, policy.phrases)
-        return [not filtering.is_dropped(clues, policy) for clues in weighed]
+        kept = filtering.judge(segments, around, policy).kept
+        return [any(_begins_with(segment, part) for part in kept) for segment in segments]
 
     return judge
+
+
+def _begins_with(segment: Segment, part: Segment) -> bool:
+    """A loop that is cut down to its first round counts as kept."""
+    return part.start == segment.start and segment.text.startswith(part.text)
 
 
 FILTERS: dict[str, Judge] = {
