@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
 
 from stt_lib.cli import exit_codes, main
-from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
-from tests.support.world import START, World, chunk
+from tests.support.world import START, World
 
 SENTENCE = " Here is the change for the two tickets."
 
@@ -98,16 +96,15 @@ def test_a_transcript_from_which_nothing_was_dropped_has_no_such_field(world: Wo
     assert "dropped_segments" not in only(world)
 
 
-def test_what_is_dropped_from_an_empty_sequence_stays_with_its_chunks(emptied: World) -> None:
+def test_what_is_dropped_from_an_empty_sequence_is_kept_apart(emptied: World) -> None:
     assert emptied.transcriptions.count_documents({}) == 0
     assert emptied.pending() == []
-    first, *others = emptied.chunks.find({}, sort=[("index", 1)])
-    assert set(first["stt"]) == {"dropped"}
-    assert [s["text"] for s in first["stt"]["dropped"]["dropped_segments"]] == [
-        " Thank you.",
-        " you",
-    ]
-    assert [other["stt"] for other in others] == [{"dropped_with": first["_id"]}] * 2
+    chunks = list(emptied.chunks.find({}, sort=[("index", 1)]))
+    [kept] = emptied.db["stt_dropped"].find()
+    assert kept["_id"] == chunks[0]["_id"]
+    assert kept["chunk_ids"] == [chunk["_id"] for chunk in chunks]
+    assert [s["text"] for s in kept["dropped_segments"]] == [" Thank you.", " you"]
+    assert not any("stt" in chunk for chunk in chunks)
 
 
 def test_nothing_heard_at_all_leaves_nothing(
@@ -194,40 +191,12 @@ def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World, s
     assert only(emptied) == document
 
 
-def test_a_restoring_that_died_half_way_is_finished_by_the_next(
-    emptied: World, store: Store
-) -> None:
-    first = emptied.chunks.find_one({"index": 0})
-    assert first is not None
-    (found,) = store.explained(str(first["_id"]))
-    aside = dict(first["stt"]["dropped"])
-    emptied.transcriptions.insert_one({**aside, "segments": [], "note": "died here"})
-    assert store.restore(found) == 2  # as the first try would have said
-    assert only(emptied)["note"] == "died here"
-    assert emptied.chunks.count_documents({"stt": {"$exists": True}}) == 0
-
-
-def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
-    first = emptied.chunks.find_one({"index": 0})
-    assert first is not None
-    other = {"_id": ObjectId(), "original": first["original_id"], "chunk_ids": [first["_id"]]}
-    emptied.transcriptions.insert_one(
-        {**other, "start": START, "end": START, "segments": [], "language": None}
-    )
-    with Store(emptied.uri, emptied.database) as store:
-        found = store._aside({"_id": first["_id"]})
-        with pytest.raises(Exception, match="another transcript owns these chunks"):
-            store.restore(found[0])
-    assert only(emptied)["_id"] == other["_id"]
-
-
-def test_the_index_holds_only_what_was_set_aside(emptied: World, show: Show) -> None:
-    emptied.chunks.insert_many([chunk("other", i, has_speech=False) for i in range(50)])
-    recording = emptied.chunks.find_one({"index": 1})
-    assert recording is not None
-    query = {"original_id": recording["original_id"], "stt.dropped": {"$exists": True}}
-    plan = emptied.chunks.find(query).explain()["executionStats"]
-    assert plan["totalDocsExamined"] == 1
+def test_a_restoring_that_died_half_way_is_finished_by_the_next(emptied: World, show: Show) -> None:
+    [kept] = emptied.db["stt_dropped"].find()
+    assert "2 segments put back" in show(kept["_id"], "--restore")
+    emptied.db["stt_dropped"].insert_one(kept)  # it died before it removed this
+    show(kept["_id"], "--restore")
+    assert texts(only(emptied)) == [" Thank you.", " you"]
 
 
 def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_path: Path) -> None:
