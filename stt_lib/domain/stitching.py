@@ -155,6 +155,11 @@ class Overlap:
             return high if self._side is Side.EARLIER else low  # only we have heard these
         if last and first and not (lefts and rights):
             return high if lefts else low
+        # All that they keep is found among our words: none of the others is theirs.
+        if last and not first and not lefts and self._side is Side.LATER:
+            return low
+        if first and not last and not rights and self._side is Side.EARLIER:
+            return high
         if last and first:
             expected = round(len(free) * len(lefts) / (len(lefts) + len(rights)))
         else:

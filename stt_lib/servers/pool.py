@@ -6,7 +6,6 @@ first whichever thread is ready first.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,7 +106,7 @@ class ServerPool:
         self._timing = timing
         self._channels = [channels() for _ in range(max_in_flight)]
         self._idle = list(self._channels)
-        self._lock = threading.Lock()  # never held across anything that may wait
+        self._lock = timing.lock()  # never held across anything that may wait
         self._line: set[int] = set()
         self._waiting: dict[int, _Waiter] = {}
         self._out_since: float | None = None

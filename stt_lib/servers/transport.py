@@ -99,7 +99,7 @@ class _FinalResponse(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
-        while 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+        while 100 <= status < 200:
             http.client.parse_headers(self.fp)
             version, status, reason = super()._read_status()  # type: ignore[misc]
         return version, status, reason

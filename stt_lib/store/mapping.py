@@ -165,7 +165,7 @@ def _unusable(data: Any) -> Problem | None:
 
 def _unknown_format(form: Any) -> Problem | None:
     """The format becomes part of a request's header, so it has to be a plain word."""
-    if isinstance(form, str) and _FORMAT.fullmatch(form):
+    if type(form) is str and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
 
@@ -451,6 +451,7 @@ def new_chunk(record: NewChunk, now: datetime) -> dict[str, Any]:
         "start": record.start,
         "data": record.data,
         "format": record.format,
+        **({"file": record.file} if record.file else {}),
         "ingested_at": now,
         "vad": {"ran_at": now, "prob": record.prob, "has_speech": record.has_speech},
         "transcribed_at": None,

@@ -1,14 +1,18 @@
 """The stores that have to keep the contract, each with a way to look at its documents."""
 
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
 from stt_lib.domain.models import ChunkRef, ChunkSequence, Segment, Transcript, identity
+from stt_lib.store import Store
 from tests.support.manual_time import START, ManualTiming
 from tests.support.memory_database import Document
 from tests.support.memory_store import MemoryStore
+from tests.support.world import World
 
 LEASE = 0.5
 """Seconds. The real store has to wait for its end."""
@@ -45,9 +49,32 @@ class MemoryBench:
         self.timing.sleep(seconds)
 
 
-@pytest.fixture(params=["memory"])
-def bench() -> Bench:
-    return MemoryBench()
+class MongoBench:
+    def __init__(self, world: World, store: Store) -> None:
+        self.store = cast(MemoryStore, store)
+        self._world = world
+
+    def insert(self, document: Document) -> None:
+        self._world.chunks.insert_one(document)
+
+    def chunk(self, chunk_id: Any) -> Document:
+        found = self._world.chunks.find_one({"_id": chunk_id})
+        assert found is not None
+        return found
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@pytest.fixture(params=["memory", "mongo"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "memory":
+        yield MemoryBench()
+        return
+    world: World = request.getfixturevalue("world")
+    with Store(world.uri, world.database, lease=LEASE, mongo_wait=5) as store:
+        store.indexes.ensure()
+        yield MongoBench(world, store)
 
 
 def document(index: int, *, recording: Any = "rec", **fields: Any) -> Document:

@@ -25,7 +25,6 @@ from stt_lib.servers.protocols import NAMES, Options, Request, parse, single_fil
 from stt_lib.servers.transport import Channel, http_channels
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES, encoded, tone
-from tests.support.forms import FormServer, Post, form_server
 from tests.support.speech import (
     error_rate,
     fake_chunk,
@@ -36,7 +35,8 @@ from tests.support.speech import (
     reference,
     spoken_chunks,
 )
-from tests.support.whisper import Reply
+from tests.support.whisper import FakeWhisper, Reply, running
+from tests.support.whisper import Request as Post
 from tests.support.world import World
 
 SECRET = "the text of somebody"
@@ -55,9 +55,9 @@ def text(status: int, body: str, **headers: str) -> Reply:
 
 
 @pytest.fixture
-def server() -> Iterator[FormServer]:
-    with form_server(lambda _: answer(language="en", segments=[SEGMENT])) as running:
-        yield running
+def server() -> Iterator[FakeWhisper]:
+    with running(lambda _: answer(language="en", segments=[SEGMENT])) as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def chunks() -> tuple[Chunk, ...]:
 
 @pytest.fixture
 def ask(
-    server: FormServer, channel: Channel, chunks: tuple[Chunk, ...]
+    server: FakeWhisper, channel: Channel, chunks: tuple[Chunk, ...]
 ) -> Iterator[Callable[..., Answer]]:
     def ask(
         protocol: str,
@@ -129,13 +129,13 @@ def test_an_unknown_protocol_is_answered_with_the_known_ones(url: str, default: 
 # -- requests ---------------------------------------------------------------------------------
 
 
-def only(server: FormServer) -> Post:
-    [post] = server.posts
+def only(server: FakeWhisper) -> Post:
+    [post] = server.requests
     return post
 
 
 def test_ours_sends_every_chunk_as_a_file(
-    ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]
+    ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]
 ) -> None:
     ask("transcribe", options=ALL)
     post = only(server)
@@ -148,7 +148,7 @@ def test_ours_sends_every_chunk_as_a_file(
 
 
 def test_openai_sends_one_chained_file_and_fields(
-    ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]
+    ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]
 ) -> None:
     ask("openai", answer(text="Hello", duration=33.8), options=ALL)
     post = only(server)
@@ -167,7 +167,7 @@ def test_openai_sends_one_chained_file_and_fields(
     assert "x-api-key" not in post.headers
 
 
-def test_openai_leaves_out_what_nobody_asked_for(ask: Ask, server: FormServer) -> None:
+def test_openai_leaves_out_what_nobody_asked_for(ask: Ask, server: FakeWhisper) -> None:
     ask("openai", answer(text="", duration=33.8))
     post = only(server)
     assert post.fields == {
@@ -178,13 +178,13 @@ def test_openai_leaves_out_what_nobody_asked_for(ask: Ask, server: FormServer) -
     assert "authorization" not in post.headers
 
 
-def test_openai_models_without_times_are_not_asked_for_them(ask: Ask, server: FormServer) -> None:
+def test_openai_models_without_times_are_not_asked_for_them(ask: Ask, server: FakeWhisper) -> None:
     ask("openai", answer(text="Hello"), options=Options(model="gpt-4o-transcribe"))
     assert only(server).fields["response_format"] == "json"
     assert only(server).files[0].name == "audio.wav"
 
 
-def test_whispercpp_gets_wav(ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]) -> None:
+def test_whispercpp_gets_wav(ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]) -> None:
     ask("whispercpp", options=ALL)
     post = only(server)
     assert (post.path, post.query) == ("/inference", {})
@@ -201,7 +201,7 @@ def test_whispercpp_gets_wav(ask: Ask, server: FormServer, chunks: tuple[Chunk, 
     assert not {"x-api-key", "authorization"} & set(post.headers)
 
 
-def test_asr_asks_in_the_query(ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]) -> None:
+def test_asr_asks_in_the_query(ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]) -> None:
     ask("asr", answer(text="Hi", segments=[{**SEGMENT, "end": 20}]), options=ALL)
     post = only(server)
     assert (post.path, post.fields) == ("/asr", {})
@@ -229,14 +229,14 @@ def test_asr_asks_in_the_query(ask: Ask, server: FormServer, chunks: tuple[Chunk
     ],
 )
 def test_an_address_may_be_given_with_its_path(
-    ask: Ask, server: FormServer, protocol: str, given: str, asked: str
+    ask: Ask, server: FakeWhisper, protocol: str, given: str, asked: str
 ) -> None:
     ask(protocol, answer(text="", segments=[], duration=33.0), path=given)
     assert only(server).path == asked
 
 
 @pytest.mark.parametrize("protocol", ["openai", "whispercpp", "asr"])
-def test_a_language_may_be_given_by_name(ask: Ask, server: FormServer, protocol: str) -> None:
+def test_a_language_may_be_given_by_name(ask: Ask, server: FakeWhisper, protocol: str) -> None:
     ask(protocol, answer(text="", duration=33.0), options=Options(language="German"))
     post = only(server)
     assert {**post.fields, **post.query}["language"] == "de"
@@ -245,14 +245,14 @@ def test_a_language_may_be_given_by_name(ask: Ask, server: FormServer, protocol:
 # -- one file out of many ---------------------------------------------------------------------
 
 
-def test_a_single_chunk_goes_as_it_is(ask: Ask, server: FormServer) -> None:
+def test_a_single_chunk_goes_as_it_is(ask: Ask, server: FakeWhisper) -> None:
     wav = encoded(tone(1), "wav", "pcm_s16le", rate=16_000)
     ask("openai", audio=(fake_chunk(0, wav, "wav"),))
     assert only(server).files[0].name == "audio.wav"
     assert only(server).files[0].content == wav
 
 
-def test_other_formats_are_decoded_and_joined(ask: Ask, server: FormServer) -> None:
+def test_other_formats_are_decoded_and_joined(ask: Ask, server: FakeWhisper) -> None:
     sounds = [
         fake_chunk(0, encoded(tone(2), "wav", "pcm_s16le", rate=16_000), "wav"),
         fake_chunk(1, encoded(tone(1), "flac", "flac", rate=16_000), "flac"),
@@ -266,12 +266,12 @@ def test_other_formats_are_decoded_and_joined(ask: Ask, server: FormServer) -> N
 
 @pytest.mark.parametrize("protocol", ["openai", "whispercpp", "asr"])
 def test_a_chunk_that_is_not_audio_is_found_before_anything_is_sent(
-    ask: Ask, server: FormServer, chunks: tuple[Chunk, ...], protocol: str
+    ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...], protocol: str
 ) -> None:
     """A decoder would leave it out of a chained stream without a word."""
     with pytest.raises(AudioRejected, match="a chunk is not audio"):
         ask(protocol, audio=(chunks[0], garbled(chunks[1], b"garbage" * 100), chunks[2]))
-    assert server.posts == []
+    assert server.requests == []
 
 
 def test_only_whole_files_of_one_kind_are_chained(chunks: tuple[Chunk, ...]) -> None:
@@ -286,7 +286,7 @@ def test_only_whole_files_of_one_kind_are_chained(chunks: tuple[Chunk, ...]) -> 
 
 
 def test_a_damaged_chunk_is_decoded_as_far_as_it_goes(
-    ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]
+    ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]
 ) -> None:
     half = garbled(chunks[1], chunks[1].data[: len(chunks[1].data) // 2])
     ask("openai", audio=(chunks[0], half, chunks[2]))
@@ -295,7 +295,7 @@ def test_a_damaged_chunk_is_decoded_as_far_as_it_goes(
 
 def test_without_pyav_a_person_is_told_what_to_install(
     ask: Ask,
-    server: FormServer,
+    server: FakeWhisper,
     chunks: tuple[Chunk, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -305,7 +305,7 @@ def test_without_pyav_a_person_is_told_what_to_install(
     for protocol, audio in (("whispercpp", chunks), ("asr", other_format)):
         with pytest.raises(ServerMisconfigured, match=r"pip install -r requirements-local\.txt"):
             ask(protocol, audio=audio)
-    assert len(server.posts) == 1
+    assert len(server.requests) == 1
 
 
 def test_without_pyav_a_bad_chunk_does_not_cost_the_others(
@@ -317,7 +317,7 @@ def test_without_pyav_a_bad_chunk_does_not_cost_the_others(
 
 
 def test_a_server_that_plays_only_the_first_file_gets_wav(
-    ask: Ask, server: FormServer, chunks: tuple[Chunk, ...]
+    ask: Ask, server: FakeWhisper, chunks: tuple[Chunk, ...]
 ) -> None:
     def first_file_only(post: Post) -> Reply:
         is_wav = post.files[0].content.startswith(b"RIFF")
@@ -330,15 +330,19 @@ def test_a_server_that_plays_only_the_first_file_gets_wav(
     for _ in range(2):
         assert [s.text for s in ask("openai").segments] == [" Hello there.", "More."]
     # What was learned is remembered.
-    assert [post.files[0].name for post in server.posts] == ["audio.ogg", "audio.wav", "audio.wav"]
+    assert [post.files[0].name for post in server.requests] == [
+        "audio.ogg",
+        "audio.wav",
+        "audio.wav",
+    ]
 
 
 def test_speech_in_the_first_chunk_only_is_no_proof_against_a_server(
-    ask: Ask, server: FormServer
+    ask: Ask, server: FakeWhisper
 ) -> None:
     for _ in range(2):
         assert len(ask("asr", answer(segments=[SEGMENT])).segments) == 1
-    names = [post.files[0].name for post in server.posts]
+    names = [post.files[0].name for post in server.requests]
     assert names == ["audio.ogg", "audio.wav"] * 2
 
 

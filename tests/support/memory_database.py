@@ -19,6 +19,8 @@ from stt_lib.timing import REAL, Timing
 
 Document = dict[str, Any]
 Keys = Callable[[Document], set[Hashable]]
+Watcher = Callable[["Collection", Document | None, Document | None], None]
+"""Told of each change: the collection, the document before it and after it."""
 
 _AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
@@ -32,8 +34,9 @@ class DuplicateKey(Exception):
 class Collection:
     """Documents by the identity of their `_id`, in the order of insertion."""
 
-    def __init__(self, database: "Database") -> None:
+    def __init__(self, database: "Database", name: str) -> None:
         self._database = database
+        self.name = name
         self._documents: dict[Hashable, Document] = {}
         self.unique: dict[str, Keys] = {}
 
@@ -66,14 +69,14 @@ class Collection:
 
     def _change(self, key: Hashable, document: Document | None) -> None:
         before = self._documents.get(key)
-        self._database.journal.append(lambda: self._restore(key, before))
-        self._restore(key, document)
+        self._database.journal.append(lambda: self._set(key, before))
+        self._set(key, document)
 
-    def _restore(self, key: Hashable, document: Document | None) -> None:
-        if document is None:
-            self._documents.pop(key, None)
-        else:
+    def _set(self, key: Hashable, document: Document | None) -> None:
+        before = self._documents.pop(key, None) if document is None else self._documents.get(key)
+        if document is not None:
             self._documents[key] = document
+        self._database.watcher(self, before, document)
 
     def _check(self, new: Document) -> None:
         own = identity(new["_id"])
@@ -97,14 +100,16 @@ class Database:
         self.clock_error = timedelta()
         """How far the clock of the present primary is ahead."""
         self.term = 1
+        self.watcher: Watcher = _ignore
+        self.is_rolling_back = False
         self.journal: list[Callable[[], None]] = []
         """How to take back each write that no majority has confirmed, oldest first."""
-        self.chunks = Collection(self)
-        self.transcripts = Collection(self)
-        self.history = Collection(self)
-        self.claims = Collection(self)
-        self.dropped = Collection(self)
-        self.seams = Collection(self)
+        self.chunks = Collection(self, "chunks")
+        self.transcripts = Collection(self, "transcripts")
+        self.history = Collection(self, "history")
+        self.claims = Collection(self, "claims")
+        self.dropped = Collection(self, "dropped")
+        self.seams = Collection(self, "seams")
         if is_indexed:
             for name in self.missing_indexes():
                 self.create_index(name)
@@ -120,8 +125,10 @@ class Database:
 
     def fail_over(self, lost_writes: int, clock_error: timedelta = timedelta()) -> None:
         """A new primary takes over, without the last unconfirmed writes; its clock is its own."""
+        self.is_rolling_back = True
         for _ in range(min(lost_writes, len(self.journal))):
             self.journal.pop()()
+        self.is_rolling_back = False
         self.confirm()
         self.term += 1
         self.clock_error = clock_error
@@ -147,6 +154,10 @@ class Database:
             OWNER_INDEX: (self.transcripts, _owner_keys),
             CLAIM_INDEX: (self.claims, _claim_keys),
         }
+
+
+def _ignore(_place: Collection, _before: Document | None, _after: Document | None) -> None:
+    pass
 
 
 def _owner_keys(document: Document) -> set[Hashable]:

@@ -554,7 +554,7 @@ class Transcripts(_Part):
 
     def count_by_origin(self, selection: Selection) -> list[tuple[models.Origin, int]]:
         counts: dict[models.Origin, int] = defaultdict(int)
-        for old in self.to_retranscribe(selection):
+        for old in self._connection.retrying(lambda: list(self.to_retranscribe(selection))):
             counts[old.origin] += 1
         return list(counts.items())
 
