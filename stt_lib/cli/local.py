@@ -1,26 +1,29 @@
 """`demo`, `ingest` and `serve`: the commands of the embedded stack."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt_lib.cli import run
+from stt_lib.cli import exit_codes, run
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.session import EMBEDDED_MODEL, opened_store, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config import parsers
 from stt_lib.config.settings import Settings, load
-from stt_lib.domain.models import Transcript
-from stt_lib.errors import ConfigurationError, LocalStackError
+from stt_lib.domain.models import NewChunk
+from stt_lib.errors import ConfigurationError, InputError, LocalStackError
+from stt_lib.export import text
+from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 
-SAMPLES_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-"""When the sample recordings were made, they say; an hour lies between them."""
+if TYPE_CHECKING:
+    from stt_lib.local.ingest import Recording
 
-PARAGRAPH_SECONDS = 45.0
+SAMPLES_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+"""Start of the first sample recording; the others follow at intervals of an hour."""
 
 
 @click.command(short_help="Transcribe sample recordings, everything embedded.")
@@ -28,7 +31,7 @@ PARAGRAPH_SECONDS = 45.0
 def demo(**flags: Any) -> int:
     """Transcribe the sample recordings with an embedded MongoDB and Whisper server.
 
-    Everything it makes is under --data-dir; a second time there is nothing left to do.
+    Everything is stored under --data-dir; a second demo finds nothing left to do.
     """
     settings = load({**flags, "local": True, "max_workers": 2})
     run.set_up_log(settings, settings.log_file)
@@ -38,7 +41,7 @@ def demo(**flags: Any) -> int:
         with reachable(settings, whisper=True, stop=signals.event) as places:
             new = _ingest_samples(places)
             if new:
-                click.echo(f"{new} chunks of sample recordings are new in MongoDB.")
+                click.echo(f"Stored {new} chunks of sample recordings in MongoDB.")
             report = run.process(places, signals)
             if not report.halted_by:
                 _show_transcripts(places, had_work=report.tally.attempted > 0)
@@ -59,30 +62,11 @@ def _ingest_samples(settings: Settings) -> int:
 def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
     if not had_work:
         click.echo("Nothing to do: the samples were transcribed before. Their transcripts:")
+    click.echo()
+    scope = Scope(None, None, None, zero=SAMPLES_START)
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
-        recording = None
-        for transcript in store.transcripts():
-            if transcript.original_id != recording:
-                recording = transcript.original_id
-                heading = f"{transcript.start.astimezone():%Y-%m-%d} · recording {recording}"
-                click.echo("\n" + click.style(heading, bold=True))
-            for start, text in _paragraphs(transcript):
-                click.echo(
-                    click.wrap_text(text, 88, f"  {start.astimezone():%H:%M:%S}  ", " " * 12)
-                )
-
-
-def _paragraphs(transcript: Transcript) -> Iterator[tuple[datetime, str]]:
-    """The text in pieces of about `PARAGRAPH_SECONDS`, each with the time when it begins."""
-    started, words = 0.0, ""
-    for segment in transcript.segments:
-        if words and segment.end - started > PARAGRAPH_SECONDS:
-            yield transcript.start + timedelta(seconds=started), words.strip()
-            words = ""
-        started = started if words else segment.start
-        words += " " + segment.text.strip()
-    if words:
-        yield transcript.start + timedelta(seconds=started), words.strip()
+        for part in text.write(readable(store.stretches(None)), scope):
+            click.echo(part, nl=False)
 
 
 @click.command(short_help="Store audio or video files as chunks, ready to transcribe.")
@@ -91,29 +75,49 @@ def _paragraphs(transcript: Transcript) -> Iterator[tuple[datetime, str]]:
     "--start",
     metavar="TIME",
     help="When the recording began, as 2026-03-01T08:00; local time unless it ends in Z or +HH:MM. "
-    "[default: the file's modification time]",
+    "[default: the creation time in the file, or its modification time minus its duration]",
 )
 @settings_options("local", "data_dir")
-def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> None:
+def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
     """Cut audio or video FILES into 10 s chunks and store them in MongoDB, ready to transcribe.
 
-    A file that is there already is not stored twice.
+    A file that was stored before is not stored again. Files that cannot be read are listed at the
+    end, with exit code 1; the others are stored.
     """
     try:
-        from stt_lib.local.ingest import read_recording
+        from stt_lib.local.ingest import survey
     except ImportError as error:
         raise _not_installed(error) from None
     began = _moment(start)
-    recordings = [(path, read_recording(path, began)) for path in files]
+    problems: list[InputError] = []
     with opened_store(load(flags)) as store:
-        for path, chunks in recordings:
-            new = store.insert_chunks(chunks)
-            speech = sum(chunk.has_speech for chunk in chunks)
-            known = "" if new == len(chunks) else f", {len(chunks) - new} were there already"
-            click.echo(
-                f"{path}: {len(chunks)} chunks, {speech} with speech{known}"
-                f" (recording {chunks[0].original_id_bytes.hex()})"
-            )
+        for path in files:
+            try:
+                _store_recording(store, survey(path, began))
+            except InputError as error:
+                problems.append(error)
+    for problem in problems:
+        click.echo(f"stt: {problem}", err=True)
+    return exit_codes.FAILURES if problems else exit_codes.OK
+
+
+def _store_recording(store: Store, recording: "Recording") -> None:
+    verdicts: list[bool] = []
+    new = store.insert_chunks(_noted(recording.chunks(), verdicts))
+    known = "" if new == len(verdicts) else f", {len(verdicts) - new} stored before"
+    chosen = f", audio track {recording.track + 1} of {recording.tracks}"
+    click.echo(
+        f"{recording.path}: {len(verdicts)} {'chunk' if len(verdicts) == 1 else 'chunks'}, "
+        f"{sum(verdicts)} with speech{known}{chosen if recording.tracks > 1 else ''}"
+        f" (recording {recording.id_bytes.hex()})"
+    )
+
+
+def _noted(chunks: Iterable[NewChunk], verdicts: list[bool]) -> Iterator[NewChunk]:
+    """Pass chunks on, one at a time, and note which of them contain speech."""
+    for chunk in chunks:
+        verdicts.append(chunk.has_speech)
+        yield chunk
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -126,9 +130,9 @@ def _moment(text: str | None) -> datetime | None:
 
 
 @click.command()
-@settings_options("host", "port", "model", "api_key")
+@settings_options("host", "port", "model", "device", "compute_type", "api_key")
 def serve(**flags: Any) -> None:
-    """Run a Whisper server that speaks POST /transcribe."""
+    """Run a Whisper server that speaks POST /transcribe and OpenAI's API."""
     settings = load(flags)
     try:
         from stt_lib.local.server import app
@@ -139,6 +143,8 @@ def serve(**flags: Any) -> None:
         host=settings.host,
         port=settings.port,
         model=settings.model or EMBEDDED_MODEL,
+        device=settings.device,
+        compute_type=settings.compute_type,
         api_key=settings.api_key,
         announce=lambda url: click.echo(f"Whisper server ready on {url}"),
     )

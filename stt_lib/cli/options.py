@@ -73,6 +73,8 @@ _METAVARS = {
     "data_dir": "DIR",
     "host": "ADDRESS",
     "model": "NAME",
+    "device": "auto|cpu|cuda[:N]",
+    "compute_type": "TYPE",
     "protocol": "NAME",
     "language": "CODE",
     "prompt": "TEXT",

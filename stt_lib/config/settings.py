@@ -6,6 +6,7 @@ that reads the environment.
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -94,6 +95,12 @@ def _moment(value: object) -> object:
 
 def _span(value: object) -> object:
     return parsers.seconds(value) if isinstance(value, str) else value
+
+
+def _device(value: object) -> object:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return value
 
 
 Protocol = Literal["transcribe", "openai", "whispercpp", "asr"]
@@ -249,6 +256,12 @@ class Settings(BaseModel):
     )
     model: str | None = Field(
         None, description="Whisper model: to load (serve, --local; else tiny.en), or to ask for."
+    )
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        "auto", description="Where `serve` runs the model: auto, cpu, cuda or cuda:N."
+    )
+    compute_type: str | None = Field(
+        None, description="Number format of the model, as int8 or float16; else the best there."
     )
 
     @model_validator(mode="after")
