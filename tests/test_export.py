@@ -17,8 +17,7 @@ import pytest
 from bson import Binary, ObjectId
 
 from stt_lib.errors import Stopped
-from stt_lib.export.destination import deliver
-from stt_lib.export.formats import WRITERS
+from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
@@ -241,6 +240,15 @@ def test_json_and_tsv_hold_what_was_said_whatever_it_was(world: World) -> None:
     assert {row["recording"] for row in rows} == {"a\\tb"}
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "html"])
+def test_nothing_that_is_written_steers_a_terminal(world: World, name: str) -> None:
+    evil = "\x1b]0;gone\x07\x9b2J\x7f\r\b"
+    save(world, f"id{evil}", START, f"said{evil} this", model=evil, language=evil)
+    text = exported(world, "--format", name)
+    assert "said" in text
+    assert {c for c in text if ord(c) < 32 or 127 <= ord(c) < 160} <= {"\n", "\t"}
+
+
 def test_recordings_at_the_same_time_are_joined_in_time(world: World) -> None:
     save(world, "a", START, *"135", seconds=2)
     save(world, "b", START + timedelta(seconds=1), *"246", seconds=2)
@@ -274,7 +282,32 @@ def test_a_device_is_written_to_and_not_replaced(world: World) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-@pytest.mark.parametrize("place", ["missing/day.txt", "."])
+@pytest.mark.parametrize("name", ["day.pdf", "day.docx", "2026.11"])
+def test_an_unknown_ending_is_refused(world: World, name: str) -> None:
+    save(world, "r", START, "words")
+    done = world.run("export", "r", "-o", str(world.folder / name))
+    assert done.returncode == 2
+    assert "txt, srt, vtt, json, tsv, html" in done.stderr
+    assert not (world.folder / name).exists()
+    assert exported(world, "r", "-o", str(world.folder / name), "--format", "txt") == ""
+    assert (world.folder / name).read_text().endswith("words\n")
+
+
+def test_output_that_cannot_be_written_is_one_line(world: World) -> None:
+    save(world, "r", START, "words")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "stt.py"), "export", "r"],
+            env=world.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "stt: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("place", ["missing/day.txt", ".", f"{'x' * 300}.txt"])
 def test_a_place_that_cannot_be_written_is_one_line(world: World, place: str) -> None:
     save(world, "r", START, "words")
     done = world.run("export", "r", "-o", str(world.folder / place))

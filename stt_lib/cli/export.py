@@ -16,8 +16,7 @@ from stt_lib.cli.signals import StopSignal
 from stt_lib.config.loader import load
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
-from stt_lib.export.destination import deliver
-from stt_lib.export.formats import WRITERS, by_suffix
+from stt_lib.export import WRITERS, by_suffix, deliver
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 
