@@ -15,15 +15,16 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from stt_lib.cli import exit_codes
-from stt_lib.cli.run import OPTIONS
-from stt_lib.config.settings import ROOT, Settings, flag, load, variable
+from stt_lib.config.installation import ROOT
+from stt_lib.config.loader import load
+from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.store.indexes import WORKABLE
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 MANIFESTS = sorted((DEPLOY / "kubernetes").iterdir())
-VARIABLES = {variable(name): name for name in Settings.model_fields}
+VARIABLES = {option.variable: name for name, option in OPTIONS.items()}
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -75,7 +76,7 @@ def environments() -> Iterator[dict[str, str]]:
 
 
 def test_every_option_that_is_used_exists_and_is_settled() -> None:
-    flags = {flag(name): name for name in OPTIONS}
+    flags = {option.flag: name for name, option in OPTIONS.items()}
     lines = list(command_lines())
     assert len(lines) == 8
     for line in lines:
@@ -85,7 +86,7 @@ def test_every_option_that_is_used_exists_and_is_settled() -> None:
             for word, value in itertools.pairwise(line)
             if word.startswith("--") and not value.startswith("--")
         }
-        switches = {name for name in given if Settings.model_fields[name].annotation is bool}
+        switches = {name for name in given if OPTIONS[name].is_switch}
         load({name: True if name in switches else value for name, value in given.items()}, {})
 
 

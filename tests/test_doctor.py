@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from stt_lib.cli import main
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.local.mongod import Mongod, free_port
 from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store
+from stt_lib.store.diagnostics import Diagnostics
 from tests.support.whisper import FakeWhisper, Reply, Script, echo, status, transcription
 from tests.support.world import World
 
@@ -132,7 +134,7 @@ def test_clocks_versions_and_disks_are_judged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "now", lambda _: datetime.now(UTC) - timedelta(minutes=2))
-    monkeypatch.setattr(Store, "version", (4, 2, 24))
+    monkeypatch.setattr(Diagnostics, "version", (4, 2, 24))
     full = SimpleNamespace(total=10**10, used=10**10, free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     found = examined(world)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.config.settings import ROOT, Settings
+from stt_lib.config.installation import ROOT
+from stt_lib.config.settings import Settings
 from stt_lib.errors import FailureKind
 from stt_lib.local import samples
 from tests.support.whisper import FakeWhisper, echo, status

@@ -1,22 +1,26 @@
-"""Opening what a command works on: the user's MongoDB and servers, or the embedded ones."""
+"""Opens what a command works on: the user's MongoDB and servers, or the embedded ones."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stt_lib.config.settings import Settings, child_environment
+from stt_lib.config.installation import IS_CHECKOUT
+from stt_lib.config.loader import child_environment
+from stt_lib.config.settings import Settings
+from stt_lib.errors import ConfigurationError
 from stt_lib.store import Store
 
 EMBEDDED_MODEL = "tiny.en"
-"""It comes with the installation."""
+"""The model that is installed with the embedded stack."""
 
 
 @contextmanager
 def reachable(
     settings: Settings, *, whisper: bool, stop: threading.Event | None = None
 ) -> Iterator[Settings]:
-    """Settings that point at running services: with --local, at the embedded ones."""
+    """Settings that point at running services: with `--local`, at the embedded ones."""
     if not settings.local:
         yield settings
         return
@@ -37,7 +41,7 @@ def reachable(
         }
         if stack.server_url is not None:
             places["server_url"] = (stack.server_url,)
-        yield settings.model_copy(update=places)
+        yield dataclasses.replace(settings, **places)
 
 
 @contextmanager
@@ -53,3 +57,11 @@ def opened_store(settings: Settings, stop: threading.Event | None = None) -> Ite
         ) as store,
     ):
         yield store
+
+
+def not_installed(error: ImportError) -> ConfigurationError:
+    """The error of a command that needs the embedded stack where it is not installed."""
+    command = "pip install -r requirements-local.txt" if IS_CHECKOUT else "pip install 'stt[local]'"
+    return ConfigurationError(
+        f"the embedded stack is not installed ({error.name} is missing): {command}"
+    )

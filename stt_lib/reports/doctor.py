@@ -13,7 +13,7 @@ from typing import Final
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
 from stt_lib.servers.health_check import transcribe_probe
-from stt_lib.servers.options import Options
+from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
@@ -67,40 +67,40 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _version(store: Store) -> Finding:
-    version = ".".join(map(str, store.version))
+    version = ".".join(map(str, store.diagnostics.version))
     found = f"{store.address} answers, version {version}"
-    if store.version >= OLDEST_MONGODB:
+    if store.diagnostics.version >= OLDEST_MONGODB:
         return Finding("MongoDB", State.OK, found)
     oldest = ".".join(map(str, OLDEST_MONGODB[:2]))
     return Finding("MongoDB", State.PROBLEM, found, f"upgrade it: stt needs {oldest} or newer")
 
 
 def _rights(store: Store) -> Finding:
-    refused = store.refused()
+    refused = store.diagnostics.refused()
     if not refused:
-        return Finding("rights", State.OK, f"may read and write in database {store.database}")
+        return Finding("rights", State.OK, f"may read and write in database {store.name}")
     return Finding(
         "rights",
         State.PROBLEM,
-        f"this user may not {', '.join(refused)} in database {store.database}",
+        f"this user may not {', '.join(refused)} in database {store.name}",
         "grant the role: db.grantRolesToUser(USER, ['readWrite'])",
     )
 
 
 def _chunks(store: Store) -> Finding:
-    chunks = store.estimated_chunks()
+    chunks = store.diagnostics.estimated_chunks()
     if chunks:
-        return Finding("chunks", State.OK, f"about {chunks:,} in {store.database}.audio_chunks")
+        return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
     return Finding(
         "chunks",
         State.NOTE,
-        f"none in {store.database}.audio_chunks",
+        f"none in {store.name}.audio_chunks",
         "if you expect some, check that MONGODB_DATABASE is the ingester's",
     )
 
 
 def _indexes(store: Store) -> Finding:
-    missing = store.missing_indexes()
+    missing = store.indexes.missing()
     if not missing:
         return Finding("indexes", State.OK, "complete")
     return Finding(
@@ -128,7 +128,7 @@ def _clock(store: Store) -> Finding:
 
 
 def _mongodb_disk(store: Store) -> Finding:
-    disk = store.disk()
+    disk = store.diagnostics.disk()
     if disk is None:
         return Finding("its disk", State.NOTE, "MongoDB does not report its free space")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)

@@ -70,7 +70,7 @@ class Backlog:
 class Status:
     """How the work stands at `now`, by the database's clock.
 
-    `days` ends with today; `working_since` is when the first chunk of the last hour was done.
+    `days` ends with today; `working_since` is when the first transcript of the last hour was saved.
     """
 
     now: datetime
@@ -103,8 +103,8 @@ class Status:
 
     @property
     def inflow(self) -> float:
-        """Seconds of audio that arrive per second, over the last day."""
-        return self._rate(self.day.arrived, DAY)
+        """Seconds of speech recorded per second, over the last day."""
+        return self._rate(self.day.recorded, DAY)
 
     @property
     def waiting(self) -> int:
@@ -159,13 +159,13 @@ def look(store: Store) -> Status:
     days = _days(now)
     spans = [Span(now - width, soon) for width in (HOUR, DAY, WEEK)]
     spans += [Span(*ends) for ends in zip(days, [*days[1:], soon], strict=True)]
-    is_quick = store.counts_quickly
+    is_quick = store.statistics.is_quick
     with ThreadPoolExecutor() as threads:  # MongoDB answers them concurrently
         backlog = threads.submit(_backlog, store)
-        activity = threads.submit(store.activity, spans)
-        holders = threads.submit(store.holders)
-        failed = threads.submit(store.failed_kinds)
-        working_since = threads.submit(store.first_done_since, now - HOUR)
+        activity = threads.submit(store.statistics.activity, spans)
+        holders = threads.submit(store.claims.holders)
+        failed = threads.submit(store.failures.kinds)
+        working_since = threads.submit(store.statistics.first_done_since, now - HOUR)
     hour, day, week, *daily = activity.result()
     return Status(
         now=now,
@@ -189,8 +189,8 @@ def _days(now: datetime) -> list[datetime]:
 
 
 def _backlog(store: Store) -> Backlog:
-    chunks = store.count_pending()
-    first, last = store.first_and_last_pending(SAMPLE)
+    chunks = store.chunks.count_pending()
+    first, last = store.chunks.first_and_last_pending(SAMPLE)
     known = {chunk.id for chunk in first}
     seen = first + [chunk for chunk in last if chunk.id not in known]
     sequences = list(group(seen))

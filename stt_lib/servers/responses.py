@@ -1,15 +1,13 @@
-"""What an answer means: status codes to errors, JSON to an `Answer`.
+"""What a server heard: JSON to an `Answer`.
 
 Liberal in what is taken: numbers of any kind, fields that we do not know, scores that are not
 there. Strict in what comes out: finite times within the audio that do not run backwards.
 """
 
-import email.utils
 import math
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import (
@@ -25,19 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from stt_lib.domain.models import Answer, Segment
-from stt_lib.errors import (
-    AudioRejected,
-    FailureKind,
-    ServerBusy,
-    ServerMisconfigured,
-    ServerTrouble,
-    Suspect,
-)
-from stt_lib.servers import diagnosis, languages, words
+from stt_lib.domain.models import Answer, Segment, Word
+from stt_lib.errors import FailureKind, Suspect
+from stt_lib.servers import diagnosis, languages
 from stt_lib.servers.transport import Reply
-
-MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 def _finite_or_none(value: float | None) -> float | None:
@@ -92,7 +81,7 @@ class _Segment(_Model):
             # Nothing is ever that certain: a server without scores fills in constants.
             scores = (None, None, None)
         end = max(start, _within(self.end, length))
-        return Segment(start, end, self.text, *scores, words=words.read(self.words, length))
+        return Segment(start, end, self.text, *scores, words=_words(self.words, length))
 
 
 def _within(moment: float, length: float | None) -> float:
@@ -149,7 +138,7 @@ def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
     """
-    check_status(reply, server, "transcribe")
+    diagnosis.check_status(reply, server, "transcribe")
     heard = _parsed(_Transcription, reply, server, "transcribe")
     return Answer(
         segments=tuple(segment.record(seconds) for segment in heard.segments),
@@ -171,7 +160,7 @@ def verbose_json(
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
     """
-    check_status(reply, server, protocol)
+    diagnosis.check_status(reply, server, protocol)
     heard = _parsed(_VerboseJson, reply, server, protocol)
     segments = heard.segments or []
     told = [segment.end for segment in segments]
@@ -180,9 +169,9 @@ def verbose_json(
         end = seconds or heard.told_duration or fallback
         segments = [_Segment(start=0.0, end=end, text=heard.text)]
     records = tuple(segment.record(seconds) for segment in segments)
-    beside = words.read(heard.words, seconds)
+    beside = _words(heard.words, seconds)
     if beside and not any(record.words for record in records):
-        records = words.shared_out(records, beside)
+        records = _shared_out(records, beside)
     answer = Answer(
         segments=records,
         language=languages.code(heard.language),
@@ -235,61 +224,69 @@ def _invalid(error: ValidationError, reply: Reply, server: str, protocol: str) -
     raise Suspect(FailureKind.INVALID_ANSWER, message, server) from None
 
 
-def check_status(reply: Reply, server: str, protocol: str) -> None:
-    """Raise what a status code other than 2xx asks for; the body only decides between kinds."""
-    status = reply.status
-    if 200 <= status < 300:
-        return
-    said = f"{server} answered {status}{_phrase(status)}"
-    if status in (429, 503) or (status >= 500 and diagnosis.says_busy(reply)):
-        raise ServerBusy(f"{said}: busy", server, retry_after(reply.headers.get("retry-after")))
-    _check_set_up(reply, said, server, protocol)
-    if status == 408:
-        raise ServerTrouble(FailureKind.TIMEOUT, said, server)
-    if status in (400, 415, 422):
-        raise AudioRejected(FailureKind.INVALID_AUDIO, f"{said}: not audio", server)
-    if 400 <= status < 500:
-        raise AudioRejected(FailureKind.REJECTED, said, server)
-    raise Suspect(FailureKind.SERVER_ERROR, said, server)
+# -- words ------------------------------------------------------------------------------------
 
 
-def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
-    """Raise what a person has to mend: the model, the key, the address, the protocol."""
-    status = reply.status
-    if status in (400, 403, 404, 422) and diagnosis.is_about_the_model(reply):
-        wanted = "it does not have the model: name one of its own with --model"
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {wanted}", server)
-    if status in (401, 403):
-        wanted = "set STT_API_KEY to the key that it expects"
-        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {wanted}", server)
-    is_nowhere = status in (404, 405, 501) or 300 <= status < 400
-    if is_nowhere or (status == 422 and diagnosis.is_about_the_form(reply)):
-        guess = diagnosis.hint(reply, protocol)
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {guess}", server)
+def _words(value: object, length: float | None) -> tuple[Word, ...]:
+    """Words from `[{"word", "start", "end", "probability"}, …]`; none if that is something else.
 
-
-def _phrase(status: int) -> str:
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header, in either of its forms; None if there is none.
-
-    Source: RFC 9110 section 10.2.3 (seconds, or a date).
+    Their times lie within the audio of `length` seconds and never run backwards.
     """
-    if value is None:
+    rows = value if isinstance(value, list) else []
+    words: list[Word] = []
+    earliest = 0.0
+    for row in rows:
+        word = _word(row, earliest, math.inf if length is None else length)
+        if word is None:
+            return ()
+        words.append(word)
+        earliest = word.start
+    return tuple(words)
+
+
+_WORD_ROW = ("start", "end", "word", "probability")
+"""The order of faster-whisper's words as tuples."""
+
+
+def _word(row: Any, earliest: float, latest: float) -> Word | None:
+    if isinstance(row, list):
+        row = dict(zip(_WORD_ROW, row, strict=False))
+    if not isinstance(row, dict):
         return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER_SECONDS)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    text = row.get("word", row.get("text"))
+    start, end = _number(row.get("start")), _number(row.get("end"))
+    if not isinstance(text, str) or not text.strip() or start is None or end is None:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    start = min(max(start, earliest), latest)
+    probability = _number(row.get("probability", row.get("score")))
+    return Word(start, min(max(start, end), latest), text, probability)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _shared_out(segments: Sequence[Segment], words: Sequence[Word]) -> tuple[Segment, ...]:
+    """Give each segment its words from one list for all: by their number, else by their times."""
+    counts = [len(segment.text.split()) for segment in segments]
+    if sum(counts) != len(words):
+        return tuple(
+            replace(segment, words=_between(words, segment, following))
+            for segment, following in zip(segments, [*segments[1:], None], strict=True)
+        )
+    given: list[Segment] = []
+    at = 0
+    for segment, count in zip(segments, counts, strict=True):
+        given.append(replace(segment, words=tuple(words[at : at + count])))
+        at += count
+    return tuple(given)
+
+
+def _between(
+    words: Sequence[Word], segment: Segment, following: Segment | None
+) -> tuple[Word, ...]:
+    """What begins in the segment or in the pause behind it."""
+    beyond = math.inf if following is None else following.start
+    return tuple(word for word in words if segment.start <= word.start < beyond)

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from tests.local.patience import until
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +41,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        until(lambda: "ready on" in self.log or self.process.poll() is not None, seconds=60)
+        eventually(lambda: "ready on" in self.log or self.process.poll() is not None, seconds=60)
         found = re.search(r"ready on (http://\S+)", self.log)
         assert found, self.log
         self.url = found.group(1)
@@ -69,7 +69,7 @@ class Server:
             health = self.health()
             return (health["in_progress"], health["waiting"]) == (in_progress, waiting)
 
-        until(reached)
+        eventually(reached)
 
     @contextmanager
     def unanswered(self, *sounds: bytes) -> Iterator[http.client.HTTPConnection]:

@@ -16,9 +16,9 @@ from stt_lib.local.server import service
 from stt_lib.local.server.app import serve
 from stt_lib.local.server.upload import Refusal, Upload
 from stt_lib.local.transcriber import HungUp
-from tests.local.patience import until
 from tests.local.running import Server, parts
 from tests.local.sounds import SAMPLES, encoded, sample, speech
+from tests.support.waiting import eventually
 
 TOO_BIG = b"x" * (5 * 1024 * 1024)
 
@@ -141,7 +141,7 @@ def test_a_full_queue_says_when_to_come_back(server: Server) -> None:
         server.until_busy(in_progress=1, waiting=0)
     # Who hangs up while we compute costs at most the 30 s of sound in hand.
     server.until_busy(in_progress=0, waiting=0)
-    until(lambda: server.log.count("| 499 |") >= 2)
+    eventually(lambda: server.log.count("| 499 |") >= 2)
 
 
 def test_health_answers_at_once_while_computing(server: Server) -> None:
@@ -168,7 +168,7 @@ def test_a_client_that_leaves_during_its_upload_is_forgotten(server: Server) -> 
             b"POST /transcribe HTTP/1.1\r\nHost: x\r\nX-Api-Key: sesame\r\nContent-Length: 9999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
         )
-    until(lambda: server.log.count("| 499 |") > before)
+    eventually(lambda: server.log.count("| 499 |") > before)
     assert "Traceback" not in server.log
 
 
@@ -184,7 +184,7 @@ def test_the_log_tells_who_got_what_and_no_more(server: Server) -> None:
     server.post(encoded(speech(2), "wav", "pcm_s16le", rate=16_000))
     requests.get(f"{server.url}/a%0Ab?secret=sesame", timeout=5)
     assert re.search(r"POST /transcribe \| 200 \| \d+\.\d\ds \| 1 file\(s\)", server.log)
-    until(lambda: "GET /a%0Ab | 404" in server.log)  # it is written after the answer
+    eventually(lambda: "GET /a%0Ab | 404" in server.log)  # it is written after the answer
     assert "sesame" not in server.log
     assert "library" not in server.log
 
@@ -212,7 +212,7 @@ def test_a_second_signal_stops_at_once(other: Server) -> None:
         other.until_busy(in_progress=1, waiting=0)
         os.kill(other.process.pid, signal.SIGTERM)
         # The first one closes the door.
-        until(lambda: _refuses(other.url))
+        eventually(lambda: _refuses(other.url))
         os.kill(other.process.pid, signal.SIGTERM)
         assert other.process.wait(5) == -signal.SIGTERM
 
