@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
+RAY_VENV := .venv-ray
 
-.PHONY: demo test check format soak bench bench-quality bench-phantoms clean
+.PHONY: demo test check format soak images bench bench-quality bench-phantoms clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -22,8 +23,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-soak: $(VENV)/ready  ## hundreds of kills and failovers; takes a while
+soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers; takes a while
 	$(BIN)/python -m pytest tests/soak --soak
+
+images:  ## the worker's and the server's container image, with docker, podman or buildah
+	deploy/docker/build.sh
 
 bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop of requests.post
 	$(BIN)/python -m tests.benchmarks
@@ -44,5 +48,10 @@ $(DEMO_VENV)/ready: requirements.txt requirements-local.txt
 	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	touch $@
 
+$(RAY_VENV)/ready: requirements.txt requirements-local.txt requirements-ray.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+	touch $@
+
 clean:  ## forget the environments and the local data
-	rm -rf $(VENV) $(DEMO_VENV) .stt
+	rm -rf $(VENV) $(DEMO_VENV) $(RAY_VENV) .stt

@@ -1,8 +1,10 @@
 """Audio of any container and codec that PyAV reads, as mono float32 samples."""
 
 import io
-from collections.abc import Iterator
-from typing import BinaryIO
+import math
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -16,13 +18,23 @@ from stt_lib.errors import InputError
 Samples = NDArray[np.float32]
 
 WHISPER_RATE = 16_000
+"""Hertz. The sample rate of Whisper's input."""
 
-# A playlist may name other files or addresses: nothing but the bytes at hand may be opened.
+# A playlist may name other files or addresses; nothing but the given bytes may be opened.
 CONTAINER_OPTIONS = {"protocol_whitelist": "none"}
+
+CANCELLED = 0.1
+"""Energy of the mixed channels relative to the louder one, below which they cancel each other."""
+
+MEMORY_SECONDS = 1.0
+"""Seconds. Time constant of the energies that decide how two channels are mixed."""
+
+FIRST_YEAR = 1990
+"""Creation times before this year come from devices whose clock was never set."""
 
 
 class NotAudio(InputError):
-    """This file holds no sound that could be decoded; `name` is the file, `reason` is short."""
+    """A file contains no sound that could be decoded; `reason` is short and without the name."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} {reason}")
@@ -31,56 +43,105 @@ class NotAudio(InputError):
 
 
 class TooLong(InputError):
-    """This file holds more sound than the caller wants to decode."""
+    """A file contains more sound than the caller accepts."""
+
+
+class Media(NamedTuple):
+    """What a container says about its audio.
+
+    `offsets` has one entry for each audio track: the seconds between the start of the container
+    and the first sample of the track. `created` is None if unknown or implausible.
+    """
+
+    offsets: tuple[float, ...]
+    created: datetime | None
+
+
+def probe(source: BinaryIO, name: str) -> Media:
+    """Read the headers of a file.
+
+    Raises:
+        NotAudio: The file cannot be opened or has no audio track.
+    """
+    with _open(source, name) as container:
+        began = (container.start_time or 0) / av.time_base
+        starts = [float((s.start_time or 0) * (s.time_base or 0)) for s in container.streams.audio]
+        offsets = tuple(max(0.0, start - began) for start in starts)
+        return Media(offsets, _plausible(container.metadata.get("creation_time")))
 
 
 def decode(data: bytes, name: str, *, limit: float | None = None) -> Samples:
     """Return the sound of a file in memory at Whisper's sample rate.
 
-    `limit` in seconds protects against small files that decode to days of silence.
+    Args:
+        data: The file.
+        name: What messages call it.
+        limit: Maximum in seconds; a small file may decode to days of silence.
+
+    Raises:
+        NotAudio: The file has no sound that can be decoded.
+        TooLong: It lasts longer than `limit`; decoding stops there.
     """
-    if not data:
-        raise NotAudio(name, "is empty")
     blocks, total = [], 0
     for block in stream(io.BytesIO(data), name, WHISPER_RATE):
         blocks.append(block)
         total += block.size
         if limit is not None and total > limit * WHISPER_RATE:
-            raise TooLong(f"{name} holds more than {limit:.0f} s of sound")
+            raise TooLong(f"{name} contains more than {limit:.0f} s of sound")
     return np.concatenate(blocks)
 
 
-def stream(source: BinaryIO, name: str, rate: int) -> Iterator[Samples]:
-    """Yield the sound of a file block by block, at least one block.
+def stream(source: BinaryIO, name: str, rate: int, *, track: int = 0) -> Iterator[Samples]:
+    """Yield the sound of an audio track block by block, at least one block.
 
-    Damaged packets in the middle are left out, as players do.
+    Damaged packets are skipped, as players do.
     """
     empty = True
-    for frame in _resampled(_frames(source, name), rate):
-        block = frame.to_ndarray().reshape(-1).astype(np.float32, copy=False)
+    for block in _mixed(_frames(source, name, track), rate):
         if block.size:
             empty = False
             yield block
     if empty:
-        raise NotAudio(name, "holds no sound")
+        raise NotAudio(name, "contains no sound")
 
 
-def _frames(source: BinaryIO, name: str) -> Iterator[AudioFrame]:
+def regrouped(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Yield the same samples in blocks of `size`; the last block may be shorter."""
+    held: list[Samples] = []
+    total = 0
+    for block in blocks:
+        rest = block
+        while total + rest.size >= size:
+            head, rest = np.split(rest, [size - total])
+            yield np.concatenate([*held, head])
+            held, total = [], 0
+        held.append(rest)
+        total += rest.size
+    if total:
+        yield np.concatenate(held)
+
+
+def _frames(source: BinaryIO, name: str, track: int) -> Iterator[AudioFrame]:
     with _open(source, name) as container:
-        if not container.streams.audio:
-            raise NotAudio(name, "holds no audio")
-        yield from _decoded(container, name)
+        yield from _decoded(container, name, track)
 
 
 def _open(source: BinaryIO, name: str) -> InputContainer:
+    if not source.read(1):
+        raise NotAudio(name, "is empty")
+    source.seek(0)
     try:
-        return av.open(source, mode="r", metadata_errors="ignore", options=CONTAINER_OPTIONS)
+        container = av.open(source, mode="r", metadata_errors="ignore", options=CONTAINER_OPTIONS)
     except (av.FFmpegError, ValueError) as exc:
         raise NotAudio(name, "is not audio") from exc
+    if not container.streams.audio:
+        container.close()
+        raise NotAudio(name, "contains no audio")
+    return container
 
 
-def _decoded(container: InputContainer, name: str) -> Iterator[AudioFrame]:
-    packets = container.demux(container.streams.audio[0])
+def _decoded(container: InputContainer, name: str, track: int) -> Iterator[AudioFrame]:
+    packets = container.demux(container.streams.audio[track])
     while True:
         try:
             yield from next(packets).decode()
@@ -89,21 +150,23 @@ def _decoded(container: InputContainer, name: str) -> Iterator[AudioFrame]:
         except av.InvalidDataError:
             continue
         except av.FFmpegError as exc:
-            # Such as a change of channels within an Ogg file: the rest would be lost unnoticed.
+            # Such as a change of channels within an Ogg file: the rest would be lost silently.
             raise NotAudio(name, f"cannot be decoded: {exc.strerror}") from exc
 
 
-def _resampled(frames: Iterator[AudioFrame], rate: int) -> Iterator[AudioFrame]:
-    """Convert to mono at `rate`, also when the format changes on the way."""
+def _mixed(frames: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
+    """Convert to mono at `rate`, also if the format changes within the file."""
+    mixer = _Mixer(rate)
     resampler, shape = None, None
     for frame in frames:
         if resampler is None or shape != _shape(frame):
-            yield from _flushed(resampler)
-            resampler, shape = AudioResampler("flt", "mono", rate), _shape(frame)
-        # Time stamps start again in every link of a chained Ogg file; the order is what counts.
+            yield from map(mixer.mono, _flushed(resampler))
+            layout = "mono" if len(frame.layout.channels) == 1 else "stereo"
+            resampler, shape = AudioResampler("fltp", layout, rate), _shape(frame)
+        # Time stamps restart in every link of a chained Ogg file; only the order counts.
         frame.pts = None
-        yield from resampler.resample(frame)
-    yield from _flushed(resampler)
+        yield from map(mixer.mono, resampler.resample(frame))
+    yield from map(mixer.mono, _flushed(resampler))
 
 
 def _shape(frame: AudioFrame) -> tuple[str, str, int]:
@@ -112,3 +175,36 @@ def _shape(frame: AudioFrame) -> tuple[str, str, int]:
 
 def _flushed(resampler: AudioResampler | None) -> list[AudioFrame]:
     return resampler.resample(None) if resampler else []
+
+
+class _Mixer:
+    """Averages two channels, or takes the louder one while they cancel each other.
+
+    Some cables and microphones invert one channel: the average of such channels is silence.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._energies = np.zeros(3)
+
+    def mono(self, frame: AudioFrame) -> Samples:
+        channels = frame.to_ndarray().astype(np.float32, copy=False)
+        if len(channels) == 1:
+            return np.asarray(channels[0])
+        mean = channels.mean(axis=0)
+        now = [float(np.dot(sound, sound)) for sound in (mean, *channels)]
+        self._energies *= math.exp(-mean.size / self._rate / MEMORY_SECONDS)
+        self._energies += now
+        mixed, left, right = self._energies
+        if mixed < CANCELLED * max(left, right):
+            return np.asarray(channels[0 if left >= right else 1])
+        return np.asarray(mean)
+
+
+def _plausible(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC) if moment.year >= FIRST_YEAR else None

@@ -446,7 +446,8 @@ class NewChunk:
     """A chunk that the embedded ingester made.
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
-    the same file always makes the same chunks. `data` is one Ogg Opus file.
+    the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
+    the file that was ingested.
     """
 
     id_bytes: bytes
@@ -457,6 +458,7 @@ class NewChunk:
     prob: float
     has_speech: bool
     format: str = "opus"
+    file: str | None = None
 
 
 @dataclass(slots=True)

@@ -328,6 +328,11 @@ def write_vtt(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     """Yield WebVTT (W3C, webvtt1) with a note that says what it is and what its times mean."""
     what = "All recordings" if scope.recording is None else f"Recording {one_line(scope.recording)}"
     yield f"WEBVTT\n\nNOTE\n{escaped(what)}; 00:00:00.000 is {utc(scope.zero)}.\n"
+    yield from vtt_cues(stretches, scope)
+
+
+def vtt_cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield the cues of a WebVTT file; each begins with an empty line."""
     for cue in cues(stretches, scope):
         lines = "\n".join(map(escaped, cue.lines))
         yield f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{lines}\n"

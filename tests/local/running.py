@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import json, logging, sys
-from stt_lib.local.server.app import serve
+from stt_lib.local.server import app
 logging.basicConfig(level=logging.INFO)
-serve(port=0, announce=lambda url: print("ready on", url, flush=True), **json.loads(sys.argv[1]))
+def announce(url): print("ready on", url, flush=True)
+app.serve(port=0, announce=announce, **json.loads(sys.argv[1]))
 """
 
 Part = tuple[str, tuple[str, bytes, str]]
@@ -31,12 +33,14 @@ Part = tuple[str, tuple[str, bytes, str]]
 class Server:
     """A server with its process, address, key and log."""
 
-    def __init__(self, log_file: Path, **options: Any) -> None:
+    def __init__(self, log_file: Path, *, open_files: int | None = None, **options: Any) -> None:
+        limit = f"ulimit -n {open_files};" if open_files else ""
         self.key = options.get("api_key", "")
         self._log_file = log_file
+        command = [sys.executable, "-c", PROGRAM, json.dumps(options)]
         with log_file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(options)],
+                ["/bin/sh", "-c", f'{limit} exec "$@"', "sh", *command],
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -49,6 +53,10 @@ class Server:
     @property
     def log(self) -> str:
         return self._log_file.read_text(errors="replace")
+
+    def connect(self) -> socket.socket:
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), 20)
 
     def post(
         self, *sounds: bytes, key: str | None = None, timeout: float = 60

@@ -1,5 +1,6 @@
 import io
 import random
+import wave
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, TooLong, decode, stream
+from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, Samples, TooLong, decode, stream
 from stt_lib.errors import InputError
 from tests.local.sounds import SAMPLES, encoded, sample, silent_video, sweep, tone
 
@@ -43,6 +44,27 @@ def test_a_sound_in_one_channel_of_two_is_heard() -> None:
     assert np.abs(
         decode(encoded(tone(1, rate=48_000), "wav", "pcm_s16le", layout="5.1"), "x")
     ).max()
+
+
+@pytest.mark.parametrize("louder", [0, 1])
+def test_channels_that_cancel_each_other_are_heard(louder: int) -> None:
+    left, right = tone(2), -0.9 * tone(2)
+    channels = np.stack([right, left] if louder else [left, right]).astype(np.float32)
+    sound = decode(interleaved(channels), "x")
+    assert np.abs(sound).max() == pytest.approx(0.3, abs=0.02)
+
+
+def test_other_channels_are_averaged() -> None:
+    sound = decode(interleaved(np.stack([tone(2), np.zeros(32_000, np.float32)])), "x")
+    assert np.abs(sound).max() == pytest.approx(0.15, abs=0.02)
+
+
+def interleaved(channels: Samples) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setparams((2, 2, WHISPER_RATE, 0, "NONE", ""))
+        output.writeframes((channels.T * 32767).astype("<i2").tobytes())
+    return file.getvalue()
 
 
 def test_reads_every_link_of_a_chained_ogg_file() -> None:
@@ -81,7 +103,7 @@ def test_a_damaged_stretch_in_the_middle_costs_only_itself() -> None:
         (b"OggS" + random.Random(1).randbytes(500), "is not audio"),
         (sample("library")[:150], "is not audio"),
         (encoded(tone(1, rate=48_000), "wav", "pcm_s16le")[:44], "is not audio"),
-        (silent_video(), "holds no audio"),
+        (silent_video(), "contains no audio"),
     ],
     ids=["empty", "text", "random", "broken ogg", "header only", "wav header", "silent film"],
 )
@@ -89,7 +111,7 @@ def test_says_which_file_is_not_audio(data: bytes, reason: str) -> None:
     with pytest.raises(NotAudio) as caught:
         decode(data, "chunk_3.opus")
     assert caught.value.name == "chunk_3.opus"
-    assert caught.value.reason in (reason, "holds no sound")
+    assert caught.value.reason in (reason, "contains no sound")
     assert str(caught.value).startswith("chunk_3.opus ")
     assert isinstance(caught.value, InputError)
 

@@ -3,6 +3,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from stt_lib.audio.decoding import Samples, decode, stream
 from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError
 from stt_lib.local import encoding
-from stt_lib.local.ingest import read_recording
+from stt_lib.local.ingest import read_recording, survey
 from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -72,12 +73,85 @@ def test_another_file_makes_other_chunks(tmp_path: Path) -> None:
     assert one[0].original_id_bytes != two[0].original_id_bytes
 
 
-def test_without_a_start_the_modification_time_counts(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", tone(1, rate=48_000))
+def test_without_a_start_the_file_was_finished_when_it_was_last_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(3, rate=48_000))
     os.utime(path, (START.timestamp(), START.timestamp()))
     (chunk,) = read_recording(path)
-    assert chunk.start == START
+    assert abs(chunk.start - START + timedelta(seconds=3)) < timedelta(seconds=0.05)
     assert chunk.start.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2026-03-01T09:00:00+01:00", True),
+        ("2026-03-01 08:00:00", True),
+        ("1904-01-01", False),
+        ("?", False),
+    ],
+)
+def test_the_creation_time_in_the_file_counts(tmp_path: Path, written: str, expected: bool) -> None:
+    path = tmp_path / "a.mkv"
+    film(path, [tone(3, rate=48_000)], created=written)
+    (chunk,) = read_recording(path)
+    assert (chunk.start == START) is expected
+    (again,) = read_recording(path, START + timedelta(days=1))
+    assert again.start == START + timedelta(days=1)
+
+
+def test_sound_that_begins_after_the_picture_is_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    film(path, [tone(3, rate=48_000)], begins=2.5)
+    (chunk,) = read_recording(path, START)
+    assert abs(chunk.start - START - timedelta(seconds=2.5)) < timedelta(seconds=0.05)
+
+
+def test_of_several_tracks_the_one_with_speech_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    talk = np.repeat(speech(5), 3)
+    film(path, [tone(5, rate=48_000), talk, 0.001 * tone(5, rate=48_000)])
+    recording = survey(path, START)
+    assert (recording.track, recording.tracks) == (1, 3)
+    (chunk,) = recording.chunks()
+    assert chunk.has_speech
+
+
+def film(path: Path, tracks: list[Samples], *, begins: float = 0.0, created: str = "") -> None:
+    """Write a film with a second of black pictures and these audio tracks at 48 kHz."""
+    with av.open(str(path), mode="w", format="matroska") as output:
+        if created:
+            output.metadata["creation_time"] = created
+        picture = output.add_stream("mpeg4", rate=25)
+        picture.width = picture.height = 64
+        picture.pix_fmt = "yuv420p"
+        sounds = [output.add_stream("pcm_s16le", rate=48_000, layout="mono") for _ in tracks]
+        black = np.zeros((64, 64, 3), dtype=np.uint8)
+        for _ in range(25):
+            output.mux(picture.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
+        output.mux(picture.encode(None))
+        for track, samples in zip(sounds, tracks, strict=True):
+            pcm = (samples * 32767).astype(np.int16)[np.newaxis]
+            frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+            frame.sample_rate = 48_000
+            frame.pts = round(begins * 48_000)
+            output.mux([*track.encode(frame), *track.encode(None)])
+
+
+@pytest.mark.parametrize("offset", np.arange(-0.25, 0.26, 0.1))
+def test_a_word_on_a_border_is_in_both_chunks(tmp_path: Path, offset: float) -> None:
+    sound = noise(30, 0.0005)
+    middle = round((10 + offset) * 16_000)
+    word = speech(10)[20_000:26_400]
+    sound[middle - 3200 : middle + 3200] += word
+    path = tmp_path / "word.wav"
+    path.write_bytes(encoded(sound, "wav", "pcm_s16le", rate=16_000))
+    chunks = read_recording(path, START)
+    assert [chunk.has_speech for chunk in chunks] == [True, True, False]
+    assert chunks[0].prob == chunks[1].prob >= 0.5
+
+
+def test_the_name_of_the_file_is_kept(birds: list[NewChunk]) -> None:
+    assert {chunk.file for chunk in birds} == {"birds.opus"}
 
 
 def test_chunks_play_on_from_one_another_without_a_click() -> None:
@@ -106,7 +180,7 @@ def test_lengths_at_the_border(tmp_path: Path, seconds: float, expected: list[fl
 
 
 def test_marks_speech_and_only_speech_within_a_recording(tmp_path: Path) -> None:
-    parts = [speech(10), noise(10, 0.001), np.zeros(160_000, np.float32), speech(5)]
+    parts = [speech(9), noise(11, 0.001), np.zeros(160_000, np.float32), speech(5)]
     path = tmp_path / "mixed.wav"
     path.write_bytes(encoded(np.concatenate(parts), "wav", "pcm_s16le", rate=16_000))
     assert [c.has_speech for c in read_recording(path)] == [True, False, False, True]

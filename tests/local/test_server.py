@@ -1,23 +1,28 @@
+import asyncio
 import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
+from uvicorn.server import ServerState
 
-from stt_lib.errors import LocalStackError
+from stt_lib.errors import ConfigurationError
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.server import service
-from stt_lib.local.server.app import serve
+from stt_lib.local.server.app import Connection, _config, serve
+from stt_lib.local.server.service import Service
 from stt_lib.local.server.upload import Refusal, Upload
-from stt_lib.local.transcriber import HungUp
+from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.running import Server, parts
-from tests.local.sounds import SAMPLES, encoded, sample, speech
+from tests.local.sounds import SAMPLES, encoded, sample, speech, tone
 from tests.support.waiting import eventually
 
 TOO_BIG = b"x" * (5 * 1024 * 1024)
@@ -129,6 +134,30 @@ def test_decoding_stops_when_nobody_waits() -> None:
         service._joined([Upload("a.opus", sample("library"))], lambda: True)
 
 
+@pytest.mark.timeout(180)
+def test_a_long_recording_takes_no_more_memory_than_its_samples(server: Server) -> None:
+    minutes = 40
+    silence = encoded(np.zeros(minutes * 60 * 8000, np.float32), "flac", "flac", rate=8000)
+    assert len(silence) < 1_000_000
+    assert server.post(encoded(speech(8), "flac", "flac", rate=16_000)).ok
+    before = peak_memory(server)
+    answer = server.post(silence, timeout=120)
+    assert answer.json()["segments"] == []
+    assert peak_memory(server) - before < 1.5 * minutes * 60 * 16_000 * 4
+
+
+def peak_memory(server: Server) -> int:
+    """Bytes."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found.group(1)) * 1024
+
+
+def test_sound_without_speech_is_not_transcribed(server: Server) -> None:
+    assert server.post(encoded(tone(20), "wav", "pcm_s16le")).json()["segments"] == []
+
+
 def test_a_full_queue_says_when_to_come_back(server: Server) -> None:
     with server.unanswered(sample("tides")):
         server.until_busy(in_progress=1, waiting=0)
@@ -161,15 +190,119 @@ def test_health_answers_at_once_while_computing(server: Server) -> None:
 
 
 def test_a_client_that_leaves_during_its_upload_is_forgotten(server: Server) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
     before = server.log.count("| 499 |")
-    with socket.create_connection((host, int(port))) as client:
+    with server.connect() as client:
         client.sendall(
             b"POST /transcribe HTTP/1.1\r\nHost: x\r\nX-Api-Key: sesame\r\nContent-Length: 9999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
         )
     eventually(lambda: server.log.count("| 499 |") > before)
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\nA"])
+def test_a_connection_without_complete_headers_is_closed(sent: bytes) -> None:
+    async def closed() -> None:
+        connection = Connection(_config(idle_service()), ServerState(), {})
+        transport = Transport()
+        connection.connection_made(transport)
+        if sent:
+            connection.data_received(sent)
+            # More of the same does not buy more time.
+            connection.data_received(b"x")
+        await asyncio.wait_for(transport.aborted.wait(), 20)
+
+    asyncio.run(closed())
+
+
+def test_a_complete_request_stops_the_clock_and_the_next_one_starts_it_again() -> None:
+    async def answered() -> None:
+        connection = Connection(_config(idle_service()), ServerState(), {})
+        transport = Transport()
+        connection.connection_made(transport)
+        for _ in range(2):
+            connection.data_received(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+            assert connection._deadline is not None
+            connection.data_received(b"\r\n")
+            assert connection._deadline is None
+            await asyncio.gather(*connection.tasks)
+        assert transport.written.count(b"200 OK") == 2
+        connection.data_received(b"GET ")
+        await asyncio.wait_for(transport.aborted.wait(), 20)
+
+    asyncio.run(answered())
+
+
+class Transport(asyncio.Transport):
+    """Remembers what was done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+        self.written = b""
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For connections in this process; servers in processes of their own have the usual one."""
+    monkeypatch.setattr("stt_lib.local.server.app.HEADER_SECONDS", 0.05)
+
+
+def idle_service() -> Service:
+    transcriber = Transcriber.__new__(Transcriber)
+    transcriber.model, transcriber.parallel = "none", 1
+    return Service(transcriber, api_key=None, queue=1, max_bytes=1000)
+
+
+def test_more_connections_than_file_descriptors_do_not_flood_the_log(tmp_path: Path) -> None:
+    crowded = Server(tmp_path / "whisper.log", open_files=64, parallel=1)
+    try:
+        before = crowded.log.count("\n")
+        with ExitStack() as clients:
+            for _ in range(200):
+                clients.enter_context(crowded.connect())
+            # They are let in one after the other, so the last one is answered after all others.
+            eventually(lambda: open_sockets(crowded) >= 32)
+        eventually(lambda: open_sockets(crowded) < 32)
+        assert crowded.health()["status"] == "ok"
+        assert crowded.log.count("\n") - before < 10
+    finally:
+        crowded.stop()
+
+
+def open_sockets(server: Server) -> int:
+    return len(psutil.Process(server.process.pid).net_connections("tcp"))
+
+
+def test_metrics_for_prometheus(server: Server) -> None:
+    name = 'stt_server_requests_total{path="/transcribe",status="200"}'
+    before = figures(server)
+    server.post(encoded(speech(2), "wav", "pcm_s16le", rate=16_000))
+    requests.get(f"{server.url}/nowhere", timeout=5)
+    eventually(lambda: figures(server).get(name, 0) == before.get(name, 0) + 1)
+    after = figures(server)
+    assert after["stt_server_audio_seconds_total"] - before["stt_server_audio_seconds_total"] == 2
+    assert (
+        after["stt_server_computing_seconds_total"] > before["stt_server_computing_seconds_total"]
+    )
+    assert after["stt_server_in_progress"] == after["stt_server_waiting"] == 0
+    assert after['stt_server_requests_total{path="other",status="404"}'] >= 1
+
+
+def figures(server: Server) -> dict[str, float]:
+    answer = requests.get(f"{server.url}/metrics", timeout=5)
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 def test_there_is_nothing_else_to_see(server: Server) -> None:
@@ -183,7 +316,7 @@ def test_there_is_nothing_else_to_see(server: Server) -> None:
 def test_the_log_tells_who_got_what_and_no_more(server: Server) -> None:
     server.post(encoded(speech(2), "wav", "pcm_s16le", rate=16_000))
     requests.get(f"{server.url}/a%0Ab?secret=sesame", timeout=5)
-    assert re.search(r"POST /transcribe \| 200 \| \d+\.\d\ds \| 1 file\(s\)", server.log)
+    assert re.search(r"POST /transcribe \| 200 \| \d+\.\d\ds \| 1 file\n", server.log)
     eventually(lambda: "GET /a%0Ab | 404" in server.log)  # it is written after the answer
     assert "sesame" not in server.log
     assert "library" not in server.log
@@ -233,5 +366,5 @@ def test_without_a_key_none_is_asked_for(other: Server) -> None:
 def test_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(LocalStackError, match=f"cannot listen on 127.0.0.1 port {port}"):
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}"):
             serve(port=port, announce=lambda _: None)

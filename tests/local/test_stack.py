@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import psutil
 import pymongo
 import pytest
 import requests
 
 from stt_lib.errors import LocalStackError, Stopped
-from stt_lib.local.stack import Stack, running_stack
+from stt_lib.local.stack import MARK, Stack, _Servers, running_stack
 from tests.local.running import ROOT
 from tests.support.waiting import eventually
 
@@ -79,15 +80,13 @@ def works(stack: Stack) -> bool:
 
 
 def servers(folder: Path) -> dict[str, int]:
-    """The living servers and their process ids."""
-    found = {}
-    for state in folder.glob("*.state"):
-        with state.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found[state.stem] = int(state.read_text().split()[0])
-    return found
+    """The running servers of a folder and their process ids."""
+    marked = {}
+    for process in psutil.process_iter(["environ"]):
+        place, _, name = (process.info["environ"] or {}).get(MARK, "").rpartition("/")
+        if place == str(folder.resolve()):
+            marked[name] = process.pid
+    return marked
 
 
 def test_starts_both_and_stops_both(folder: Path) -> None:
@@ -152,7 +151,7 @@ def test_what_a_killed_command_left_is_used_again_and_then_stopped(folder: Path)
 def test_a_left_server_that_hangs_is_replaced(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stt_lib.local.daemon.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("stt_lib.local.stack.STOP_SECONDS", 0.5)
     monkeypatch.setattr("stt_lib.local.stack.ANSWER_SECONDS", 0.5)
     user = User(folder, "whisper")
     user.stack()
@@ -166,25 +165,27 @@ def test_a_left_server_that_hangs_is_replaced(
 
 def test_a_command_that_dies_while_starting_leaves_nothing_behind_for_ever(folder: Path) -> None:
     user = User(folder, "whisper")
-    eventually(lambda: "whisper-tiny.en" in _named(folder))
+    eventually(lambda: "whisper-tiny.en" in servers(folder))
     user.die()
     with running_stack(folder, env=ENV) as stack:
         assert works(stack)
     assert servers(folder) == {}
 
 
-def _named(folder: Path) -> set[str]:
-    return {state.stem for state in folder.glob("*.state") if state.read_text()}
+def test_another_stack_on_the_machine_is_left_alone(tmp_path: Path, folder: Path) -> None:
+    with (
+        running_stack(tmp_path / "local data 2", env=ENV, whisper=False) as other,
+        running_stack(folder, env=ENV, whisper=False) as stack,
+    ):
+        assert stack.mongodb_uri != other.mongodb_uri
+    assert servers(folder) == {}
 
 
-def test_a_process_id_that_went_to_another_program_is_left_alone(folder: Path) -> None:
-    folder.mkdir()
-    with subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL) as stranger:
-        (folder / "mongod.state").write_text(f"{stranger.pid}\nmongodb://127.0.0.1:1\n")
-        with running_stack(folder, env=ENV, whisper=False) as stack:
-            assert works(stack)
-        assert stranger.poll() is None
-        stranger.kill()
+def test_a_model_whose_name_begins_like_another_is_a_server_of_its_own(folder: Path) -> None:
+    with running_stack(folder, env=ENV):
+        looking = _Servers(folder, ENV, threading.Event(), ())
+        assert list(looking._running("whisper-tiny.en"))
+        assert not list(looking._running("whisper-tiny"))
 
 
 def test_servers_get_the_given_environment_only(
@@ -224,11 +225,9 @@ def test_waiting_for_another_command_can_be_stopped(folder: Path) -> None:
     stop.set()
     with (folder / "gate.lock").open("wb") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
-        release = threading.Timer(0.3, gate.close)
-        release.start()
         with pytest.raises(Stopped), running_stack(folder, env=ENV, stop=stop):
             pass
-        release.join()
+    assert servers(folder) == {}
 
 
 def test_an_error_in_the_command_stops_the_servers_too(folder: Path) -> None:

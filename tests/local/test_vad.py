@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
+from faster_whisper.vad import get_vad_model
 
 from stt_lib.audio.decoding import Samples, decode
-from stt_lib.local.vad import has_speech, speech_probability
+from stt_lib.local import vad
+from stt_lib.local.vad import has_speech, probabilities, spans
 from tests.local.sounds import noise, sample, speech, tone
+
+
+def speech_probability(sound: Samples) -> float:
+    return vad.speech_probability(probabilities([sound]))
 
 
 def test_hears_real_speech() -> None:
@@ -52,3 +58,42 @@ def test_leaves_the_sound_as_it_is() -> None:
     before = sound.copy()
     speech_probability(sound)
     assert np.array_equal(sound, before)
+
+
+def test_the_size_of_the_blocks_makes_no_difference() -> None:
+    sound = decode(sample("birds"), "x")
+    whole = get_vad_model()(np.pad(sound, (0, -sound.size % vad.WINDOW))).reshape(-1)
+    blocks = [sound[at : at + 7_001] for at in range(0, sound.size, 7_001)]
+    assert probabilities(blocks) == pytest.approx(whole, abs=1e-4)
+    assert probabilities([]).size == 0
+
+
+def test_finds_the_spans_of_speech() -> None:
+    sound = np.zeros(20 * 16_000, np.float32)
+    sound[32_000:64_000] = speech(10)[16_000:48_000]
+    sound[160_000:166_400] = speech(10)[20_000:26_400]
+    first, second = spans(probabilities([sound]))
+    assert (first.start, first.end) == pytest.approx((2, 4), abs=0.25)
+    assert (second.start, second.end) == pytest.approx((10, 10.4), abs=0.25)
+    assert min(first.prob, second.prob) >= vad.THRESHOLD
+
+
+@pytest.mark.parametrize(
+    ("per_window", "expected"),
+    [
+        ([], []),
+        ([0.9] * 20, [(0, 20)]),
+        ([0.4] * 20, []),
+        ([0.0] * 10 + [0.9] * 2 + [0.0] * 10, []),
+        ([0.0] * 5 + [0.9] * 10 + [0.4] * 5 + [0.1] * 10, [(5, 20)]),
+        ([0.9] * 10 + [0.1] * 5 + [0.9] * 10, [(0, 25)]),
+        ([0.9] * 10 + [0.1] * 6 + [0.9] * 10, [(0, 10), (16, 26)]),
+    ],
+    ids=["nothing", "all", "below", "click", "fading", "breath", "pause"],
+)
+def test_a_span_ends_with_a_pause(per_window: list[float], expected: list[tuple[int, int]]) -> None:
+    found = spans(np.array(per_window, np.float32))
+    windows = [
+        (round(s.start * 16_000 / vad.WINDOW), round(s.end * 16_000 / vad.WINDOW)) for s in found
+    ]
+    assert windows == expected

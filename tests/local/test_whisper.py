@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stt_lib.errors import LocalStackError
+from stt_lib.errors import ConfigurationError
 from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.sounds import speech
 
@@ -38,6 +38,6 @@ def test_stops_when_nobody_waits(transcriber: Transcriber) -> None:
 
 
 def test_an_unknown_model_is_one_line() -> None:
-    with pytest.raises(LocalStackError, match="nonsense does not load: Invalid model") as caught:
+    with pytest.raises(ConfigurationError, match="nonsense does not load: Invalid model") as caught:
         Transcriber("nonsense")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Whose turn it is: a few requests compute, some wait, the rest is sent away."""
+"""Admission of requests: a few are computed, some wait, the others are refused."""
 
 import asyncio
 import math
@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from stt_lib.local.transcriber import HungUp
 
 REMEMBERED = 20
-"""Recent requests whose duration tells how long a newcomer would have to wait."""
+"""Requests whose mean duration predicts how long a new one would have to wait."""
 
 
 class Turns:
-    """At most `parallel` at work and `queue` waiting, first come, first served.
+    """At most `parallel` requests in progress and `queue` waiting, first come, first served.
 
-    Lives on one event loop, so that its counts need no lock.
+    Used on one event loop only, so its counts need no lock.
     """
 
     def __init__(self, parallel: int, queue: int) -> None:
@@ -32,7 +32,7 @@ class Turns:
         return self._places.locked() and self.waiting >= self._queue
 
     def retry_after(self) -> int:
-        """Return after how many seconds a place in the queue is likely to be free."""
+        """Return the seconds until a place in the queue is likely to be free."""
         mean = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
         return max(1, math.ceil(mean * (self.waiting + 1) / self._parallel))
 

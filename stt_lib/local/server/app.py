@@ -1,28 +1,42 @@
-"""The Whisper server on uvicorn: `/transcribe`, `/v1/audio/transcriptions` and `/health`."""
+"""The Whisper server on uvicorn: its routes, its sockets and its access log."""
 
+import asyncio
 import logging
+import resource
 import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from stt_lib.errors import LocalStackError
+from stt_lib.errors import ConfigurationError
+from stt_lib.local.server.metrics import Metrics
 from stt_lib.local.server.service import CLIENT_CLOSED_REQUEST, FILES_KEY, Service
 from stt_lib.local.transcriber import BUNDLED_MODEL, Transcriber
 from stt_lib.telemetry.events import Event
 
 MAX_BYTES = 64 * 1024 * 1024
 QUEUE = 8
+BACKLOG = 2048
+"""Connections that the system keeps until the server accepts them."""
+
 GRACE_SECONDS = 20
-"""How long requests in progress may go on after the first signal to stop."""
+"""Seconds that requests in progress may take after the first signal to stop."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than a client's pause between two requests, so that it seldom meets a closing door."""
+"""Seconds. Longer than a client's pause between two requests, so that it rarely sends one while
+the connection is being closed."""
+
+HEADER_SECONDS = 10.0
+"""Seconds that a client may take to send the headers of a request."""
 
 log = logging.getLogger("stt")
 
@@ -33,18 +47,37 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8081,
     model: str = BUNDLED_MODEL,
+    device: str = "auto",
+    compute_type: str | None = None,
     api_key: str | None = None,
     parallel: int | None = None,
     queue: int = QUEUE,
     max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` gets the address once requests are accepted.
+    """Serve until SIGTERM or SIGINT; requests in progress are finished within `GRACE_SECONDS`.
 
-    Uvicorn raises the signal again at the end, so the caller's own handlers decide how the process
-    ends. `parallel` transcriptions are computed at a time, by default one per core.
+    Connections are refused until the model is loaded. Uvicorn raises the signal again at the end,
+    so the caller's own handlers decide how the process ends.
+
+    Args:
+        announce: Receives the URL once requests are accepted.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        model: Name of a Whisper model, or a folder with its weights.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        compute_type: A type of CTranslate2; by default the best that the device supports.
+        api_key: Key that every request for text must contain.
+        parallel: Transcriptions computed at a time; by default one per core.
+        queue: Requests that may wait for their turn.
+        max_bytes: Maximum size of a request.
+
+    Raises:
+        ConfigurationError: The port is in use, or the model does not load.
     """
     with _bound(host, port) as listener:
-        transcriber = Transcriber(model, parallel=parallel)
+        transcriber = Transcriber(
+            model, device=device, compute_type=compute_type, parallel=parallel
+        )
         service = Service(transcriber, api_key=api_key, queue=queue, max_bytes=max_bytes)
         try:
             _Server(_config(service), announce).run(sockets=[listener])
@@ -52,17 +85,22 @@ def serve(
             service.close()
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service) -> Starlette:
     """Return the HTTP side of a service."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for path, method, answer in (
-        ("/transcribe", "POST", service.transcribe),
-        ("/v1/audio/transcriptions", "POST", service.transcriptions),
-        ("/health", "GET", service.health),
-    ):
-        app.add_api_route(path, answer, methods=[method], response_model=None)
-    app.add_middleware(AccessLog)
-    return app
+    return Starlette(
+        routes=[
+            Route("/transcribe", service.transcribe, methods=["POST"]),
+            Route("/v1/audio/transcriptions", service.transcriptions, methods=["POST"]),
+            Route("/health", service.health),
+            Route("/metrics", service.metrics.page),
+        ],
+        middleware=[Middleware(AccessLog, service.metrics)],
+    )
+
+
+class _Listener(socket.socket):
+    def listen(self, _backlog: int = BACKLOG, /) -> None:
+        super().listen(BACKLOG)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -71,7 +109,7 @@ def _bound(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
+        listener = _Listener(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -79,17 +117,20 @@ def _bound(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as exc:
-        raise LocalStackError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
     return listener
 
 
 def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
-        # Logging is the caller's to set up; requests are logged by AccessLog.
+        # asyncio accepts this many connections in a row, and logs a failure for each of them when
+        # the process is out of file descriptors. `_Listener` tells the system the real backlog.
+        backlog=1,
+        # Logging is configured by the caller; requests are logged by AccessLog.
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -119,16 +160,53 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class AccessLog:
-    """Logs who was answered what, and never what was said."""
+class Connection(H11Protocol):
+    """Closes connections whose headers do not arrive in time, and those beyond the limit."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _max_connections():
+            transport.abort()
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait_for_headers()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_headers(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+@cache
+def _max_connections() -> int:
+    """Leave half of the file descriptors to uploads, the model and the log."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit // 2 if limit != resource.RLIM_INFINITY else BACKLOG
+
+
+class AccessLog:
+    """Logs and counts requests and their answers, never what was said."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         began = time.monotonic()
         status = CLIENT_CLOSED_REQUEST
 
@@ -140,17 +218,20 @@ class AccessLog:
         try:
             await self._app(scope, receive, watched)
         finally:
+            self._metrics.count(scope["path"], status)
             _log_access(scope, status, time.monotonic() - began)
 
 
 def _log_access(scope: Scope, status: int, seconds: float) -> None:
+    files = scope.get(FILES_KEY, 0)
     log.info(
-        "%s %s | %d | %.2fs | %d file(s)",
+        "%s %s | %d | %.2fs | %d %s",
         scope["method"],
-        # As it was sent: a decoded path could hold line breaks.
+        # As it was sent: a decoded path could contain line breaks.
         scope["raw_path"].decode("latin-1"),
         status,
         seconds,
-        scope.get(FILES_KEY, 0),
+        files,
+        "file" if files == 1 else "files",
         extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
     )

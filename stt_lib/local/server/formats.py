@@ -1,13 +1,20 @@
 """The answers of `/v1/audio/transcriptions`: one text in the forms that a client may ask for."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from stt_lib.domain import utterances
+from stt_lib.export.scope import Scope, readable
+from stt_lib.export.subtitles import vtt_cues, write_srt
 
 Heard = Mapping[str, Any]
-"""What the transcriber tells, with `duration` in seconds."""
+"""What the transcriber returns, with `duration` in seconds."""
+
+ZERO = datetime.fromtimestamp(0, UTC)
+"""The beginning of the sound; only times since then appear in an answer."""
 
 
 def _json(heard: Heard) -> Response:
@@ -33,12 +40,12 @@ def _verbose_json(heard: Heard) -> Response:
 
 
 def _srt(heard: Heard) -> Response:
-    cues = [f"{number}\n{cue}" for number, cue in enumerate(_cues(heard, ","), 1)]
-    return PlainTextResponse("\n".join(cues), media_type="application/x-subrip")
+    return PlainTextResponse("".join(write_srt(*_said(heard))), media_type="application/x-subrip")
 
 
 def _vtt(heard: Heard) -> Response:
-    return PlainTextResponse("\n".join(["WEBVTT\n", *_cues(heard, ".")]), media_type="text/vtt")
+    cues = "".join(vtt_cues(*_said(heard)))
+    return PlainTextResponse(f"WEBVTT\n{cues}", media_type="text/vtt")
 
 
 FORMATS: dict[str, Callable[[Heard], Response]] = {
@@ -54,16 +61,6 @@ def _text(heard: Heard) -> str:
     return " ".join(segment["text"].strip() for segment in heard["segments"])
 
 
-def _cues(heard: Heard, point: str) -> list[str]:
-    return [
-        f"{_clock(segment['start'], point)} --> {_clock(segment['end'], point)}\n"
-        # An arrow would begin a new cue.
-        f"{segment['text'].strip().replace('-->', '->')}\n"
-        for segment in heard["segments"]
-    ]
-
-
-def _clock(seconds: float, point: str) -> str:
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}{point}{thousandths:03}"
+def _said(heard: Heard) -> tuple[list[utterances.Stretch], Scope]:
+    stretch = utterances.stretch({"start": ZERO, **heard}, str)
+    return list(readable([stretch] if stretch else [])), Scope("", None, None, zero=ZERO)

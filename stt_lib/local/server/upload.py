@@ -1,20 +1,23 @@
-"""The body of a request: counted while it is read, and split into its files and fields."""
+"""The body of a request: limited while it is read, and split into its files and fields."""
 
 import asyncio
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import Message, Receive
 
 MAX_FILES = 1000
 NAME_LENGTH = 100
 UPLOAD_SECONDS = 60.0
+"""Seconds that a client may take to send a request."""
+
 DISCARD_SECONDS = 5.0
 DISCARD_BYTES = 256 * 1024 * 1024
+"""How long and how much of a refused upload is read: clients read the answer only after it."""
 
 
 class Refusal(Exception):
@@ -40,14 +43,14 @@ class Upload(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a request holds; of several fields of one name the last one."""
+    """The contents of a request; of several fields with the same name the last one."""
 
     files: list[Upload]
     fields: dict[str, str]
 
 
 class Body:
-    """What a client sends; reading more than `limit` bytes of it is refused on the spot."""
+    """What a client sends; raises Refusal once more than `limit` bytes were read."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
@@ -56,21 +59,21 @@ class Body:
         self._ended = False
 
     async def receive(self) -> Message:
-        """Return the next message, as ASGI does."""
+        """Return the next ASGI message."""
         message = await self._next()
         if self._size > self._limit:
             raise too_large(self._limit)
         return message
 
     async def discard(self) -> None:
-        """Read on for a while and forget it: a client gets to our answer only after its upload."""
+        """Read the rest, within limits, and forget it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_SECONDS):
                 while not self._ended and self._size < DISCARD_BYTES:
                     await self._next()
 
     async def wait_for_hang_up(self) -> None:
-        """Return once the client has closed the connection; for a body that has been read."""
+        """Return once the client has closed the connection; the body must have been read."""
         while (await self._receive())["type"] != "http.disconnect":
             continue
 
@@ -86,7 +89,7 @@ def too_large(limit: int) -> Refusal:
 
 
 async def read_form(request: Request, body: Body, limit: int, part: str) -> Form:
-    """Return the files named `part` of a multipart request in their order, and its fields."""
+    """Return the files named `part` of a multipart request in order, and its fields."""
     _check_announced_size(request, limit)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
@@ -116,7 +119,7 @@ async def _form(request: Request, part: str) -> Form:
 
 
 def _fields(form: FormData) -> dict[str, str]:
-    """Fields that were left empty count as not given."""
+    """Empty fields count as not given."""
     return {name: value for name, value in form.items() if isinstance(value, str) and value}
 
 
