@@ -84,7 +84,7 @@ class Transcriber:
             model,
             device=self.device,
             device_index=int(number or 0),
-            compute_type=compute_type or _best(self.device),
+            compute_type=compute_type,
             num_workers=self.parallel,
         )
 
@@ -151,9 +151,15 @@ def _best(device: str) -> str:
     return next((kind for kind in COMPUTE_TYPES[device] if kind in supported), "default")
 
 
-def _load(model: str, **options: Any) -> WhisperModel:
+def _load(model: str, *, device: str, compute_type: str | None, **options: Any) -> WhisperModel:
     try:
-        return WhisperModel(_weights(model), cpu_threads=1, **options)
+        return WhisperModel(
+            _weights(model),
+            device=device,
+            compute_type=compute_type or _best(device),
+            cpu_threads=1,
+            **options,
+        )
     except Exception as exc:
         # The download of a model raises many classes; the reason is what matters.
         reason = str(exc).strip().splitlines() or [type(exc).__name__]
