@@ -19,6 +19,7 @@ from bson import Binary, ObjectId
 from stt_lib.errors import Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
+from stt_lib.local.mongod import free_port
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
 from tests.support.world import ROOT, START, World
@@ -152,15 +153,26 @@ def test_absolute_times_and_words_are_used_where_they_are_stored(world: World) -
     assert found["words"][1]["start"] == "2026-03-01T08:00:02.000Z"
 
 
-def test_nothing_found_is_one_line_with_a_hint(world: World) -> None:
+def test_nothing_found_is_one_line(world: World) -> None:
     save(world, "r", START, "words")
     for arguments in (("other",), ("--since", "2030-01-01"), ("r", "--until", "2000-01-01")):
         done = world.run("export", *arguments, "-o", str(world.folder / "out.txt"))
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
         assert "there is no transcript" in line
-        assert "?" in line
+        assert "--local" not in line
     assert list(world.folder.glob("*out*")) == []
+
+
+def test_whoever_forgets_local_is_reminded(world: World) -> None:
+    stack = {"STT_DATA_DIR": str(world.folder)}
+    done = world.run("export", "unknown", env=stack)
+    assert "add --local if it is in the embedded stack" in done.stderr
+    away = {**stack, "MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}", "STT_MONGO_WAIT": "0"}
+    done = world.run("export", "unknown", env=away)
+    assert done.returncode == 3
+    assert "add --local if it is in the embedded stack" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_time_that_is_none_is_refused(world: World) -> None:
