@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from stt_lib.config.settings import Settings
+from stt_lib.domain.models import Condition
 from stt_lib.errors import SttError
 from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.runner import Runner
@@ -226,7 +227,7 @@ def _ends(store: Any, given: Settings) -> tuple[Source, Sink]:
 def settings(servers: list[SimulatedServer], **given: Any) -> Settings:
     """Settings of a run, with short waits."""
     defaults: dict[str, Any] = {
-        "server_url": ",".join(f"http://{server.name}" for server in servers),
+        "server_url": tuple(f"http://{server.name}" for server in servers),
         "max_workers": 3,
         "lease": 12,
         "server_wait": 20,
@@ -297,8 +298,8 @@ _SPECIAL: Final[list[Kind]] = [
     lambda rng: ("watch", {"watch": rng.choice([1.0, 5.0])}, rng.uniform(10, 60)),
     lambda rng: ("watch", {"watch": 2.0, "settle": 5.0}, rng.uniform(10, 60)),
     lambda rng: ("retry", {"retry_errors": True}, None),
-    lambda rng: ("again", {"retranscribe": ["all"]}, None),
-    lambda rng: ("again", {"retranscribe": ["model!=tiny"]}, None),
+    lambda rng: ("again", {"retranscribe": ()}, None),
+    lambda rng: ("again", {"retranscribe": (Condition("model", "tiny", is_not=True),)}, None),
     lambda rng: ("run", {"limit": rng.randint(1, 4)}, None),
     lambda rng: ("run", {"max_runtime": rng.uniform(5, 30)}, None),
     lambda rng: ("run", {"settle": 5.0}, None),
