@@ -199,6 +199,10 @@ class Runner:
             return None
         return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
 
+    def release_claims(self) -> None:
+        """Release every claim of this run, from any thread; it is about to be abandoned."""
+        self._heartbeat.release_all()
+
     # -- feeding ------------------------------------------------------------------------------
 
     def _feed(self) -> None:
