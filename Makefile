@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 RAY_VENV := .venv-ray
 
-.PHONY: demo test check format soak images bench bench-quality bench-phantoms clean
+.PHONY: demo test check format soak simulate images bench bench-quality bench-phantoms clean
 
 demo: $(DEMO_VENV)/ready  ## the real worker on sample recordings, with its own MongoDB and Whisper
 	$(DEMO_VENV)/bin/python stt.py demo
@@ -28,6 +28,10 @@ soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers; takes
 
 images:  ## the worker's and the server's container image, with docker, podman or buildah
 	deploy/docker/build.sh
+
+SEEDS ?= 1000
+simulate: $(VENV)/ready  ## whole runs in virtual time under faults, each decided by a seed
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 bench: $(VENV)/ready  ## speed, memory and load on MongoDB, beside a bare loop of requests.post
 	$(BIN)/python -m tests.benchmarks
