@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from stt_lib.cli import exit_codes, main
+from stt_lib.errors import InputError
+from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
 from tests.support.world import START, World
 
@@ -191,12 +194,41 @@ def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World, s
     assert only(emptied) == document
 
 
-def test_a_restoring_that_died_half_way_is_finished_by_the_next(emptied: World, show: Show) -> None:
+def test_a_restoring_that_died_half_way_is_finished_by_the_next(
+    emptied: World, store: Store
+) -> None:
+    first = emptied.chunks.find_one({"index": 0})
+    assert first is not None
+    (found,) = store.dropped.explained(str(first["_id"]))
     [kept] = emptied.db["stt_dropped"].find()
-    assert "2 segments put back" in show(kept["_id"], "--restore")
-    emptied.db["stt_dropped"].insert_one(kept)  # it died before it removed this
-    show(kept["_id"], "--restore")
-    assert texts(only(emptied)) == [" Thank you.", " you"]
+    half_way = {**kept, "_id": kept["transcript"], "segments": [], "note": "died here"}
+    emptied.transcriptions.insert_one(half_way)
+    assert store.dropped.restore(found) == 2  # as the first try would have said
+    assert only(emptied)["note"] == "died here"
+    assert emptied.db["stt_dropped"].count_documents({}) == 0
+
+
+def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
+    first = emptied.chunks.find_one({"index": 0})
+    assert first is not None
+    other = {"_id": ObjectId(), "original": first["original_id"], "chunk_ids": [first["_id"]]}
+    emptied.transcriptions.insert_one(
+        {**other, "start": START, "end": START, "segments": [], "language": None}
+    )
+    with Store(emptied.uri, emptied.database) as store:
+        found = store.dropped._unsaved({"_id": first["_id"]})
+        with pytest.raises(InputError, match="another transcript owns these chunks"):
+            store.dropped.restore(found[0])
+    assert only(emptied)["_id"] == other["_id"]
+
+
+def test_explaining_a_recording_reads_only_its_own(emptied: World, show: Show) -> None:
+    others = [{"original": number, "start": START} for number in range(50)]
+    emptied.db["stt_dropped"].insert_many(others)
+    recording = emptied.chunks.find_one({"index": 1})
+    assert recording is not None
+    found = emptied.db["stt_dropped"].find({"original": recording["original_id"]})
+    assert found.explain()["executionStats"]["totalDocsExamined"] == 1
 
 
 def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_path: Path) -> None:
