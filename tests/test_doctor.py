@@ -41,7 +41,7 @@ def test_all_is_well(world: World, store: Store, whisper: FakeWhisper) -> None:
     before = world.pending()
     done = world.run("doctor")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.rstrip().endswith("All is well.")
+    assert done.stdout.rstrip().endswith("Everything works.")
     checks = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("✓")]
     expected = "settings MongoDB rights chunks indexes clock its server log disk"
     assert " ".join(checks) == expected

@@ -110,7 +110,7 @@ def test_script_crashes_stops_processing_and_resumes_on_restart(
     whisper.script = echo
     again = world.run("--lease", "3")
     assert again.returncode == 0
-    assert "1 claim(s) of other workers" in again.stderr
+    assert "until the claims of other workers" in again.stderr
     world.assert_all_done()
 
 

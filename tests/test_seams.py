@@ -1,10 +1,10 @@
 """The joiner, alone: whatever times and words two servers make of the same speech."""
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt_lib.domain.models import Seam, Segment, Word
@@ -178,11 +178,15 @@ def test_a_loop_of_a_model_costs_little_time(first: Side) -> None:
     assert joined(loop, loop, first)
 
 
-words = st.lists(st.sampled_from(TEXT), min_size=1, max_size=60)
+words = st.lists(st.integers(1, len(TEXT) - 1), min_size=24, max_size=60).map(
+    lambda steps: [TEXT[at % len(TEXT)] for at in accumulate(steps)]
+)
+"""Words of less than a second, never the same one twice in a row: that might be one heard twice."""
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
 
-@given(words, sizes, sizes, st.floats(-1.0, 1.0), st.booleans(), st.sampled_from(list(Side)))
+@settings(max_examples=300)
+@given(words, sizes, sizes, st.floats(-0.4, 0.4), st.booleans(), st.sampled_from(list(Side)))
 def test_each_word_once_and_none_lost(
     text: list[str],
     one: list[int],
@@ -192,7 +196,6 @@ def test_each_word_once_and_none_lost(
     first: Side,
 ) -> None:
     """The same words at other times, in other segments, with times for words or without."""
-    assume(all(a != b for a, b in pairwise(text)))
     said = spoken(text)
     earlier = segments(said, one, timed=timed)
     later = segments(said, other, shift=shift, timed=not timed)

@@ -288,6 +288,21 @@ class Settings:
         8081, "Port to listen on; 0 takes a free port", Group.EMBEDDED, whole(0, 65535), "PORT"
     )
 
+    device: str = option(
+        "auto",
+        "Device for the model: auto, cpu, cuda or cuda:N",
+        Group.EMBEDDED,
+        parsers.device,
+        "DEVICE",
+    )
+    compute_type: str | None = option(
+        None,
+        "Number format of the model, such as int8 or float16; by default the fastest",
+        Group.EMBEDDED,
+        parsers.nonempty,
+        "TYPE",
+    )
+
     def __post_init__(self) -> None:
         for is_wrong, message in self._contradictions():
             if is_wrong:
@@ -336,7 +351,7 @@ class Settings:
 OPTIONS: Final[Mapping[str, Option]] = declared(fields(Settings))
 """Every option by the name of its setting, in the order of help and documentation."""
 
-SERVE_ONLY: Final = ("host", "port", "api_key")
+SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "api_key")
 VARIABLE_ONLY: Final = ("mongodb_uri", "mongodb_database")
 
 RUN_OPTIONS: Final = tuple(n for n in OPTIONS if n not in (*SERVE_ONLY, *VARIABLE_ONLY))

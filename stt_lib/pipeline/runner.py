@@ -30,7 +30,7 @@ from stt_lib.servers.pool import ServerPool
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.progress import Course, Progress
+from stt_lib.telemetry.progress import Position, Progress
 from stt_lib.telemetry.stats import Stats
 from stt_lib.timing import REAL, Timing
 from stt_lib.timing import Event as StopEvent
@@ -162,7 +162,7 @@ class Runner:
         self._count: int | None = None
         self._has_looked_again = False
         self._idleness = Idleness()
-        self._progress = Progress(quiet=settings.quiet)
+        self._progress = Progress(quiet=settings.quiet, timing=timing)
         self._report = Report()
 
     def run(self) -> Report:
@@ -198,6 +198,10 @@ class Runner:
         if poll_seconds is None:
             return None
         return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
+
+    def release_claims(self) -> None:
+        """Release every claim of this run, from any thread; it is about to be abandoned."""
+        self._heartbeat.release_all()
 
     # -- feeding ------------------------------------------------------------------------------
 
@@ -376,7 +380,7 @@ class Runner:
     def _show_progress(self, *, at_once: bool = False) -> None:
         if at_once or self._progress.is_due:
             self._progress.show(
-                Course(
+                Position(
                     self._report.tally,
                     under_way=len(self._under_way),
                     planned=len(self._plan),
@@ -387,7 +391,7 @@ class Runner:
                     amount_done=self._amount_done,
                     amount_planned=sum(map(self._source.amount, self._plan)),
                     audio_done=self._stats.seconds_of_audio,
-                )
+                ).course
             )
 
     # -- the claims of others -----------------------------------------------------------------
@@ -414,9 +418,8 @@ class Runner:
         deadline = min(began + self._settings.lease + 1.0, self._deadline.cuts_at)
         if watched:
             log.info(
-                "Waiting up to %.0f s until the claims of other workers (%d) are renewed or expire",
+                "Waiting up to %.0f s until the claims of other workers are renewed or expire",
                 deadline - began,
-                len(watched),
                 extra=Event.WAITING.of(claims=len(watched)),
             )
         while watched and claims.held(chunk_ids) and self._timing.monotonic() < deadline:

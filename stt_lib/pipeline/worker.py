@@ -180,26 +180,31 @@ class _Job:
 
     def run(self) -> Result:
         try:
+            self._process()
+        except ClaimLost as lost:
+            logs.skipped(self._sequence, f"result dropped: {lost}")
+            return Result(self._sequence, Outcome.SKIPPED, self._seconds(), is_settled=False)
+        return self._finished()
+
+    def _process(self) -> None:
+        try:
             self._mark_saved_before()
             self._fail_unusable()
             for run in self._runs():
                 self._transcribe(run)
-        except ClaimLost as lost:
-            logs.skipped(self._sequence, f"result dropped: {lost}")
-            return Result(self._sequence, Outcome.SKIPPED, self._seconds(), is_settled=False)
         except AttemptError as error:
             self._fail_rest(error)
-        except (Stopped, Unavailable, ConfigurationError):
+        except (ClaimLost, Stopped, Unavailable, ConfigurationError):
             raise
         except Exception as error:  # noqa: BLE001 - a defect must not stop the other sequences
             self._fail_each(error)
-        return self._finished()
 
     # -- before the request -------------------------------------------------------------------
 
     def _mark_saved_before(self) -> None:
         """A worker that saved a transcript died before it marked these chunks."""
-        chunks = [self._open[key] for key in self._claim.loaded.owned & self._open.keys()]
+        owned = self._claim.loaded.owned
+        chunks = [chunk for key, chunk in self._open.items() if key in owned]
         if chunks:
             self._sink.saved_before([chunk.id for chunk in chunks])
             self._close(chunks, Outcome.TRANSCRIBED)
@@ -318,6 +323,15 @@ class _Job:
         if not left.issuperset(identity(chunk.id) for chunk in chunks):
             raise ClaimLost("its chunks were transcribed meanwhile")
 
+    def _make_sure_of_claim(self) -> None:
+        """Before anything is written: after a freeze the chunks may be someone else's work.
+
+        Raises:
+            ClaimLost: the claim expired and was deleted.
+        """
+        if not self._worker.heartbeat.is_fresh(self._claim.token):
+            self._worker.heartbeat.renew(self._claim.token)
+
     def _announce(self) -> None:
         if not self._is_announced:
             self._is_announced = True
@@ -334,9 +348,7 @@ class _Job:
         began = self._timing.monotonic()
         surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
-        # A claim that was lost while we were frozen or cut off must not become a transcript.
-        if not self._worker.heartbeat.is_fresh(self._claim.token):
-            self._worker.heartbeat.renew(self._claim.token)
+        self._make_sure_of_claim()
         own = self._context.own(heard, verdict)
         transcript = self._transcript(heard, own)
         if not own.kept:
@@ -419,6 +431,7 @@ class _Job:
     def _fail(
         self, chunks: Sequence[Chunk], error: AttemptError, *, audio_at_fault: bool, due_in: float
     ) -> None:
+        self._make_sure_of_claim()
         self._announce()
         chunk_id: Any = chunks[0].id if audio_at_fault else None
         logs.failed(self._sequence, self._seconds(), error, chunk_id)

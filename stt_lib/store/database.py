@@ -7,7 +7,7 @@ different effect. The driver's errors are mapped to ours here and nowhere else.
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain.backoff import delay
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError, WriteRefused
+from stt_lib.store.ids import shown_id
 from stt_lib.telemetry.events import Event
 from stt_lib.timing import Event as StopEvent
 from stt_lib.timing import Timing
@@ -87,6 +88,7 @@ class Database:
         self._mongo_wait = mongo_wait
         self._stop = stop
         self._timing = timing
+        self._has_warned = False
         self.when_hint_fails: Callable[[], None] = lambda: None
         self._client, self.raw = _opened(uri, name)
         self.chunks: Collection[Document] = self.raw["audio_chunks"]
@@ -160,7 +162,8 @@ class Database:
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
         if _lacks_index(error):
-            self.when_hint_fails()
+            self._has_warned = False
+        self.when_hint_fails()
         if attempt == 1:  # once per operation, so that an outage does not flood the log
             log.warning(
                 "MongoDB is away (%s), trying again", short(error), extra=Event.MONGODB_AWAY.of()
@@ -198,6 +201,19 @@ class Database:
         if len(encoded) > LARGEST_DOCUMENT:
             raise StoreError(f"a document of {len(encoded):,} bytes is too large for MongoDB")
         return RawBSONDocument(encoded)
+
+    def readable(self, documents: Iterable[Document], read: Callable[[Document], T]) -> Iterator[T]:
+        """Those documents that can be read; one warning stands for all that cannot."""
+        for document in documents:
+            try:
+                yield read(document)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                if not self._has_warned:
+                    self._has_warned = True
+                    log.warning(
+                        "A transcript cannot be read and is skipped, perhaps others as well: %s",
+                        shown_id(document["_id"]),
+                    )
 
     def refused(self, refusal: Document, ids: Sequence[Any] = ()) -> WriteRefused:
         """The error for an operation of a bulk write that MongoDB refused; `ids` of its chunks."""

@@ -82,14 +82,12 @@ class Dropped:
         ids = [chunk_id for document in found for chunk_id in mapping.owned_ids(document)]
         cursor = self._db.chunks.find({"_id": {"$in": ids}}, _DETECTED)
         chunks = {identity(c["_id"]): c for c in self._db.run(lambda: list(cursor.clone()))}
-        return [
-            mapping.explained(
-                document,
-                [chunks[i] for i in map(identity, mapping.owned_ids(document)) if i in chunks],
-                is_saved=is_saved,
-            )
-            for document in found
-        ]
+
+        def read(document: Document) -> Explained:
+            own = [i for i in map(identity, mapping.owned_ids(document)) if i in chunks]
+            return mapping.explained(document, [chunks[i] for i in own], is_saved=is_saved)
+
+        return list(self._db.readable(found, read))
 
     # -- restoring ----------------------------------------------------------------------------
 

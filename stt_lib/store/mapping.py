@@ -165,7 +165,7 @@ def _unusable(data: Any) -> Problem | None:
 
 def _unknown_format(form: Any) -> Problem | None:
     """The format becomes part of a request's header, so it has to be a plain word."""
-    if isinstance(form, str) and _FORMAT.fullmatch(form):
+    if type(form) is str and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
 
@@ -230,13 +230,18 @@ def undropped(document: Document) -> dict[str, Any]:
 
 
 def read_transcript(document: Document) -> Transcript:
-    """A transcript as it was saved."""
+    """A transcript as it was saved.
+
+    Raises:
+        KeyError, TypeError: it is not what we or an older program save.
+    """
+    revision = document.get("revision")
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
-        start=document["start"],
-        end=document["end"],
-        chunk_ids=tuple(document.get("chunk_ids", ())),
+        start=_required_date(document["start"]),
+        end=_required_date(document["end"]),
+        chunk_ids=tuple(owned_ids(document)),
         segments=tuple(map(_read_segment, document["segments"])),
         language=document.get("language"),
         top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
@@ -245,13 +250,25 @@ def read_transcript(document: Document) -> Transcript:
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
-        revision=document.get("revision") or 1,
+        revision=revision if isinstance(revision, int) else 1,
     )
+
+
+def _required_date(value: Any) -> datetime:
+    date = _usable_date(value)
+    if date is None:
+        raise TypeError("not a usable date")
+    return date
 
 
 def _read_segment(document: Document) -> Segment:
     given = {name: document[name] for name in _SEGMENT_FIELDS if name in document}
-    return Segment(**given, words=tuple(map(_read_word, document.get("words") or ())))
+    words = tuple(map(_read_word, document.get("words") or ()))
+    segment = Segment(**given, words=words)
+    times = (segment.start, segment.end)
+    if not isinstance(segment.text, str) or not all(isinstance(t, int | float) for t in times):
+        raise TypeError("not a segment")
+    return segment
 
 
 def _read_word(document: Document) -> Word:
@@ -343,14 +360,12 @@ def old_transcript(document: Document) -> OldTranscript:
     Raises:
         TypeError: it cannot be placed in time.
     """
-    start, number = document.get("start"), document.get("revision")
-    if not isinstance(start, datetime):
-        raise TypeError("start is not a date")
+    number = document.get("revision")
     silent = nested(document, "stt.heard_nothing.model")
     return OldTranscript(
         revision=Revision(document["_id"], number if isinstance(number, int) else 1),
         original_id=document.get("original"),
-        start=start,
+        start=_required_date(document.get("start")),
         chunk_ids=tuple(owned_ids(document)),
         origin=origin(document),
         heard_nothing=silent if isinstance(silent, str) else None,

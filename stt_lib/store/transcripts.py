@@ -4,10 +4,9 @@ A unique index forbids a second transcript for a chunk. A transcript is replaced
 operation on its document, so that readers see the old text or the new one, never two, never none.
 """
 
-import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from bson import ObjectId
 from pymongo import InsertOne
@@ -30,10 +29,6 @@ from stt_lib.store.ids import possible_ids, shown_id
 from stt_lib.store.indexes import OWNER, Indexes
 from stt_lib.timing import Timing
 
-T = TypeVar("T")
-
-log = logging.getLogger("stt")
-
 HISTORY: Final = "transcriptions_history"
 """Collection of replaced texts, each under `{transcript, revision}`."""
 
@@ -55,7 +50,6 @@ class Transcripts:
         self._db = database
         self._indexes = indexes
         self._saving: GroupCommit[Any, Document | None] = GroupCommit(self._insert, timing)
-        self._has_warned = False
 
     # -- saving -------------------------------------------------------------------------------
 
@@ -109,20 +103,7 @@ class Transcripts:
         """The transcript that owns a chunk, if there is one and it can be read."""
         query = owners(original_id, [chunk_id])
         found = self._db.run(lambda: self._db.transcriptions.find_one(query))
-        return next(self._readable([found] if found else [], mapping.read_transcript), None)
-
-    def _readable(
-        self, documents: Iterable[Document], read: Callable[[Document], T]
-    ) -> Iterator[T]:
-        """Those documents that can be read, with one warning for all that cannot."""
-        for document in documents:
-            try:
-                yield read(document)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                if not self._has_warned:
-                    self._has_warned = True
-                    shown = shown_id(document["_id"])
-                    log.warning("Transcript %s, at least, cannot be read and is skipped", shown)
+        return next(self._db.readable([found] if found else [], mapping.read_transcript), None)
 
     # -- re-transcription ---------------------------------------------------------------------
 
@@ -150,7 +131,7 @@ class Transcripts:
             query, _LISTED, sort=[("start", -1)], batch_size=200, allow_disk_use=True
         )
         with cursor:
-            yield from self._readable(cursor, mapping.old_transcript)
+            yield from self._db.readable(cursor, mapping.old_transcript)
 
     def is_current(self, revision: Revision) -> bool:
         """Whether a transcript still has this revision."""
@@ -160,7 +141,7 @@ class Transcripts:
     def note_nothing_heard(self, revision: Revision, model: str | None) -> None:
         """Note the model that found no speech where this revision has text."""
         note = {"model": {"$literal": model}, "at": "$$NOW"}
-        update = [{"$set": {"stt": {"heard_nothing": note}}}]
+        update: list[Document] = [{"$unset": "stt.claim"}, {"$set": {"stt.heard_nothing": note}}]
         self._db.run(lambda: self._db.transcriptions.update_one(_of(revision), update))
 
     def replace(self, transcript: Transcript) -> bool:
@@ -196,7 +177,7 @@ class Transcripts:
         """All transcripts, oldest first."""
         cursor = self._db.transcriptions.find({}, sort=[("start", 1)])
         found = self._db.run(lambda: list(cursor.clone()))
-        return list(self._readable(found, mapping.read_transcript))
+        return list(self._db.readable(found, mapping.read_transcript))
 
     def has_any(self, recording: str) -> bool:
         """Whether some of a recording is transcribed."""
@@ -215,7 +196,7 @@ class Transcripts:
         Of those at the edges of the span, only the utterances that begin in it.
         """
         documents = self._oldest_first(_said(recording, since, until))
-        for found in self._readable(documents, lambda document: stretch(document, shown_id)):
+        for found in self._db.readable(documents, lambda document: stretch(document, shown_id)):
             inside = (
                 [u for u in found.utterances if _is_within(u.start, since, until)] if found else []
             )

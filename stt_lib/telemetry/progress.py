@@ -22,7 +22,21 @@ FEWEST_CELLS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How far a run has come, and an estimate of how far it will go.
+    """How far a run has come, and how far it will go, in sequences and in seconds of audio."""
+
+    tally: Tally
+    sequences: int
+    audio_done: float
+    audio_left: float
+
+    @property
+    def is_idle(self) -> bool:
+        return self.audio_left <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a run knows of its way, from which the course is estimated.
 
     `begun` sequences were started, of which some are `under_way`; more are `planned`. Amounts are
     what the source of the work counts, chunks as a rule: `count` is that of all there was when the
@@ -39,6 +53,10 @@ class Course:
     amount_done: int
     amount_planned: int
     audio_done: float
+
+    @property
+    def course(self) -> Course:
+        return Course(self.tally, self.sequences, self.audio_done, self.audio_left)
 
     @property
     def sequences(self) -> int:
@@ -64,10 +82,6 @@ class Course:
         if self.count is None:
             return under_way + self.amount_planned
         return max(under_way, self.count - self.amount_done)
-
-    @property
-    def is_idle(self) -> bool:
-        return self.audio_left <= 0
 
 
 class Progress:
@@ -112,9 +126,11 @@ class Progress:
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A bar whose line is composed here; tqdm draws it between the lines of the log."""
 
-    view: tuple[Course, float, float] = (Course(Tally(), 0, 0.0, 0.0), 0.0, 0.0)
+    view: tuple[Course, float, float] | None = None
 
     def __str__(self) -> str:
+        if self.view is None:
+            return TITLE
         course, elapsed, busy = self.view
         known = self.format_dict
         return line(course, elapsed, busy, known["ncols"] or 80, ascii=known["ascii"])

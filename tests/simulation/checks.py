@@ -1,14 +1,16 @@
 """What has to hold at every moment of a simulation, and at its end."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from stt_lib.domain.models import identity
+from stt_lib.errors import FailureKind
 from stt_lib.store import mapping
 from stt_lib.store.mapping import nested
-from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.scheduler import Killed, Process, Scheduler, Task
 from tests.simulation.servers import SimulatedServer
 from tests.simulation.speech import CHUNK_SECONDS, Audio, Piece, Speech, Spoken
 from tests.support.memory_database import Collection, Database, Document
@@ -29,7 +31,7 @@ class Claim:
     """A claim as it was acquired, and whether its holder has released it."""
 
     token: str
-    process: Process
+    holder: Task
     ids: frozenset[str]
     acquired_at: float
     is_released: bool = False
@@ -50,6 +52,13 @@ class Checks:
         self._answered: set[tuple[str, str]] = set()
         self.has_clock_jumped = False
         database.watcher = self._changed
+
+    def _violated(self, what: str) -> NoReturn:
+        """End the simulation; the code that is tested must not be able to swallow it."""
+        violation = Violation(what)
+        violation.__cause__ = sys.exc_info()[1]
+        self._scheduler.fail(violation)
+        raise Killed
 
     # -- the database -------------------------------------------------------------------------
 
@@ -78,7 +87,7 @@ class Checks:
         for other in self._database.transcripts:
             shared = mine.intersection(other["chunk_ids"])
             if other["_id"] != new["_id"] and shared:
-                raise Violation(f"{sorted(shared)} are owned by two transcripts")
+                self._violated(f"{sorted(shared)} are owned by two transcripts")
 
     def _claim_changed(self, before: Document | None, after: Document | None) -> None:
         if self._database.is_rolling_back:
@@ -90,7 +99,7 @@ class Checks:
                 self._check_idle(claim)
         elif before is None and after is not None:
             token, ids = after["_id"], frozenset(after["chunk_ids"])
-            self._claims[token] = Claim(token, self._process(), ids, self._scheduler.now)
+            self._claims[token] = Claim(token, self._me(), ids, self._scheduler.now)
 
     def _is_expired(self, claim: Document) -> bool:
         now, lease = self._database.now(), timedelta(milliseconds=claim["lease_ms"])
@@ -100,14 +109,14 @@ class Checks:
         """Whoever releases a claim has no request for its chunks under way."""
         for ids, tokens in self._in_flight.values():
             if claim.token in tokens:
-                raise Violation(f"a claim on {sorted(ids)} was released during a request")
+                self._violated(f"a claim on {sorted(ids)} was released during a request")
 
     def _check_unreleased(self, chunk_id: str) -> None:
         """Whoever writes the end of a chunk has not released its claim on it."""
-        process = self._process()
-        claims = [c for c in self._claims.values() if c.process is process and chunk_id in c.ids]
+        me = self._me()
+        claims = [c for c in self._claims.values() if c.holder is me and chunk_id in c.ids]
         if claims and claims[-1].is_released:
-            raise Violation(f"{chunk_id} was written to after its claim was released")
+            self._violated(f"{chunk_id} was written to after its claim was released")
 
     def _chunk_changed(self, before: Document, after: Document) -> None:
         chunk_id = after["_id"]
@@ -121,7 +130,7 @@ class Checks:
             self._check_mark(chunk_id)
             self._check_unreleased(chunk_id)
         if nested(after, "stt.error.at") != nested(before, "stt.error.at"):
-            self._check_failure(before)
+            self._check_failure(before, after)
             self._check_unreleased(chunk_id)
 
     def _check_mark(self, chunk_id: str) -> None:
@@ -129,31 +138,37 @@ class Checks:
         if any(chunk_id in t["chunk_ids"] for t in self._database.transcripts):
             return
         if (self._process().name, chunk_id) not in self._answered:
-            raise Violation(f"{chunk_id} was marked without a transcript or an answer")
+            self._violated(f"{chunk_id} was marked without a transcript or an answer")
         aside = any(chunk_id in d["transcript"]["chunk_ids"] for d in self._database.dropped)
         if not aside and any(_is_inside(word) for word in self._pieces[chunk_id].words):
-            raise Violation(f"{chunk_id} was marked as without speech, which it has")
+            self._violated(f"{chunk_id} was marked as without speech, which it has")
 
-    def _check_failure(self, before: Document) -> None:
+    def _check_failure(self, before: Document, after: Document) -> None:
+        if nested(after, "stt.error.kind") == FailureKind.INTERNAL:
+            self._violated(f"{after['_id']} failed for a defect of stt")
         retry_at = nested(before, "stt.retry_at")
         if retry_at is None or self.has_clock_jumped:
             return
         early = (retry_at - self._database.now()).total_seconds()
         if early > 0 and not self._process().name.startswith("retry"):
-            raise Violation(f"{before['_id']} failed again {early:.1f} s before it was due")
+            self._violated(f"{before['_id']} failed again {early:.1f} s before it was due")
 
-    def _process(self) -> Process:
+    def _me(self) -> Task:
         current = self._scheduler.current
         if current is None:
             raise RuntimeError("nobody is at work")
-        return current.process
+        return current
+
+    def _process(self) -> Process:
+        return self._me().process
 
     # -- requests -----------------------------------------------------------------------------
 
-    def posted(self, process: Process, pieces: Sequence[Piece]) -> int:
+    def posted(self, pieces: Sequence[Piece]) -> int:
         """A request is on its way; returns a number for it."""
         ids = [piece.id for piece in pieces]
-        mine = [c for c in self._claims.values() if c.process is process and self._exists(c.token)]
+        me = self._me()
+        mine = [c for c in self._claims.values() if c.holder is me and self._exists(c.token)]
         mine = [claim for claim in mine if not claim.ids.isdisjoint(ids)]
         own = frozenset(i for claim in mine for i in claim.ids.intersection(ids))
         self._check_alone(own)
@@ -170,18 +185,18 @@ class Checks:
         """No other request that is still covered by its claim has these chunks."""
         for ids, tokens in self._in_flight.values():
             if ids & own and any(map(self._exists, tokens)):
-                raise Violation(f"{sorted(ids & own)} are posted by two workers at once")
+                self._violated(f"{sorted(ids & own)} are posted by two workers at once")
 
     def _check_unmarked(self, claim: Claim, ids: Sequence[str]) -> None:
         """Chunks at the ends of a request may be context; those between them are not."""
-        if claim.process.name.startswith("again"):
+        if claim.holder.process.name.startswith("again"):
             return
         for chunk_id in claim.ids.intersection(ids if len(ids) == 1 else ids[1:-1]):
             if self._marked_at.get(chunk_id, claim.acquired_at) < claim.acquired_at:
-                raise Violation(f"{chunk_id} was posted though it was marked before the claim")
+                self._violated(f"{chunk_id} was posted though it was marked before the claim")
 
-    def answered(self, process: Process, pieces: Sequence[Piece]) -> None:
-        self._answered.update((process.name, piece.id) for piece in pieces)
+    def answered(self, pieces: Sequence[Piece]) -> None:
+        self._answered.update((self._process().name, piece.id) for piece in pieces)
 
     def ended(self, request: int) -> None:
         del self._in_flight[request]
@@ -192,7 +207,7 @@ class Checks:
             for (process, spell), count in server.refused.items():
                 most = workers + 3 + (spell.ends - spell.begins) / 2
                 if count > most:
-                    raise Violation(f"{process} sent {count} requests to {server.name}, a dead one")
+                    self._violated(f"{process} sent {count} requests to {server.name}, a dead one")
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -208,9 +223,9 @@ class Checks:
     def check_end(self) -> None:
         """Once everything is quiet: all done, nothing held, every word in its place."""
         if left := self.unfinished():
-            raise Violation(f"{left} were never finished")
+            self._violated(f"{left} were never finished")
         if len(self._database.claims):
-            raise Violation(f"{len(self._database.claims)} claims are left")
+            self._violated(f"{len(self._database.claims)} claims are left")
         for recording in sorted({place[0] for place in self._speech.pieces}):
             self._check_words(recording)
 
@@ -224,7 +239,7 @@ class Checks:
         spoken = [word.text for piece in done for word in piece.words]
         saved = list(self._words(f"r{recording}"))
         if saved != spoken:
-            raise Violation(_difference(recording, spoken, saved))
+            self._violated(_difference(recording, spoken, saved))
 
     def _words(self, original_id: str) -> Iterable[str]:
         """The words of a recording's transcripts, kept or dropped by the filter."""

@@ -69,9 +69,9 @@ class SimulatedServer:
 class Observer(Protocol):
     """Who is told of requests, to check them."""
 
-    def posted(self, process: Process, pieces: Sequence[Piece]) -> int: ...
+    def posted(self, pieces: Sequence[Piece]) -> int: ...
 
-    def answered(self, process: Process, pieces: Sequence[Piece]) -> None: ...
+    def answered(self, pieces: Sequence[Piece]) -> None: ...
 
     def ended(self, request: int) -> None: ...
 
@@ -145,7 +145,7 @@ class SimulatedChannel:
     @contextmanager
     def _observed(self, pieces: Sequence[Piece]) -> Iterator[None]:
         observer = self._internet.observer
-        request = observer.posted(self._process, pieces)
+        request = observer.posted(pieces)
         try:
             yield
         finally:
@@ -208,7 +208,7 @@ class SimulatedChannel:
         kinds = {piece.kind for piece in pieces}
         if Audio.POISON in kinds or (Audio.SHY in kinds and files > 1):
             return _json(self._random.choice([400, 500]), {"detail": "cannot decode"})
-        self._internet.observer.answered(self._process, pieces)
+        self._internet.observer.answered(pieces)
         return _json(200, heard(pieces, has_words=target.has_words))
 
 

@@ -4,9 +4,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from stt_lib.config.settings import Settings
+from stt_lib.domain.models import Condition
 from stt_lib.errors import SttError
 from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.runner import Runner
@@ -15,13 +17,16 @@ from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
-from tests.simulation.checks import Checks, Violation, check_idle
+from tests.simulation.checks import Checks, check_idle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.servers import Internet, SimulatedServer, Spell, Weather
 from tests.simulation.speech import Piece, Speech, compose
-from tests.simulation.timing import SimulatedEvent, SimulatedTiming
+from tests.simulation.timing import START, SimulatedEvent, SimulatedTiming
 from tests.support.memory_database import Database
 from tests.support.memory_store import Away, MemoryStore, Network
+
+Incident = tuple[float, str, Callable[[], object]]
+"""When something happens, what, and how."""
 
 RECORDINGS, CHUNKS, RUNS, SERVERS, FAULTS = 4, 60, 3, 2, 5
 
@@ -83,7 +88,7 @@ class World:
     servers: list[SimulatedServer]
     runs: list[Run]
     arrivals: list[tuple[float, Piece]]
-    incidents: list[tuple[float, str, Callable[[], None]]] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
     mongo_outages: list[tuple[float, float]] = field(default_factory=list)
     loss: float = 0.0
     slowness: float = 0.05
@@ -107,12 +112,9 @@ class World:
         self.scheduler.run()
 
     def _play(self) -> None:
-        events: list[tuple[float, str, Callable[[], None]]] = [
-            *(
-                (run.starts, f"start {run.name}", lambda run=run: self._start(run))
-                for run in self.runs
-            ),
-            *((at, f"insert {p.id}", lambda p=p: self._insert(p)) for at, p in self.arrivals),
+        events: list[Incident] = [
+            *((run.starts, f"start {run.name}", partial(self._start, run)) for run in self.runs),
+            *((at, f"insert {p.id}", partial(self._insert, p)) for at, p in self.arrivals),
             *self.incidents,
         ]
         for at, text, act in sorted(events, key=lambda event: event[:2]):
@@ -225,7 +227,7 @@ def _ends(store: Any, given: Settings) -> tuple[Source, Sink]:
 def settings(servers: list[SimulatedServer], **given: Any) -> Settings:
     """Settings of a run, with short waits."""
     defaults: dict[str, Any] = {
-        "server_url": ",".join(f"http://{server.name}" for server in servers),
+        "server_url": tuple(f"http://{server.name}" for server in servers),
         "max_workers": 3,
         "lease": 12,
         "server_wait": 20,
@@ -271,35 +273,46 @@ def _run(rng: random.Random, number: int, servers: list[SimulatedServer]) -> Run
         "retries": rng.choice([0, 1, 3]),
         "backoff_base": 0.5,
     }
-    name, stops = "run", None
-    match rng.randrange(20):
-        case 0 | 1:
-            name, options["watch"], stops = "watch", rng.choice([1.0, 5.0]), rng.uniform(10, 60)
-        case 2:
-            name, options["retry_errors"] = "retry", True
-        case 3 | 4:
-            name, options["retranscribe"] = "again", ["all"]
-        case 5:
-            options["limit"] = rng.randint(1, 4)
-        case 6:
-            options["max_runtime"] = rng.uniform(5, 30)
-        case 7:
-            options["settle"] = 5.0
-        case 8:
-            options["recording"] = f"r{rng.randrange(RECORDINGS)}"
-        case 9:
-            options["server_max"] = 1
-        case 10:
-            options["rate_limit"] = rng.choice([0.5, 3.0])
-        case 11:
-            stops = rng.uniform(0.1, 20)
-            options["grace"] = rng.choice([0.0, 5.0])
-        case 12:
-            options["filter"] = "strict"
-    starts = 0.0 if rng.random() < 0.3 else rng.uniform(0, PLAY_SECONDS / 2)
-    kill_at = round(10 ** rng.uniform(0, 3.2)) if rng.random() < 0.4 else None
-    skew = timedelta(seconds=rng.choice([0, 0, 0, -3600, 300]))
-    return Run(f"{name}{number}", starts, settings(servers, **options), kill_at, stops, skew)
+    name, special, stops = rng.choice(_KINDS)(rng)
+    return Run(
+        f"{name}{number}",
+        starts=0.0 if rng.random() < 0.3 else rng.uniform(0, PLAY_SECONDS / 2),
+        settings=settings(servers, **{**options, **special}),
+        kill_at=_some_point(rng) if rng.random() < 0.4 else None,
+        stops=stops,
+        clock_error=timedelta(seconds=rng.choice([0, 0, 0, -3600, 300])),
+    )
+
+
+def _some_point(rng: random.Random) -> int:
+    return round(10 ** rng.uniform(0, 3.2))
+
+
+Kind = Callable[[random.Random], tuple[str, dict[str, Any], float | None]]
+"""A name, the options of a run, and after how many seconds it gets a signal, if at all."""
+
+_PLAIN: Final[list[Kind]] = [
+    lambda rng: ("run", {}, None),
+]
+_SPECIAL: Final[list[Kind]] = [
+    lambda rng: ("watch", {"watch": rng.choice([1.0, 5.0])}, rng.uniform(10, 60)),
+    lambda rng: ("watch", {"watch": 2.0, "settle": 5.0}, rng.uniform(10, 60)),
+    lambda rng: ("retry", {"retry_errors": True}, None),
+    lambda rng: ("again", {"retranscribe": ()}, None),
+    lambda rng: ("again", {"retranscribe": (Condition("model", "tiny", is_not=True),)}, None),
+    lambda rng: ("run", {"limit": rng.randint(1, 4)}, None),
+    lambda rng: ("run", {"max_runtime": rng.uniform(5, 30)}, None),
+    lambda rng: ("run", {"settle": 5.0}, None),
+    lambda rng: ("run", {"recording": f"r{rng.randrange(RECORDINGS)}"}, None),
+    lambda rng: ("run", {"since": START - timedelta(hours=28)}, None),
+    lambda rng: ("run", {"server_max": 1}, None),
+    lambda rng: ("run", {"rate_limit": rng.choice([0.5, 3.0])}, None),
+    lambda rng: ("run", {"audio_rate": rng.choice([50.0, 1000.0])}, None),
+    lambda rng: ("run", {"grace": rng.choice([0.0, 5.0])}, rng.uniform(0.1, 20)),
+    lambda rng: ("run", {"filter": "strict"}, None),
+    lambda rng: ("run", {"timeout_base": 1.0, "timeout_per_chunk": 0.2}, None),
+]
+_KINDS: Final = [*_PLAIN * 8, *_SPECIAL]
 
 
 def _arrivals(rng: random.Random, speech: Speech) -> list[tuple[float, Piece]]:
@@ -360,7 +373,7 @@ def _losses(world: World, rng: random.Random) -> None:
 
 def _kill(world: World, rng: random.Random) -> None:
     run = rng.choice(world.runs)
-    run.kill_at = round(10 ** rng.uniform(0, 3.2))
+    run.kill_at = _some_point(rng)
 
 
 _FAULTS: Final = [
@@ -394,6 +407,3 @@ def report(world: World, seed: int, lines: int = 150) -> str:
     """The last lines of the trace, for people."""
     shown = [f"{at:9.3f}  {who:28} {text}" for at, who, text in world.scheduler.trace[-lines:]]
     return "\n".join([f"seed {seed}:", *shown, f"replay: python -m tests.simulation {seed}"])
-
-
-__all__ = ["Violation", "build", "play", "report"]

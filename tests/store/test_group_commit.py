@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def together(
     store: Store,
     group: GroupCommit[Any, Any],
     first: Callable[[], Any],
-    calls: list[Callable[[], Any]],
+    calls: Sequence[Callable[[], Any]],
 ) -> list[Any]:
     """Results or exceptions of calls that share one command, which `first` made wait."""
     held = Held(store, group, len(calls))
@@ -157,7 +158,7 @@ def saves(store: Store, sequences: list[ChunkSequence], **odd: Any) -> list[Any]
     transcripts = [transcript(sequence) for sequence in sequences[:GROUP]]
     transcripts[3] = transcript(sequences[3], **odd)
     extra = transcript(sequences[GROUP])
-    calls = [lambda t=t: store.transcripts.save(t) for t in transcripts]
+    calls = [partial(store.transcripts.save, t) for t in transcripts]
     return together(store, store.transcripts._saving, lambda: store.transcripts.save(extra), calls)
 
 
@@ -231,10 +232,7 @@ def test_a_foreign_unique_index(world: World, store: Store, sequences: list[Chun
 
 def test_refused_claims(world: World, store: Store, sequences: list[ChunkSequence]) -> None:
     assert store.claims.acquire(sequences[3], "other", "w")
-    calls = [
-        lambda n=n, s=s: store.claims.acquire(s, str(n), "w")
-        for n, s in enumerate(sequences[:GROUP])
-    ]
+    calls = [partial(store.claims.acquire, s, str(n), "w") for n, s in enumerate(sequences[:GROUP])]
     extra = sequences[GROUP]
     outcomes = together(
         store, store.claims._acquiring, lambda: store.claims.acquire(extra, "x", "w"), calls
@@ -251,7 +249,7 @@ def test_refused_marks(world: World, store: Store, sequences: list[ChunkSequence
     def mark(sequence: ChunkSequence) -> None:
         store.chunks.mark([chunk.id for chunk in sequence.chunks], is_backed=True)
 
-    calls = [lambda s=s: mark(s) for s in sequences[:GROUP]]
+    calls = [partial(mark, s) for s in sequences[:GROUP]]
     extra = sequences[GROUP]
     outcomes = together(store, store.chunks._backed, lambda: mark(extra), calls)
     assert [at for at, outcome in enumerate(outcomes) if outcome is not None] == [3]
@@ -280,7 +278,7 @@ def faulty_mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 @pytest.fixture
 def unsteady(faulty_mongod: Mongod, tmp_path: Path) -> Iterator[World]:
     """A database on a mongod that can be told to fail."""
-    world = World(faulty_mongod.uri, tmp_path)
+    world = World(faulty_mongod.uri + "/?heartbeatFrequencyMS=500", tmp_path)
     for number in range(GROUP + 2):
         world.record(range(2), original_id=number)
     yield world
@@ -328,8 +326,7 @@ def test_a_failover_while_claims_are_acquired(unsteady: World, how: dict[str, An
             data={"failCommands": ["update"], **how},
         )
         calls = [
-            lambda n=n, s=s: store.claims.acquire(s, str(n), "w")
-            for n, s in enumerate(sequences[:GROUP])
+            partial(store.claims.acquire, s, str(n), "w") for n, s in enumerate(sequences[:GROUP])
         ]
         extra = sequences[GROUP]
         with ThreadPoolExecutor(GROUP + 1) as threads:
