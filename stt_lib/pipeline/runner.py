@@ -50,8 +50,8 @@ REPLAN_SECONDS = 5.0
 """Seconds. How soon a run notices work of a higher priority than what is planned."""
 
 LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
-"""Pause of a watching run between two queries: so many times as long as the last one took, within
-these bounds in seconds, so that planning is little of MongoDB's work."""
+"""Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
+times the duration of the last query, so that planning is little of MongoDB's work."""
 
 BARRED_SECONDS = 60.0
 """Seconds. Pause after which a sequence is planned again that another worker had, or has done."""
@@ -95,7 +95,7 @@ class Inbox:
             self._changed.notify_all()
 
     def take(self, seconds: float) -> list[Future[Any]]:
-        """Everything that has ended; waits for the first one up to so many `seconds`."""
+        """Everything that has ended; waits up to `seconds` for the first one."""
         with self._changed:
             if seconds:
                 self._changed.wait_for(lambda: bool(self._ended), seconds)
@@ -156,7 +156,7 @@ class Runner:
         self._rests_until = self._contended_until = float("-inf")
         self._woken = timing.event()
         self._inbox = Inbox(timing)
-        self._under_way: dict[Future[Result], tuple[ChunkSequence, float]] = {}
+        self._under_way: dict[Future[Result | None], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
         self._amount_begun = self._amount_done = 0
         self._count: int | None = None
@@ -253,22 +253,29 @@ class Runner:
 
     def _next(self) -> ChunkSequence | None:
         """The next sequence; with other runs about, one that nobody has and not all want."""
-        if not self._plan or self._timing.monotonic() >= self._contended_until:
+        if not self._plan or not self._is_contended:
             return self._plan.next()
         self._plan.drop(self._store.claims.held(planner.ends(self._plan)))
         return self._plan.next(self._timing.random)
+
+    @property
+    def _is_contended(self) -> bool:
+        """Whether other runs were lately seen to work on the same backlog."""
+        return self._timing.monotonic() < self._contended_until
 
     def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
         self._idleness.ends()
         self._amount_begun += self._source.amount(sequence)
         self._pool.line_up(self._tickets)
-        future = self._executor.submit(self._worker.process, sequence, self._tickets)
+        future = self._executor.submit(
+            self._worker.process, sequence, self._tickets, look_first=self._is_contended
+        )
         self._under_way[future] = sequence, self._timing.monotonic()
         future.add_done_callback(self._inbox.put)
 
     def _collect(self, seconds: float) -> None:
-        """Take in what has ended, waiting for the first up to so many `seconds`."""
+        """Take in what has ended, waiting up to `seconds` for the first."""
         for future in self._inbox.take(seconds):
             if future is self._planning:
                 self._take_in_batch(self._planning)
@@ -325,9 +332,8 @@ class Runner:
 
     # -- results ------------------------------------------------------------------------------
 
-    def _take_in_result(self, future: Future[Result]) -> None:
+    def _take_in_result(self, future: Future[Result | None]) -> None:
         sequence, began = self._under_way.pop(future)
-        now = self._timing.monotonic()
         try:
             result = future.result()
         except Stopped:
@@ -337,22 +343,29 @@ class Runner:
             self._halt(error)
         except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
             logs.failed(sequence, 0.0, error)
-            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False))
+            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False), began)
         else:
-            self._deadline.took(now - began)
-            self._take_in(result)
+            if result is None or result.is_refused:
+                self._leave_to_others(sequence)
+            if result is not None:
+                self._take_in(result, began)
         self._amount_done += self._source.amount(sequence)
 
-    def _take_in(self, result: Result) -> None:
+    def _leave_to_others(self, sequence: ChunkSequence) -> None:
+        self._contended_until = self._timing.monotonic() + CONTENTION_SECONDS
+        self._plan.held.append(sequence)
+        self._plan.bar(sequence, self._timing.monotonic() + BARRED_SECONDS)
+
+    def _take_in(self, result: Result, began: float) -> None:
         self._report.tally.add(result.outcome)
         self._stats.sequence(result.outcome)
+        if result.is_refused:
+            return
+        now = self._timing.monotonic()
+        self._deadline.took(now - began)
         if result.outcome is Outcome.TRANSCRIBED:
             self._report.newest = later(self._report.newest, result.sequence)
-        now = self._timing.monotonic()
-        if result.is_refused:
-            self._contended_until = now + CONTENTION_SECONDS
-            self._plan.held.append(result.sequence)
-        if result.is_settled and not result.is_refused:
+        if result.is_settled:
             self._plan.done(result.sequence)
         else:
             self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))
