@@ -25,7 +25,7 @@ def test_the_demo_shows_the_samples_in_order_and_well_recognised(world: World) -
     done = world.run("demo", seconds=180)
     assert done.returncode == 0, done.stderr
     assert "Finished: 7 sequences" in done.stderr
-    recordings = re.split(r"\n\d{4}-\d\d-\d\d · recording \w+\n", done.stdout)[1:]
+    recordings = re.split(r"\n\d{4}-\d\d-\d\d · recording \w+ · .+\n", done.stdout)[1:]
     assert len(recordings) == len(samples.NAMES)
     for name, shown in zip(samples.NAMES, recordings, strict=True):
         times = re.findall(r"^  (\d\d:\d\d:\d\d)  ", shown, re.MULTILINE)
@@ -38,4 +38,4 @@ def test_the_demo_shows_the_samples_in_order_and_well_recognised(world: World) -
     assert again.returncode == 0
     assert "Nothing to do: the samples were transcribed before." in again.stdout
     assert "Finished: 0 sequences" in again.stderr
-    assert recordings == re.split(r"\n\d{4}-\d\d-\d\d · recording \w+\n", again.stdout)[1:]
+    assert recordings == re.split(r"\n\d{4}-\d\d-\d\d · recording \w+ · .+\n", again.stdout)[1:]

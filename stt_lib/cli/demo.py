@@ -1,8 +1,7 @@
 """`demo`: the sample recordings, transcribed by an embedded MongoDB and Whisper server."""
 
 import dataclasses
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -13,15 +12,13 @@ from stt_lib.cli.session import reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
-from stt_lib.domain.models import Transcript
 from stt_lib.domain.units import counted
+from stt_lib.export import text
+from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 
 SAMPLES_START: Final = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 """Start of the first sample recording; the others follow at intervals of an hour."""
-
-PARAGRAPH_SECONDS: Final = 45.0
-"""Seconds. Length from which a paragraph ends with the next segment."""
 
 
 @click.command()
@@ -61,27 +58,8 @@ def _ingest_samples(settings: Settings) -> int:
 def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
     if not had_work:
         click.echo("Nothing to do: the samples are already transcribed. Their transcripts:")
+    click.echo()
+    scope = Scope(None, None, None, zero=SAMPLES_START)
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
-        recording = None
-        for transcript in store.transcripts.all():
-            if transcript.original_id != recording:
-                recording = transcript.original_id
-                heading = f"{transcript.start.astimezone():%Y-%m-%d} · recording {recording}"
-                click.echo("\n" + click.style(heading, bold=True))
-            for start, text in _paragraphs(transcript):
-                click.echo(
-                    click.wrap_text(text, 88, f"  {start.astimezone():%H:%M:%S}  ", " " * 12)
-                )
-
-
-def _paragraphs(transcript: Transcript) -> Iterator[tuple[datetime, str]]:
-    """Paragraphs of about `PARAGRAPH_SECONDS`, each with the time at which it begins."""
-    started, words = 0.0, ""
-    for segment in transcript.segments:
-        if words and segment.end - started > PARAGRAPH_SECONDS:
-            yield transcript.start + timedelta(seconds=started), words.strip()
-            words = ""
-        started = started if words else segment.start
-        words += " " + segment.text.strip()
-    if words:
-        yield transcript.start + timedelta(seconds=started), words.strip()
+        for part in text.write(readable(store.transcripts.stretches(None)), scope):
+            click.echo(part, nl=False)

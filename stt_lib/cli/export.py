@@ -11,9 +11,10 @@ import click
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.session import opened_store
+from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
 from stt_lib.export import WRITERS, by_suffix, deliver
@@ -55,7 +56,7 @@ def export(
     signals = StopSignal()
     with signals.caught(), opened_store(settings, stop=signals.event) as store:
         try:
-            stretches = _until_stopped(_found(store, recording, *span), signals)
+            stretches = _until_stopped(_found(store, recording, *span, settings), signals)
             first = next(stretches)
             scope = _scope(store, recording, *span, first)
             deliver(write(itertools.chain([first], stretches), scope), path)
@@ -67,7 +68,11 @@ def export(
 
 
 def _found(
-    store: Store, recording: str | None, since: datetime | None, until: datetime | None
+    store: Store,
+    recording: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    settings: Settings,
 ) -> Iterator[Stretch]:
     """The stretches, of which there is at least one."""
     stretches = readable(store.transcripts.stretches(recording, since=since, until=until))
@@ -75,7 +80,7 @@ def _found(
     if first is None:
         whose = "" if recording is None else f" of recording {recording}"
         when = "" if since is None and until is None else " in that period"
-        raise InputError(f"there is no transcript{whose}{when}")
+        raise InputError(f"there is no transcript{whose}{when}{local_hint(settings)}")
     yield first
     yield from stretches
 

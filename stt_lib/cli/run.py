@@ -112,6 +112,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         with exposed(settings, store, pool):
             source, sink = _source_and_sink(store, settings)
             runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+            signals.release = runner.release_claims
             report = runner.run()
         if not report.abandoned:
             pool.close()

@@ -11,9 +11,9 @@ from stt_lib.config.loader import load
 
 
 @click.command()
-@settings_options("host", "port", "model", "api_key")
+@settings_options("host", "port", "model", "device", "compute_type", "api_key")
 def serve(**flags: Any) -> None:
-    """Run a Whisper server that accepts POST /transcribe."""
+    """Run a Whisper server that speaks POST /transcribe and OpenAI's API."""
     settings = load(flags)
     try:
         from stt_lib.local.server import app
@@ -24,6 +24,8 @@ def serve(**flags: Any) -> None:
         host=settings.host,
         port=settings.port,
         model=settings.model or EMBEDDED_MODEL,
+        device=settings.device,
+        compute_type=settings.compute_type,
         api_key=settings.api_key,
         announce=lambda url: click.echo(f"Whisper server ready on {url}"),
     )

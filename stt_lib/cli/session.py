@@ -9,7 +9,7 @@ from typing import Any
 from stt_lib.config.installation import IS_CHECKOUT
 from stt_lib.config.loader import child_environment
 from stt_lib.config.settings import Settings
-from stt_lib.errors import ConfigurationError
+from stt_lib.errors import ConfigurationError, StoreUnavailable
 from stt_lib.store import Store
 
 EMBEDDED_MODEL = "tiny.en"
@@ -24,8 +24,10 @@ def reachable(
     if not settings.local:
         yield settings
         return
-    from stt_lib.local.stack import running_stack
-
+    try:
+        from stt_lib.local.stack import running_stack
+    except ImportError as error:
+        raise not_installed(error) from None
     with running_stack(
         settings.data_dir,
         whisper=whisper,
@@ -47,16 +49,25 @@ def reachable(
 @contextmanager
 def opened_store(settings: Settings, stop: threading.Event | None = None) -> Iterator[Store]:
     """The database, for commands that need no STT server."""
-    with (
-        reachable(settings, whisper=False, stop=stop) as places,
-        Store(
-            places.mongodb_uri,
-            places.mongodb_database,
-            mongo_wait=places.mongo_wait,
-            stop=stop,
-        ) as store,
-    ):
-        yield store
+    try:
+        with (
+            reachable(settings, whisper=False, stop=stop) as places,
+            Store(
+                places.mongodb_uri,
+                places.mongodb_database,
+                mongo_wait=places.mongo_wait,
+                stop=stop,
+            ) as store,
+        ):
+            yield store
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}{local_hint(settings)}") from error
+
+
+def local_hint(settings: Settings) -> str:
+    """A hint for those who forgot `--local`, although there is an embedded stack."""
+    is_forgotten = not settings.local and settings.data_dir.is_dir()
+    return "; add --local if it is in the embedded stack" if is_forgotten else ""
 
 
 def not_installed(error: ImportError) -> ConfigurationError:

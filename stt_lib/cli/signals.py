@@ -1,5 +1,6 @@
 """SIGINT, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends the process soon."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from stt_lib.errors import Stopped, SttError
 from stt_lib.telemetry.events import Event
 
 HURRY_SECONDS: Final = 1.0
@@ -68,8 +70,11 @@ class StopSignal:
         os._exit(128 + number)
 
     def _release(self) -> None:
-        log.warning("Stopping at once: second signal", extra=Event.STOPPING.of())
-        self.release()
+        log.warning(
+            "Stopping at once after a second signal: releasing claims", extra=Event.STOPPING.of()
+        )
+        with contextlib.suppress(SttError, Stopped):  # then the claims expire
+            self.release()
 
 
 def _stopping() -> Iterator[int]:

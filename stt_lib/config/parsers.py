@@ -85,6 +85,12 @@ def nonempty(text: str) -> str:
     return text
 
 
+def device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return text
+
+
 def header(text: str) -> str:
     """Text that fits into the header of a request."""
     try:

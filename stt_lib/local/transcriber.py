@@ -2,8 +2,10 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, util
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ctranslate2
@@ -26,7 +28,16 @@ LANGUAGES = 5
 GAP = 0.8
 """Seconds. A longer pause between two words ends a segment."""
 
+MARGIN = 0.1
+"""Seconds that a word may go on after the detector has found an end of speech."""
+
 SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+CLAUSE_ENDS = (",", ";", ":", "、", "，")
+LONG = 7.0
+"""Seconds. A segment that is longer ends with a clause, too."""
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may use: microseconds of CPU time per period, then the period; or `max`."""
 
 COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32", "float32")}
 """In the order of preference."""
@@ -54,10 +65,18 @@ class Heard(NamedTuple):
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of processors that this process may use, also inside a container."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(here or 1, _quota()))
+
+
+def _quota() -> int:
+    """Return the whole processors that the cgroup grants; a very large number without a limit."""
+    try:
+        granted, period = CPU_QUOTA.read_text().split()
+        return int(granted) // int(period)
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 class Transcriber:
@@ -84,7 +103,7 @@ class Transcriber:
             model,
             device=self.device,
             device_index=int(number or 0),
-            compute_type=compute_type or _best(self.device),
+            compute_type=compute_type,
             num_workers=self.parallel,
         )
 
@@ -151,9 +170,15 @@ def _best(device: str) -> str:
     return next((kind for kind in COMPUTE_TYPES[device] if kind in supported), "default")
 
 
-def _load(model: str, **options: Any) -> WhisperModel:
+def _load(model: str, *, device: str, compute_type: str | None, **options: Any) -> WhisperModel:
     try:
-        return WhisperModel(_weights(model), cpu_threads=1, **options)
+        return WhisperModel(
+            _weights(model),
+            device=device,
+            compute_type=compute_type or _best(device),
+            cpu_threads=1,
+            **options,
+        )
     except Exception as exc:
         # The download of a model raises many classes; the reason is what matters.
         reason = str(exc).strip().splitlines() or [type(exc).__name__]
@@ -208,7 +233,7 @@ def _segments(heard: Heard) -> Iterator[dict[str, Any]]:
 def _sentences(words: list[Word]) -> Iterator[list[Word]]:
     sentence: list[Word] = []
     for word in words:
-        if sentence and _ends(sentence[-1], word):
+        if sentence and _ends(sentence, word):
             yield sentence
             sentence = []
         sentence.append(word)
@@ -216,8 +241,14 @@ def _sentences(words: list[Word]) -> Iterator[list[Word]]:
         yield sentence
 
 
-def _ends(word: Word, following: Word) -> bool:
-    return word.text.endswith(SENTENCE_ENDS) or following.start - word.end >= GAP
+def _ends(sentence: list[Word], following: Word) -> bool:
+    last = sentence[-1]
+    is_long = last.end - sentence[0].start > LONG
+    return (
+        following.start - last.end >= GAP
+        or last.text.endswith(SENTENCE_ENDS)
+        or (is_long and last.text.endswith(CLAUSE_ENDS))
+    )
 
 
 def _words(heard: Heard) -> list[Word]:
@@ -226,14 +257,19 @@ def _words(heard: Heard) -> list[Word]:
     if segment.words is None:
         return _spread(segment.text, window)
     words: list[Word] = []
-    earliest = window.spans[0].start
     for word in segment.words:
-        start = min(max(window.start + word.start, earliest), window.end)
-        end = min(max(window.start + word.end, start), window.end)
+        start, end = _in_speech(window, window.start + word.start, window.start + word.end)
         probability = _score(word.probability)
         words.append(Word(word.word, round(start, 2), round(end, 2), probability))
-        earliest = end
     return words
+
+
+def _in_speech(window: Window, start: float, end: float) -> tuple[float, float]:
+    """Keep a word within its span of speech: alignment draws the last one out into the pause."""
+    span = min(window.spans, key=lambda s: max(s.start - start, start - s.end))
+    latest = span.end + MARGIN
+    start = min(max(start, span.start), latest)
+    return start, min(max(end, start), latest)
 
 
 def _spread(text: str, window: Window) -> list[Word]:

@@ -70,6 +70,13 @@ class Heartbeat:
         if not self._renew([token]):
             raise ClaimLost("the claim expired and was deleted")
 
+    def release_all(self) -> None:
+        """Release every held claim, because the process is about to end without waiting."""
+        with self._changed:
+            tokens = list(self._renewed_at)
+        for token in tokens:
+            self._claims.release(token)
+
     def _beat(self) -> None:
         while not self._is_over.wait(self._interval):
             with self._changed:

@@ -56,8 +56,8 @@ CONTENDED_FACTOR = 4
 """Factor. With other runs about, this much further ahead is planned, so that they can spread."""
 
 LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
-"""Pause of a watching run between two queries: so many times as long as the last one took, within
-these bounds in seconds, so that planning is little of MongoDB's work."""
+"""Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
+times the duration of the last query, so that planning is little of MongoDB's work."""
 
 BARRED_SECONDS = 60.0
 """Seconds. Pause after which a sequence is planned again that another worker had, or has done."""
@@ -101,7 +101,7 @@ class Inbox:
             self._changed.notify_all()
 
     def take(self, seconds: float) -> list[Future[Any]]:
-        """Everything that has ended; waits for the first one up to so many `seconds`."""
+        """Everything that has ended; waits up to `seconds` for the first one."""
         with self._changed:
             if seconds:
                 self._changed.wait_for(lambda: bool(self._ended), seconds)
@@ -205,6 +205,10 @@ class Runner:
             return None
         return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
 
+    def release_claims(self) -> None:
+        """Release every claim of this run, from any thread; it is about to be abandoned."""
+        self._heartbeat.release_all()
+
     # -- feeding ------------------------------------------------------------------------------
 
     def _feed(self) -> None:
@@ -278,7 +282,7 @@ class Runner:
         future.add_done_callback(self._inbox.put)
 
     def _collect(self, seconds: float) -> None:
-        """Take in what has ended, waiting for the first up to so many `seconds`."""
+        """Take in what has ended, waiting up to `seconds` for the first."""
         for future in self._inbox.take(seconds):
             if future is self._planning:
                 self._take_in_batch(self._planning)

@@ -109,6 +109,7 @@ class ServerPool:
         self._lock = timing.lock()  # never held across anything that may wait
         self._line: set[int] = set()
         self._waiting: dict[int, _Waiter] = {}
+        self._under_way: dict[Channel, tuple[Server, Pending]] = {}
         self._out_since: float | None = None
         self._last_trouble: AttemptError | None = None
         self._over: ServersUnavailable | None = None
@@ -282,7 +283,7 @@ class ServerPool:
             nonlocal pending
             when_sent()
             if pending is None:  # a protocol may post again in another format
-                pending = self._sent(server, len(chunks), started)
+                pending = self._sent(slot, len(chunks), started)
             return pending.allowed
 
         request = Request(slot.channel, server.url, self._options, server.name, seconds, sent)
@@ -296,15 +297,20 @@ class ServerPool:
             raise
         finally:
             if pending is not None:
-                self._ended(server, pending, failure)
+                self._ended(slot, pending, failure)
 
-    def _sent(self, server: Server, chunks: int, started: float) -> Pending:
+    def _sent(self, slot: Slot, chunks: int, started: float) -> Pending:
         with self._lock:
-            return server.deadlines.sent(chunks, self._timing.monotonic(), started=started)
+            now = self._timing.monotonic()
+            pending = slot.server.deadlines.sent(chunks, now, started=started)
+            self._under_way[slot.channel] = slot.server, pending
+            return pending
 
-    def _ended(self, server: Server, request: Pending, failure: FailureKind | None) -> None:
+    def _ended(self, slot: Slot, request: Pending, failure: FailureKind | None) -> None:
+        server, news = slot.server, None
         with self._lock:
-            now, news = self._timing.monotonic(), None
+            del self._under_way[slot.channel]
+            now = self._timing.monotonic()
             if failure is FailureKind.TIMEOUT:
                 server.deadlines.abandoned(request, now)
             elif failure is not None:
@@ -373,7 +379,23 @@ class ServerPool:
         with self._lock:
             self._last_trouble = error
             news = server.failed(error, certain=certain)
+            hangs = error.kind is FailureKind.TIMEOUT and server.is_out
+            overdue = self._overdue(server) if hangs else []
         _log(news)
+        for channel in overdue:
+            channel.expire()
+
+    def _overdue(self, server: Server) -> list[Channel]:
+        """Where a server that hangs is still waited for, only because much was sent to it.
+
+        The lock is held.
+        """
+        now = self._timing.monotonic()
+        return [
+            channel
+            for channel, (holder, request) in self._under_way.items()
+            if holder is server and server.deadlines.is_overdue(request, now)
+        ]
 
     def _check_outage(self) -> None:
         """Raise when no server has been in service for too long. The lock is held."""

@@ -83,6 +83,9 @@ class Channel(Protocol):
     def cut(self) -> None:
         """Abort the request in flight; callable from any thread."""
 
+    def expire(self) -> None:
+        """Let the request in flight run out of time now; callable from any thread."""
+
     def close(self) -> None: ...
 
 
@@ -269,6 +272,11 @@ class HttpChannel:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue  # closed already
+
+    def expire(self) -> None:
+        if self.deadline is not None:
+            self.deadline = self._timing.monotonic()
+            self.cut()
 
     def close(self) -> None:
         self._watchdog.forget(self)

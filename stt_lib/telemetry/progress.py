@@ -126,9 +126,11 @@ class Progress:
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A bar whose line is composed here; tqdm draws it between the lines of the log."""
 
-    view: tuple[Course, float, float] = (Course(Tally(), 0, 0.0, 0.0), 0.0, 0.0)
+    view: tuple[Course, float, float] | None = None
 
     def __str__(self) -> str:
+        if self.view is None:
+            return TITLE
         course, elapsed, busy = self.view
         known = self.format_dict
         return line(course, elapsed, busy, known["ncols"] or 80, ascii=known["ascii"])

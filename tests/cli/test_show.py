@@ -9,9 +9,10 @@ import pytest
 from bson import ObjectId
 
 from stt_lib.cli import exit_codes, main
+from stt_lib.errors import InputError
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper, Reply, Request, Script, transcription
-from tests.support.world import START, World, chunk
+from tests.support.world import START, World
 
 SENTENCE = " Here is the change for the two tickets."
 
@@ -98,16 +99,15 @@ def test_a_transcript_from_which_nothing_was_dropped_has_no_such_field(world: Wo
     assert "dropped_segments" not in only(world)
 
 
-def test_what_is_dropped_from_an_empty_sequence_stays_with_its_chunks(emptied: World) -> None:
+def test_what_is_dropped_from_an_empty_sequence_is_kept_apart(emptied: World) -> None:
     assert emptied.transcriptions.count_documents({}) == 0
     assert emptied.pending() == []
-    first, *others = emptied.chunks.find({}, sort=[("index", 1)])
-    assert set(first["stt"]) == {"dropped"}
-    assert [s["text"] for s in first["stt"]["dropped"]["dropped_segments"]] == [
-        " Thank you.",
-        " you",
-    ]
-    assert [other["stt"] for other in others] == [{"dropped_with": first["_id"]}] * 2
+    chunks = list(emptied.chunks.find({}, sort=[("index", 1)]))
+    [kept] = emptied.db["stt_dropped"].find()
+    assert kept["_id"] == chunks[0]["_id"]
+    assert kept["chunk_ids"] == [chunk["_id"] for chunk in chunks]
+    assert [s["text"] for s in kept["dropped_segments"]] == [" Thank you.", " you"]
+    assert not any("stt" in chunk for chunk in chunks)
 
 
 def test_nothing_heard_at_all_leaves_nothing(
@@ -199,12 +199,13 @@ def test_a_restoring_that_died_half_way_is_finished_by_the_next(
 ) -> None:
     first = emptied.chunks.find_one({"index": 0})
     assert first is not None
-    (found,) = store.explained(str(first["_id"]))
-    aside = dict(first["stt"]["dropped"])
-    emptied.transcriptions.insert_one({**aside, "segments": [], "note": "died here"})
-    assert store.restore(found) == 2  # as the first try would have said
+    (found,) = store.dropped.explained(str(first["_id"]))
+    [kept] = emptied.db["stt_dropped"].find()
+    half_way = {**kept, "_id": kept["transcript"], "segments": [], "note": "died here"}
+    emptied.transcriptions.insert_one(half_way)
+    assert store.dropped.restore(found) == 2  # as the first try would have said
     assert only(emptied)["note"] == "died here"
-    assert emptied.chunks.count_documents({"stt": {"$exists": True}}) == 0
+    assert emptied.db["stt_dropped"].count_documents({}) == 0
 
 
 def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
@@ -215,19 +216,19 @@ def test_restoring_never_makes_a_second_transcript(emptied: World) -> None:
         {**other, "start": START, "end": START, "segments": [], "language": None}
     )
     with Store(emptied.uri, emptied.database) as store:
-        found = store._aside({"_id": first["_id"]})
-        with pytest.raises(Exception, match="another transcript owns these chunks"):
-            store.restore(found[0])
+        found = store.dropped._unsaved({"_id": first["_id"]})
+        with pytest.raises(InputError, match="another transcript owns these chunks"):
+            store.dropped.restore(found[0])
     assert only(emptied)["_id"] == other["_id"]
 
 
-def test_the_index_holds_only_what_was_set_aside(emptied: World, show: Show) -> None:
-    emptied.chunks.insert_many([chunk("other", i, has_speech=False) for i in range(50)])
+def test_explaining_a_recording_reads_only_its_own(emptied: World, show: Show) -> None:
+    others = [{"original": number, "start": START} for number in range(50)]
+    emptied.db["stt_dropped"].insert_many(others)
     recording = emptied.chunks.find_one({"index": 1})
     assert recording is not None
-    query = {"original_id": recording["original_id"], "stt.dropped": {"$exists": True}}
-    plan = emptied.chunks.find(query).explain()["executionStats"]
-    assert plan["totalDocsExamined"] == 1
+    found = emptied.db["stt_dropped"].find({"original": recording["original_id"]})
+    assert found.explain()["executionStats"]["totalDocsExamined"] == 1
 
 
 def test_the_filter_of_a_run_can_be_set(world: World, whisper: FakeWhisper, tmp_path: Path) -> None:

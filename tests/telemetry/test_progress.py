@@ -66,8 +66,8 @@ def test_the_end_is_complete_even_if_the_total_was_overestimated() -> None:
 def test_the_time_left_is_right_for_equal_sequences(quarter: int) -> None:
     """400 sequences of 30 s of audio, each of which takes 2 s."""
     done = 100 * quarter
-    course = Course(tally(done), 400, 30.0 * done, 30.0 * (400 - done))
-    shown = line(course, 2.0 * done, 2.0 * done, 120)
+    equal = Course(tally(done), 400, 30.0 * done, 30.0 * (400 - done))
+    shown = line(equal, 2.0 * done, 2.0 * done, 120)
     left = re.search(r"<(\d+):(\d+)", shown)
     assert left is not None
     assert int(left[1]) * 60 + int(left[2]) == pytest.approx(2.0 * (400 - done), rel=0.02)

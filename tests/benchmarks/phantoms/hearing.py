@@ -14,7 +14,7 @@ import ctranslate2
 from faster_whisper import WhisperModel
 
 from stt_lib.local.transcriber import BUNDLE, BUNDLED_MODEL, Transcriber
-from stt_lib.local.vad import speech_probability
+from stt_lib.local.vad import probabilities, speech_probability
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS, Case, all_cases
 from tests.benchmarks.phantoms.noises import RATE, Sound
 
@@ -36,7 +36,7 @@ class Ears:
         facts = {
             "name": case.name,
             "group": case.group,
-            "chunks": [speech_probability(chunk) for chunk in _chunks(case.sound)],
+            "chunks": [speech_probability(probabilities([chunk])) for chunk in _chunks(case.sound)],
             "spoken": [[round(s.start, 2), round(s.end, 2), s.text] for s in case.spoken],
         }
         ctranslate2.set_random_seed(number)

@@ -1,0 +1,58 @@
+"""`ingest` and `serve` from the command line."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.local.sounds import SAMPLES, encoded, silent_video, tone
+from tests.support.world import World
+
+
+def test_good_files_are_stored_and_bad_ones_are_listed_at_the_end(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("not a sound\n" * 100)
+    (tmp_path / "film.mkv").write_bytes(silent_video())
+    (tmp_path / "tone.wav").write_bytes(encoded(tone(12, rate=48_000), "wav", "pcm_s16le"))
+    files = ["text.txt", "library.opus", "missing.wav", "film.mkv", "tone.wav"]
+    paths = [SAMPLES / name if name == "library.opus" else tmp_path / name for name in files]
+    done = world.run("ingest", *map(str, paths))
+    assert done.returncode == 1
+    good = done.stdout.splitlines()
+    assert re.fullmatch(r".*library\.opus: 4 chunks, 4 with speech \(recording \w{24}\)", good[0])
+    assert re.fullmatch(r".*tone\.wav: 2 chunks, 0 with speech \(recording \w{24}\)", good[1])
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["stt:"] * 3
+    assert all(name in done.stderr for name in ("text.txt", "missing.wav", "film.mkv"))
+    assert world.chunks.count_documents({}) == 6
+    assert set(world.chunks.distinct("file")) == {"library.opus", "tone.wav"}
+
+    again = world.run("ingest", str(SAMPLES / "library.opus"))
+    assert again.returncode == 0
+    assert "4 chunks, 4 with speech, 4 stored before" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nonsense"], "the Whisper model nonsense does not load"),
+        (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
+        (["--device", "cuda:1"], "the Whisper model tiny.en does not load"),
+        (["--compute-type", "int3"], "the Whisper model tiny.en does not load"),
+    ],
+)
+def test_what_cannot_be_served_is_a_usage_error(
+    world: World, arguments: list[str], message: str
+) -> None:
+    done = world.run("serve", "--port", "0", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_busy_port_is_a_usage_error(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = world.run("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "cannot listen on 127.0.0.1 port" in done.stderr
