@@ -17,8 +17,9 @@ from typing import Final
 import jinja2
 
 from stt_lib.domain.text import one_line
+from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, in_time, lasting, utc
+from stt_lib.export.scope import Scope, in_time, utc
 
 COLOURS: Final = 6
 """Colours in page.css; further recordings share them."""
@@ -157,7 +158,7 @@ def _facts(said: Sequence[Utterance], scope: Scope) -> list[str]:
         else f"{len(recordings)} recordings"
     )
     zones = dict.fromkeys(scope.zone_of(said[at].start) for at in (0, -1))
-    return [whose, f"{lasting(spoken)} of speech", f"times in {' and '.join(zones)}"]
+    return [whose, f"{duration(spoken)} of speech", f"times in {' and '.join(zones)}"]
 
 
 # -- days and recordings ------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def _rows(said: Sequence[Utterance], scope: Scope, anchors: _Anchors) -> Iterato
             text=utterance.text,
             language=utterance.language,
             begins_paragraph=gap >= _BREATH,
-            gap=lasting(gap) if gap >= _SILENCE else None,
+            gap=duration(gap) if gap >= _SILENCE else None,
             is_long_gap=gap >= 10 * _SILENCE,
         )
 
