@@ -114,13 +114,13 @@ class SimulatedChannel:
         self._scheduler = internet.scheduler
         self._random = internet.scheduler.random
         self._cut = SimulatedEvent(internet.scheduler)
-        self._is_expired = False
+        self._has_expired = False
 
     def cut(self) -> None:
         self._cut.set()
 
     def expire(self) -> None:
-        self._is_expired = True
+        self._has_expired = True
         self._cut.set()
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class SimulatedChannel:
     ) -> Reply:
         self._scheduler.point()
         self._cut.clear()
-        self._is_expired = False
+        self._has_expired = False
         started = self._scheduler.now
         target = self._internet.servers[url.removesuffix("/transcribe")]
         files = [content[1] for _, content in parts if content[0] is not None]
@@ -220,7 +220,7 @@ class SimulatedChannel:
 
     def _sleep(self, seconds: float, target: SimulatedServer) -> None:
         if self._cut.wait(max(0.0, seconds)):
-            kind = FailureKind.TIMEOUT if self._is_expired else FailureKind.CONNECTION
+            kind = FailureKind.TIMEOUT if self._has_expired else FailureKind.CONNECTION
             raise _trouble(kind, target)
 
     def _judged(self, target: SimulatedServer, pieces: Sequence[Piece], files: int) -> Reply:
