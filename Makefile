@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RAY_VENV := .venv-ray
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
-SEEDS ?= 20000
+SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs simulate soak images bench bench-quality bench-phantoms clean
@@ -31,9 +32,9 @@ docs: $(VENV)/ready  ## generate docs/configuration.md
 	$(BIN)/python -m stt_lib.config.reference > docs/configuration.md
 
 simulate: $(VENV)/ready  ## simulate runs under faults: make simulate SEEDS=20000
-	$(BIN)/python -m tests.simulation $(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-soak: $(VENV)/ready  ## hundreds of kills and failovers on the real parts; takes a while
+soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes a while
 	$(BIN)/python -m pytest tests/soak --soak
 
 images:  ## build the images of the worker and the server with docker, podman or buildah
@@ -48,13 +49,13 @@ bench-quality: $(VENV)/ready  ## measure word error rates beside the model on th
 bench-phantoms: $(VENV)/ready  ## measure what the hallucination filter drops of noise and of speech
 	$(BIN)/python -m tests.benchmarks.phantoms
 
-clean:  ## remove the virtual environment and the data of the demo
-	rm -rf $(VENV) .stt/demo
+clean:  ## remove the virtual environments and the data of the demo
+	rm -rf $(VENV) $(RAY_VENV) .stt/demo
 
 # One environment for the demo and for your own recordings; the tests add their packages to it.
 
 $(VENV)/local: requirements.txt requirements-local.txt | $(BIN)/python
-	@echo "Installing the worker and the embedded stack into $(VENV) (about 1 GB, once) …"
+	@echo "Installing the worker and the embedded stack into $(VENV) (once, about 1 GB) …"
 	$(INSTALL) -r requirements-local.txt
 	touch $@
 
@@ -62,6 +63,11 @@ $(VENV)/ready: requirements.txt requirements-local.txt requirements-dev.txt | $(
 	@echo "Installing everything that the tests need into $(VENV) …"
 	$(INSTALL) --quiet -r requirements-dev.txt
 	touch $@ $(VENV)/local
+
+$(RAY_VENV)/ready: requirements.txt requirements-local.txt requirements-ray.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+	touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

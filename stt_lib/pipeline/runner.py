@@ -327,7 +327,7 @@ class Runner:
         # A complete plan is not extended by new chunks, or a run might never end.
         if self._is_watching or self._plan.runs_low or not self._plan.outranks(batch):
             self._plan.take_in(batch)
-        if batch.held:
+        if self._plan.held_by_others(batch):
             self._contended_until = now + CONTENTION_SECONDS
 
     # -- results ------------------------------------------------------------------------------
