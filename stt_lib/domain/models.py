@@ -373,6 +373,20 @@ class FailedKind:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedChunk:
+    """A chunk that failed and is not transcribed, for a list; its values may be of any type."""
+
+    id: Any
+    original_id: Any
+    start: Any
+    kind: str
+    failed_at: datetime | None
+    retry_at: datetime | None
+    parked_at: datetime | None
+    discarded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time: from `since` up to but not including `until`."""
 

@@ -156,7 +156,7 @@ class Runner:
         self._rests_until = self._contended_until = float("-inf")
         self._woken = timing.event()
         self._inbox = Inbox(timing)
-        self._under_way: dict[Future[Result], tuple[ChunkSequence, float]] = {}
+        self._under_way: dict[Future[Result | None], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
         self._amount_begun = self._amount_done = 0
         self._count: int | None = None
@@ -253,17 +253,24 @@ class Runner:
 
     def _next(self) -> ChunkSequence | None:
         """The next sequence; with other runs about, one that nobody has and not all want."""
-        if not self._plan or self._timing.monotonic() >= self._contended_until:
+        if not self._plan or not self._is_contended:
             return self._plan.next()
         self._plan.drop(self._store.claims.held(planner.ends(self._plan)))
         return self._plan.next(self._timing.random)
+
+    @property
+    def _is_contended(self) -> bool:
+        """Whether other runs were lately seen to work on the same backlog."""
+        return self._timing.monotonic() < self._contended_until
 
     def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
         self._idleness.ends()
         self._amount_begun += self._source.amount(sequence)
         self._pool.line_up(self._tickets)
-        future = self._executor.submit(self._worker.process, sequence, self._tickets)
+        future = self._executor.submit(
+            self._worker.process, sequence, self._tickets, look_first=self._is_contended
+        )
         self._under_way[future] = sequence, self._timing.monotonic()
         future.add_done_callback(self._inbox.put)
 
@@ -325,9 +332,8 @@ class Runner:
 
     # -- results ------------------------------------------------------------------------------
 
-    def _take_in_result(self, future: Future[Result]) -> None:
+    def _take_in_result(self, future: Future[Result | None]) -> None:
         sequence, began = self._under_way.pop(future)
-        now = self._timing.monotonic()
         try:
             result = future.result()
         except Stopped:
@@ -337,22 +343,29 @@ class Runner:
             self._halt(error)
         except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
             logs.failed(sequence, 0.0, error)
-            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False))
+            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False), began)
         else:
-            self._deadline.took(now - began)
-            self._take_in(result)
+            if result is None or result.is_refused:
+                self._leave_to_others(sequence)
+            if result is not None:
+                self._take_in(result, began)
         self._amount_done += self._source.amount(sequence)
 
-    def _take_in(self, result: Result) -> None:
+    def _leave_to_others(self, sequence: ChunkSequence) -> None:
+        self._contended_until = self._timing.monotonic() + CONTENTION_SECONDS
+        self._plan.held.append(sequence)
+        self._plan.bar(sequence, self._timing.monotonic() + BARRED_SECONDS)
+
+    def _take_in(self, result: Result, began: float) -> None:
         self._report.tally.add(result.outcome)
         self._stats.sequence(result.outcome)
+        if result.is_refused:
+            return
+        now = self._timing.monotonic()
+        self._deadline.took(now - began)
         if result.outcome is Outcome.TRANSCRIBED:
             self._report.newest = later(self._report.newest, result.sequence)
-        now = self._timing.monotonic()
-        if result.is_refused:
-            self._contended_until = now + CONTENTION_SECONDS
-            self._plan.held.append(result.sequence)
-        if result.is_settled and not result.is_refused:
+        if result.is_settled:
             self._plan.done(result.sequence)
         else:
             self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))

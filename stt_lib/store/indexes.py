@@ -19,6 +19,7 @@ log = logging.getLogger("stt")
 PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
 WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
 FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
+DISCARDED: Final[Document] = {"stt.discarded_at": {"$exists": True}}
 
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
 _ALSO_PLANNED_WITH: Final = ["original_id", "_id", "vad.prob", "stt.retry_at", "stt.error.at"]
@@ -107,6 +108,14 @@ INDEXES: Final = (
         [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)],
         {"partialFilterExpression": FAILED},
         "finding failed chunks reads the whole collection",
+    ),
+    # Holds next to nothing, and costs as much.
+    Index(
+        "stt_discarded",
+        "audio_chunks",
+        [("stt.discarded_at", -1)],
+        {"partialFilterExpression": DISCARDED},
+        "listing discarded chunks reads the whole collection",
     ),
     Index(
         "stt_place",

@@ -182,7 +182,9 @@ class Lab:
         )
         pool.line_up(1)
         try:
-            return worker.process(sequence, 1)
+            result = worker.process(sequence, 1)
+            assert result is not None
+            return result
         finally:
             if heartbeat is None:
                 beat.stop()

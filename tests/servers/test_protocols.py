@@ -610,7 +610,7 @@ def test_another_model_than_the_one_asked_for_is_the_servers_error(ask: Ask, pro
         ask(protocol, reply, options=Options(model="large-v3"))
     assert caught.value.kind == FailureKind.WRONG_SERVER
     assert "uses the model Systran/faster-whisper-tiny, not large-v3" in str(caught.value)
-    assert "leave out --model" in str(caught.value)
+    assert "omit --model" in str(caught.value)
 
 
 @pytest.mark.parametrize(

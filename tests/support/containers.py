@@ -62,7 +62,7 @@ class Container:
         env: Mapping[str, str],
         console: Path,
     ) -> None:
-        command = [*config["Entrypoint"], *(list(arguments) or config["Cmd"])]
+        command = [*config.get("Entrypoint", ()), *(list(arguments) or config["Cmd"])]
         place = (str(root), config["User"], config["WorkingDir"])
         isolated = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
         self._console = console
