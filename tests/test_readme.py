@@ -135,7 +135,7 @@ def test_the_commands_for_ones_own_recordings_transcribe_them(
     for command in commands:
         done = world.run(*shlex.split(command)[2:], seconds=120)
         assert done.returncode == 0, done.stderr
-    assert "Finished: 1 sequences" in world.log
+    assert "Finished: 1 sequence in" in world.log
     assert "transcribed=1" in world.log
     assert "library this evening" in Path("talk.txt").read_text()
 

@@ -89,7 +89,7 @@ def _rows(explained: Explained, policy: Policy) -> Sequence[Row]:
     around = Surroundings(
         record.language,
         dict(record.top_language_probs or ()).get(record.language or ""),
-        explained.stretches,
+        explained.detections,
     )
     everything = record.everything
     weighed = filtering.weigh([segment for segment, _ in everything], around, policy.phrases)

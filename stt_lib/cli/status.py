@@ -15,16 +15,16 @@ from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import Activity, FailedKind, Work
 from stt_lib.domain.units import about, age, audio, counted
-from stt_lib.reports.status import Status, Verdict, look
+from stt_lib.reports.status import Status, Trend, look
 from stt_lib.telemetry.formatters import short_id
 
 _COLOURS: Final = {
-    Verdict.UP_TO_DATE: "green",
-    Verdict.KEEPING_UP: "green",
-    Verdict.CATCHING_UP: "yellow",
-    Verdict.FALLING_BEHIND: "red",
-    Verdict.STANDING_STILL: "red",
-    Verdict.WAITING: "yellow",
+    Trend.UP_TO_DATE: "green",
+    Trend.KEEPING_UP: "green",
+    Trend.CATCHING_UP: "yellow",
+    Trend.FALLING_BEHIND: "red",
+    Trend.STANDING_STILL: "red",
+    Trend.WAITING: "yellow",
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
@@ -78,17 +78,17 @@ def _headline(found: Status) -> str:
 def _reason(found: Status) -> str:
     size = found.backlog.chunk_seconds
     match found.verdict:
-        case Verdict.UP_TO_DATE:
+        case Trend.UP_TO_DATE:
             return "nothing is pending"
-        case Verdict.KEEPING_UP:
+        case Trend.KEEPING_UP:
             return "nothing that is pending is older than a day"
-        case Verdict.CATCHING_UP:
+        case Trend.CATCHING_UP:
             return _end(found)
-        case Verdict.WAITING:
+        case Trend.WAITING:
             due = found.next_due
             again = "waits to be retried" if due is None else f"next retry {clock(due, found.now)}"
             return f"everything pending failed before; {again}"
-        case Verdict.STANDING_STILL:
+        case Trend.STANDING_STILL:
             return f"nothing transcribed for a day; run {PROGRAM} doctor"
     recorded, done = found.day.recorded * size, found.day.transcribed * size
     return f"in the last day {audio(recorded)} recorded, {audio(done)} transcribed"
@@ -130,7 +130,7 @@ def _speed(found: Status) -> Iterator[str]:
         f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of};"
         f" {_arriving(found.inflow)}"
     )
-    if found.due and found.verdict is not Verdict.CATCHING_UP:
+    if found.due and found.verdict is not Trend.CATCHING_UP:
         yield _end(found)
 
 

@@ -20,7 +20,7 @@ recording would stay open until the end of the backlog.
 
 
 LOOK_BACK = 6
-"""Among so many boundaries before the cap, a minute, the cut is made where people pause."""
+"""Boundaries. A pause is looked for among this many before the cap, which is a minute."""
 
 LOW_PROB = 0.75
 """A boundary is a pause if speech is no more probable than this, on the mean, in the chunks beside

@@ -53,7 +53,7 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word around a cut; `start` and `end` in seconds from the cut, as well as can be told.
+    """A word around a cut; `start` and `end` in seconds from the cut, as far as known.
 
     It stands at `offset` in the text of the segment with that number.
     """
@@ -240,7 +240,7 @@ class _Clock:
 def _divided_words(
     words: tuple[Word, ...], letters: int
 ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
-    """Words up to so many letters, and the others."""
+    """Divide words after a number of letters."""
     taken = 0
     for number, word in enumerate(words):
         size = len(_plain(word.text))

@@ -50,8 +50,8 @@ REPLAN_SECONDS = 5.0
 """Seconds. How soon a run notices work of a higher priority than what is planned."""
 
 LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
-"""Pause of a watching run between two queries: so many times as long as the last one took, within
-these bounds in seconds, so that planning is little of MongoDB's work."""
+"""Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
+times the duration of the last query, so that planning is little of MongoDB's work."""
 
 BARRED_SECONDS = 60.0
 """Seconds. Pause after which a sequence is planned again that another worker had, or has done."""
@@ -95,7 +95,7 @@ class Inbox:
             self._changed.notify_all()
 
     def take(self, seconds: float) -> list[Future[Any]]:
-        """Everything that has ended; waits for the first one up to so many `seconds`."""
+        """Everything that has ended; waits up to `seconds` for the first one."""
         with self._changed:
             if seconds:
                 self._changed.wait_for(lambda: bool(self._ended), seconds)
@@ -275,7 +275,7 @@ class Runner:
         future.add_done_callback(self._inbox.put)
 
     def _collect(self, seconds: float) -> None:
-        """Take in what has ended, waiting for the first up to so many `seconds`."""
+        """Take in what has ended, waiting up to `seconds` for the first."""
         for future in self._inbox.take(seconds):
             if future is self._planning:
                 self._take_in_batch(self._planning)

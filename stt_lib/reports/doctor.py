@@ -30,10 +30,10 @@ LEAST_MONGODB_DISK: Final = 1_000_000_000
 
 
 class State(StrEnum):
-    """Severity: a note is worth knowing, a problem must be solved."""
+    """Severity: a warning is worth knowing, a problem must be solved."""
 
     OK = "ok"
-    NOTE = "note"
+    WARNING = "warning"
     PROBLEM = "problem"
 
 
@@ -93,7 +93,7 @@ def _chunks(store: Store) -> Finding:
         return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
     return Finding(
         "chunks",
-        State.NOTE,
+        State.WARNING,
         f"none in {store.name}.audio_chunks",
         "if you expect some, check that MONGODB_DATABASE is the ingester's",
     )
@@ -105,7 +105,7 @@ def _indexes(store: Store) -> Finding:
         return Finding("indexes", State.OK, "complete")
     return Finding(
         "indexes",
-        State.NOTE,
+        State.WARNING,
         f"missing: {', '.join(index.name for index in missing)}",
         "the next run builds them if this user may; that can take minutes",
     )
@@ -121,7 +121,7 @@ def _clock(store: Store) -> Finding:
         return Finding("clock", State.OK, difference)
     return Finding(
         "clock",
-        State.NOTE,
+        State.WARNING,
         difference,
         "synchronise both hosts: claims use MongoDB's clock and are safe, but log times differ",
     )
@@ -130,7 +130,7 @@ def _clock(store: Store) -> Finding:
 def _mongodb_disk(store: Store) -> Finding:
     disk = store.diagnostics.disk()
     if disk is None:
-        return Finding("its disk", State.NOTE, "MongoDB does not report its free space")
+        return Finding("its disk", State.WARNING, "MongoDB does not report its free space")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
 
 
@@ -152,7 +152,10 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.PROBLEM, str(error))
     except ServerBusy as error:
         return Finding(
-            "server", State.NOTE, str(error), "the server is busy with other work: try again later"
+            "server",
+            State.WARNING,
+            str(error),
+            "it is busy: try again later",
         )
     except AttemptError as error:
         return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
@@ -165,7 +168,7 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.OK, found)
     return Finding(
         "server",
-        State.NOTE,
+        State.WARNING,
         f"{found}, but heard no speech in it",
         "try it with your own speech: python stt.py --limit 1",
     )

@@ -38,7 +38,7 @@ _LOADED: Final[Document] = {
     ),
 }
 _MARKED: Final[Document] = {"$currentDate": {"transcribed_at": True}, "$unset": {"stt": True}}
-"""Everything of ours goes with the mark."""
+"""Update. The mark also removes everything that we stored on the chunk."""
 
 _PRIORITIZED_AT_ONCE: Final = 10_000
 """Ids in one update: far below the 16 MB that a command may have."""

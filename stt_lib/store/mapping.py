@@ -18,6 +18,7 @@ from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
     ChunkStory,
+    Detection,
     Dropped,
     Explained,
     FailedChunk,
@@ -31,7 +32,6 @@ from stt_lib.domain.models import (
     Revision,
     Seam,
     Segment,
-    Stretch,
     Transcript,
     Word,
     Work,
@@ -319,7 +319,7 @@ def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool)
         record,
         is_saved,
         tuple(
-            Stretch(start, max(start, end), _probability(prob))
+            Detection(start, max(start, end), _probability(prob))
             for start, end, (_, prob) in zip(starts, ends, known, strict=False)
         ),
     )

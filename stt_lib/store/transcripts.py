@@ -87,7 +87,7 @@ class Transcripts:
             return self._db.refused(refusal, transcript.chunk_ids)
         fields = ", ".join(refusal.get("keyPattern", {}))
         return WriteRefused(
-            f"a unique index on ({fields}) of transcriptions, which is not one of ours,"
+            f"a unique index on ({fields}) of transcriptions, which stt did not create,"
             " forbids saving this transcript: drop that index",
             transcript.chunk_ids,
         )
