@@ -61,6 +61,8 @@ def _story(story: ChunkStory) -> Iterator[str]:
     yield f"  recording  {short_id(story.original_id)}, index {story.index}"
     yield f"  start      {at(story.start)}"
     yield f"  state      {_state(story)}"
+    if story.parked_at is not None:
+        yield f"  to retry   {PROGRAM} errors retry {short_id(story.id)}"
     if story.history:
         yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
     for past in story.history:
@@ -72,7 +74,7 @@ def _state(story: ChunkStory) -> str:
     if story.transcribed_at is not None:
         return f"transcribed {at(story.transcribed_at)}"
     if story.parked_at is not None:
-        return f"parked since {at(story.parked_at)}; to retry it: {PROGRAM} errors retry {story.id}"
+        return f"parked since {at(story.parked_at)}"
     if story.claimed_by is not None:
         return f"claimed by {story.claimed_by} until {at(story.claimed_until)}"
     if story.retry_at is not None:
