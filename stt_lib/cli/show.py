@@ -67,7 +67,7 @@ def _story(story: ChunkStory) -> Iterator[str]:
         yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
     for past in story.history:
         server = f" ({past.server})" if past.server and past.server not in past.message else ""
-        yield f"    {at(past.at)}  {short_id(past.kind)}: {one_line(past.message)}{one_line(server)}"
+        yield f"    {at(past.at)}  {one_line(f'{past.kind}: {past.message}{server}')}"
 
 
 def _state(story: ChunkStory) -> str:
@@ -109,7 +109,8 @@ def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
         threshold = f"segments are dropped from {policy.threshold:+.1f}"
     yield f"{at(record.start)}  {name}"
     yield (
-        f"  recording {short_id(record.original_id)}, language {short_id(record.language or 'unknown')};"
+        f"  recording {short_id(record.original_id)},"
+        f" language {short_id(record.language or 'unknown')};"
         f" filter {policy.level}: {threshold}"
     )
     for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1):

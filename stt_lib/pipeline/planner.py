@@ -129,7 +129,7 @@ class Plan:
         return priority(batch.sequences[0]) <= priority(self._planned[0])
 
     def next(self, random: Random | None = None) -> ChunkSequence | None:
-        """Hand out the next sequence, or a `random` one of the first with the same priority.
+        """Hand out the next sequence, or a `random` one of those with the same priority.
 
         Where several runs work on one backlog, all of them would want the same one.
         """
@@ -144,9 +144,9 @@ class Plan:
         return sequence
 
     def _alike(self) -> int:
-        """How many of the first sequences have the priority of the very first."""
+        """How many sequences have the priority of the very first."""
         first = priority(self._planned[0])
-        return sum(priority(s) == first for s in islice(self._planned, LEAST_AHEAD))
+        return sum(priority(s) == first for s in self._planned)
 
     def drop(self, held: frozenset[Hashable]) -> None:
         """Leave these chunks (by `identity`) to the workers that hold them."""
