@@ -112,8 +112,13 @@ class SimulatedChannel:
         self._scheduler = internet.scheduler
         self._random = internet.scheduler.random
         self._cut = SimulatedEvent(internet.scheduler)
+        self._has_expired = False
 
     def cut(self) -> None:
+        self._cut.set()
+
+    def expire(self) -> None:
+        self._has_expired = True
         self._cut.set()
 
     def close(self) -> None:
@@ -131,6 +136,7 @@ class SimulatedChannel:
     ) -> Reply:
         self._scheduler.point()
         self._cut.clear()
+        self._has_expired = False
         started = self._scheduler.now
         target = self._internet.servers[url.removesuffix("/transcribe")]
         files = [content[1] for _, content in parts if content[0] is not None]
@@ -208,7 +214,8 @@ class SimulatedChannel:
 
     def _sleep(self, seconds: float, target: SimulatedServer) -> None:
         if self._cut.wait(max(0.0, seconds)):
-            raise _trouble(FailureKind.CONNECTION, target)
+            kind = FailureKind.TIMEOUT if self._has_expired else FailureKind.CONNECTION
+            raise _trouble(kind, target)
 
     def _judged(self, target: SimulatedServer, pieces: Sequence[Piece], files: int) -> Reply:
         if target.max_files is not None and files > target.max_files:
