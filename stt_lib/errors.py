@@ -7,7 +7,8 @@ SttError
 │   ├── StoreUnavailable    MongoDB did not answer for as long as we are willing to wait
 │   ├── ServersUnavailable  no STT server did
 │   └── LocalStackError     the embedded MongoDB or Whisper server does not start
-├── StoreError              MongoDB answered, and refused an operation of ours
+├── StoreError              MongoDB answered, and refused an operation
+│   └── WriteRefused        it refuses documents: go on with the others
 ├── ClaimLost               somebody else holds these chunks now: drop the result
 └── AttemptError            one request for one piece of audio failed
     ├── ServerTrouble       what the server does to us: try again, the audio is blameless
@@ -18,7 +19,9 @@ SttError
 Stopped (a BaseException)   a signal asked us to stop; no `except Exception` may swallow it
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class FailureKind(StrEnum):
@@ -80,6 +83,17 @@ class LocalStackError(Unavailable):
 
 class StoreError(SttError):
     """MongoDB refused an operation; without the driver's text, which may quote documents."""
+
+
+class WriteRefused(StoreError):
+    """MongoDB refuses to write: a validator, a foreign unique index, the size limit.
+
+    `ids` are the chunks concerned; the other ones of the call were written.
+    """
+
+    def __init__(self, message: str, ids: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.ids = tuple(ids)
 
 
 class ClaimLost(SttError):

@@ -27,8 +27,8 @@ class Event(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
 
 
-class Condition(Protocol):
-    """The part of `threading.Condition` that a run uses; it is a lock as well."""
+class Lock(Protocol):
+    """The part of `threading.Lock` that a run uses."""
 
     def __enter__(self) -> bool: ...
 
@@ -39,6 +39,10 @@ class Condition(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None: ...
+
+
+class Condition(Lock, Protocol):
+    """The part of `threading.Condition` that a run uses; it is a lock as well."""
 
     def wait(self, timeout: float | None = None) -> bool: ...
 
@@ -79,6 +83,10 @@ class Timing:
 
     def event(self) -> Event:
         return threading.Event()
+
+    def lock(self) -> Lock:
+        """A lock; hold it for a few instructions, never across a call that may wait."""
+        return threading.Lock()
 
     def condition(self) -> Condition:
         return threading.Condition()

@@ -72,5 +72,5 @@ def world(mongod: Mongod, whisper: FakeWhisper, tmp_path: Path) -> Iterator[Worl
 @pytest.fixture
 def store(world: World) -> Iterator[Store]:
     with Store(world.uri, world.database, mongo_wait=5) as opened:
-        opened.ensure_indexes()
+        opened.indexes.ensure()
         yield opened

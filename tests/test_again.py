@@ -2,21 +2,17 @@
 
 import signal
 import threading
-import time
-from collections.abc import Container, Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from stt_lib import __version__
-from stt_lib.config.criteria import parsed
-from stt_lib.domain import models
-from stt_lib.domain.models import ALL, Origin, Revision, Segment, Transcript
-from stt_lib.pipeline import planner as planning
-from stt_lib.pipeline.retranscription import Again
-from stt_lib.store import Store
+from stt_lib.config import parsers
+from stt_lib.domain.models import Origin
+from stt_lib.pipeline.retranscription import fulfils
 from tests.support.again import NEW, OLD, assert_all_new, heard_new, history, texts, transcribed
 from tests.support.crew import Crew, eventually
 from tests.support.talk import Talk, told
@@ -61,14 +57,7 @@ def test_a_transcript_is_replaced_and_its_old_text_is_kept(
     assert_all_new(world)
     assert world.run(*BETTER).returncode == 0
     assert len(whisper.sequences) == 1, "nothing is left to do"
-    assert "none fulfils --retranscribe" in world.log
-
-
-def test_history_need_not_be_kept(world: World) -> None:
-    transcribed(world)
-    assert world.run(*BETTER, "--no-keep-history").returncode == 0
-    assert texts(world) == [NEW]
-    assert history(world) == []
+    assert "none matches --retranscribe" in world.log
 
 
 def test_each_revision_is_kept(world: World) -> None:
@@ -92,29 +81,6 @@ def test_the_newest_come_first_and_only_those_that_are_asked_for(
     assert texts(world) == [OLD] * 3 + [NEW] * 3
     assert world.run("--retranscribe", "all", "--recording", "0").returncode == 0
     assert texts(world) == [NEW] + [OLD] * 2 + [NEW] * 3
-
-
-def test_all_are_found_however_many_begin_at_the_same_time(world: World, store: Store) -> None:
-    """More than are planned in one go, and a plan that is broken off."""
-    ids = transcribed(world, 130, chunks=1)
-    world.transcriptions.update_many({"original": {"$lt": 70}}, {"$set": {"start": START}})
-    again = Again(store, (), ALL, model=None, keep_history=True)
-    found = []
-    while batch := _some(again, 40):
-        found += batch
-    assert len(found) == 130
-    assert set(found) == set(ids)
-
-
-def _some(again: Again, count: int) -> list[Any]:
-    """So many as the planner would take, which looks at one more before it stops."""
-    taken: list[Any] = []
-    for sequence in again.sequences(since=START, but=()):
-        if len(taken) == count:
-            break
-        assert sequence.revision is not None
-        taken.append(sequence.revision.transcript_id)
-    return taken
 
 
 def test_speech_that_was_cut_is_joined_again(world: World, whisper: FakeWhisper) -> None:
@@ -281,7 +247,7 @@ def test_a_claim_that_was_lost_while_posting_changes_nothing(
     whisper.wait_for(lambda: len(whisper.requests) == 1)
     late.freeze()
     eventually(lambda: late.is_frozen, 10, "the worker is frozen")
-    world.transcriptions.update_many({}, {"$set": {"stt.claim.until": START}})
+    world.claims.update_many({}, {"$set": {"until": START}})
     assert world.run(*BETTER).returncode == 0
     [made] = world.transcriptions.find()
     late.thaw()
@@ -305,73 +271,7 @@ def test_a_stop_gives_the_claims_back(world: World, whisper: FakeWhisper, crew: 
     hand._process.send_signal(signal.SIGTERM)
     assert hand.end() == 143, hand.console
     assert texts(world) == [OLD] * 3
-    assert world.transcriptions.count_documents({"stt": {"$exists": True}}) == 0
-
-
-# -- the store --------------------------------------------------------------------------------
-
-
-def new_transcript(world: World, transcript_id: Any, revision: int = 2) -> Transcript:
-    document = world.transcriptions.find_one({"_id": transcript_id})
-    assert document is not None
-    return Transcript(
-        id=transcript_id,
-        original_id=document["original"],
-        start=document["start"],
-        end=document["end"],
-        chunk_ids=tuple(document["chunk_ids"]),
-        segments=(Segment(0.0, 5.0, NEW),),
-        language="en",
-        top_language_probs=None,
-        model="large-v3",
-        server="s",
-        revision=revision,
-    )
-
-
-def test_a_revision_is_replaced_once_however_often_it_is_tried(world: World, store: Store) -> None:
-    [one] = transcribed(world)
-    new = new_transcript(world, one)
-    assert store.replace(new, keep_history=True)
-    assert not store.replace(new, keep_history=True), "another worker's"
-    assert_all_new(world)
-
-
-def test_a_replacement_whose_answer_was_lost_is_recognised(
-    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [one] = transcribed(world)
-    inner = store._call
-
-    def twice(operation: Any, **more: Any) -> Any:
-        operation()
-        return inner(operation, **more)
-
-    monkeypatch.setattr(store, "_call", twice)
-    assert store.replace(new_transcript(world, one), keep_history=True)
-    assert_all_new(world)
-
-
-def test_one_transcript_in_one_out_of_the_same_chunks(world: World, store: Store) -> None:
-    [one] = transcribed(world)
-    new = new_transcript(world, one)
-    world.transcriptions.update_one({"_id": one}, {"$pop": {"chunk_ids": 1}})
-    assert not store.replace(new, keep_history=True)
-    assert texts(world) == [OLD]
-    assert history(world) == []
-
-
-def test_only_one_of_two_workers_gets_a_transcript(world: World, store: Store) -> None:
-    [one] = transcribed(world)
-    revision = Revision(one)
-    assert store.claim_transcript(revision, "me")
-    assert store.claim_transcript(revision, "me"), "an answer may have been lost"
-    assert not store.claim_transcript(revision, "other")
-    store.release_transcript(revision, "other")
-    assert not store.claim_transcript(revision, "other")
-    assert not store.claim_transcript(Revision(one, 2), "other")
-    store.release_transcript(revision, "me")
-    assert store.claim_transcript(revision, "other")
+    assert world.claims.count_documents({}) == 0
 
 
 # -- conditions -------------------------------------------------------------------------------
@@ -394,10 +294,10 @@ MADE = Origin("Systran/faster-whisper-large-v3", "http://gpu:8000", "openai", "e
         ("version!=0.2.0", True),
     ],
 )
-def test_conditions_mean_what_they_say(store: Store, condition: str, expected: bool) -> None:
-    again = Again(store, (parsed(condition),), ALL, model=None, keep_history=True)
-    assert again._are_fulfilled_by(MADE) == expected
-    assert again._are_fulfilled_by(Origin()) == ("!=" in condition), "unknown is another"
+def test_conditions_mean_what_they_say(condition: str, expected: bool) -> None:
+    conditions = parsers.conditions(condition)
+    assert fulfils(MADE, conditions) == expected
+    assert fulfils(Origin(), conditions) == ("!=" in condition), "unknown is another"
 
 
 @pytest.mark.parametrize(
@@ -419,30 +319,3 @@ def test_a_condition_that_is_none_is_told_in_one_line(
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_a_plan_is_not_begun_anew_while_it_is_carried_out(
-    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Looking for something of higher priority would move on over what it finds."""
-    asked: list[float] = []
-
-    class Counting(Again):
-        def sequences(
-            self, *, since: datetime, but: Container[Hashable]
-        ) -> Iterator[models.ChunkSequence]:
-            asked.append(time.monotonic())
-            return super().sequences(since=since, but=but)
-
-    monkeypatch.setattr(planning, "LOOK_EVERY_SECONDS", 0.01)
-    task = Counting(store, (), ALL, model=None, keep_history=True)
-    world.transcriptions.insert_one(
-        {"original": 1, "start": START, "chunk_ids": [world.chunks.insert_one({}).inserted_id]}
-    )
-    planner = planning.Planner(store, task, since=store.now())
-    try:
-        eventually(lambda: planner.ahead == 1, 10, "a plan")
-        time.sleep(0.2)  # twenty looks, if there were any
-        assert len(asked) == 1
-    finally:
-        planner.stop()

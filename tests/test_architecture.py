@@ -106,3 +106,44 @@ def test_importing_does_nothing(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-B", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True
     )
+
+
+SERVER_ROWS = [
+    {"pool"},
+    {"health", "health_check"},
+    {"deadlines", "throttling", "protocols"},
+    {"protocols.asr", "protocols.openai", "protocols.transcribe", "protocols.whispercpp"},
+    {"protocols.single_file"},
+    {"protocols.request", "responses"},
+    {"diagnosis", "languages"},
+    {"transport"},
+]
+"""The files of `servers`, from the top down, by the rule of `ROWS`."""
+
+
+def test_the_files_of_servers_point_downwards() -> None:
+    check_rows("stt_lib.servers.", SERVER_ROWS)
+
+
+STORE_ROWS = [
+    {"failures", "transcripts", "dropped", "statistics"},
+    {"chunks"},
+    {"claims", "indexes", "seams", "diagnostics", "change_stream"},
+    {"database"},
+    {"group_commit", "mapping", "ids"},
+]
+"""The files of `store`, from the top down, by the rule of `ROWS`."""
+
+
+def test_the_files_of_store_point_downwards() -> None:
+    check_rows("stt_lib.store.", STORE_ROWS)
+
+
+def check_rows(prefix: str, rows: list[set[str]]) -> None:
+    row_of = {prefix + name: number for number, row in enumerate(rows) for name in row}
+    inside = {name_of(path): path for path in MODULES if name_of(path).startswith(prefix)}
+    assert set(row_of) == set(inside)
+    for name, path in inside.items():
+        for imported in imports(path):
+            if imported in row_of:
+                assert row_of[imported] > row_of[name], f"{name} imports {imported}"

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from stt_lib.cli import main
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.local.mongod import Mongod, free_port
 from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store
+from stt_lib.store.diagnostics import Diagnostics
 from tests.support.whisper import FakeWhisper, Reply, Script, echo, status, transcription
 from tests.support.world import World
 
@@ -39,11 +41,11 @@ def test_all_is_well(world: World, store: Store, whisper: FakeWhisper) -> None:
     before = world.pending()
     done = world.run("doctor")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.rstrip().endswith("All is well.")
+    assert done.stdout.rstrip().endswith("Everything works.")
     checks = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("✓")]
     expected = "settings MongoDB rights chunks indexes clock its server log disk"
     assert " ".join(checks) == expected
-    assert "1 s of speech in 0." in done.stdout
+    assert "transcribed a test clip in 0." in done.stdout
     [request] = whisper.requests
     assert request.is_probe
     assert world.pending() == before
@@ -56,7 +58,7 @@ def test_an_empty_database_stays_empty(world: World) -> None:
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert report["ok"] is True
-    notes = {f["check"]: f["text"] for f in report["findings"] if f["state"] == "note"}
+    notes = {f["check"]: f["text"] for f in report["findings"] if f["state"] == "warning"}
     assert set(notes) == {"chunks", "indexes", "its disk"}
     assert "stt_pending" in notes["indexes"]
     assert world.db.list_collection_names() == []
@@ -132,11 +134,11 @@ def test_clocks_versions_and_disks_are_judged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "now", lambda _: datetime.now(UTC) - timedelta(minutes=2))
-    monkeypatch.setattr(Store, "version", (4, 2, 24))
+    monkeypatch.setattr(Diagnostics, "version", (4, 2, 24))
     full = SimpleNamespace(total=10**10, used=10**10, free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     found = examined(world)
-    assert found["clock"].state is State.NOTE
+    assert found["clock"].state is State.WARNING
     assert "120." in found["clock"].text
     assert problems(found) == {"MongoDB", "disk"}
     assert "4.4 or newer" in found["MongoDB"].advice
@@ -165,9 +167,9 @@ def hang(fake: FakeWhisper) -> Script:
         (lambda _: Reply(body=b'{"text": "hello"}'), State.PROBLEM, "openai"),
         (lambda _: Reply(raw=b""), State.PROBLEM, "broke"),
         (lambda _: Reply(drips="body"), State.PROBLEM, "no complete answer"),
-        (lambda _: status(503, Retry_After="1"), State.NOTE, "503"),
-        (lambda _: transcription([]), State.NOTE, "heard nothing"),
-        (echo, State.OK, "times real time"),
+        (lambda _: status(503, Retry_After="1"), State.WARNING, "503"),
+        (lambda _: transcription([]), State.WARNING, "heard no speech"),
+        (echo, State.OK, "transcribed a test clip in"),
     ],
 )
 def test_a_server_is_judged_by_a_real_transcription(
@@ -185,7 +187,7 @@ def test_a_server_that_hangs_is_found_in_its_time(world: World, whisper: FakeWhi
     found = examined(world)["server"]
     assert found.state is State.PROBLEM
     assert "no complete answer" in found.text
-    assert "it hangs" in found.advice
+    assert "try again" in found.advice
 
 
 def test_each_server_is_checked_with_its_own_protocol(world: World, whisper: FakeWhisper) -> None:

@@ -17,9 +17,9 @@ import pytest
 from bson import Binary, ObjectId
 
 from stt_lib.errors import Stopped
-from stt_lib.export.destination import deliver
-from stt_lib.export.formats import WRITERS
+from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
+from stt_lib.local.mongod import free_port
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
 from tests.support.world import ROOT, START, World
@@ -99,15 +99,15 @@ def test_of_a_span_only_what_begins_in_it_is_there(world: World) -> None:
 )
 def test_an_id_can_be_typed_as_it_is_shown(world: World, store: Store, identity: Any) -> None:
     save(world, identity, START, "here")
-    [found] = store.stretches(shown_id(identity))
+    [found] = store.transcripts.stretches(shown_id(identity))
     assert found.utterances[0].recording == shown_id(identity)
-    assert list(store.stretches("another")) == []
+    assert list(store.transcripts.stretches("another")) == []
 
 
 def test_an_id_that_is_no_number_of_mongodbs_is_just_not_found(store: Store) -> None:
     for text in ("9" * 30, "{", '{"$oid": 1}', "{}" * 5, "٣", ""):
         assert text in possible_ids(text)
-        assert list(store.stretches(text)) == []
+        assert list(store.transcripts.stretches(text)) == []
 
 
 def test_transcripts_that_are_not_what_we_hope_cost_only_themselves(
@@ -153,15 +153,26 @@ def test_absolute_times_and_words_are_used_where_they_are_stored(world: World) -
     assert found["words"][1]["start"] == "2026-03-01T08:00:02.000Z"
 
 
-def test_nothing_found_is_one_line_with_a_hint(world: World) -> None:
+def test_nothing_found_is_one_line(world: World) -> None:
     save(world, "r", START, "words")
     for arguments in (("other",), ("--since", "2030-01-01"), ("r", "--until", "2000-01-01")):
         done = world.run("export", *arguments, "-o", str(world.folder / "out.txt"))
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
         assert "there is no transcript" in line
-        assert "?" in line
+        assert "--local" not in line
     assert list(world.folder.glob("*out*")) == []
+
+
+def test_whoever_forgets_local_is_reminded(world: World) -> None:
+    stack = {"STT_DATA_DIR": str(world.folder)}
+    done = world.run("export", "unknown", env=stack)
+    assert "add --local if it is in the embedded stack" in done.stderr
+    away = {**stack, "MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}", "STT_MONGO_WAIT": "0"}
+    done = world.run("export", "unknown", env=away)
+    assert done.returncode == 3
+    assert "add --local if it is in the embedded stack" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_time_that_is_none_is_refused(world: World) -> None:
@@ -176,11 +187,11 @@ def test_a_time_that_is_none_is_refused(world: World) -> None:
 def test_paging_gives_each_transcript_once_in_time(
     world: World, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stt_lib.store.archive._PAGE", 3)
+    monkeypatch.setattr("stt_lib.store.transcripts._PAGE", 3)
     starts = [START + timedelta(seconds=s) for s in (5, 5, 5, 5, 5, 1, 2, 3, 5, 9, 9)]
     for number, start in enumerate(starts):
         save(world, number % 2, start, str(number))
-    found = [s.utterances[0] for s in store.stretches()]
+    found = [s.utterances[0] for s in store.transcripts.stretches()]
     assert len({u.text for u in found}) == len(starts)
     assert [u.start for u in found] == sorted(starts)
 
@@ -189,8 +200,10 @@ def test_indexes_serve_every_reading_without_a_sort(world: World, store: Store) 
     for number in range(300):
         save(world, number % 20, START + timedelta(minutes=number), "words")
     world.db.command("profile", 2)
-    assert len(list(store.stretches("7"))) == 15
-    assert len(list(store.stretches(since=LATER, until=LATER + timedelta(minutes=5)))) == 5
+    assert len(list(store.transcripts.stretches("7"))) == 15
+    assert (
+        len(list(store.transcripts.stretches(since=LATER, until=LATER + timedelta(minutes=5)))) == 5
+    )
     world.db.command("profile", 0)
     queries = list(world.db["system.profile"].find({"command.find": "transcriptions"}))
     assert queries
@@ -203,7 +216,7 @@ def test_indexes_serve_every_reading_without_a_sort(world: World, store: Store) 
 def test_an_index_of_the_users_own_is_not_made_twice(world: World) -> None:
     world.transcriptions.create_index([("start", 1)], name="timeline")
     with Store(world.uri, world.database) as store:
-        store.ensure_indexes()
+        store.indexes.ensure()
     names = set(world.transcriptions.index_information())
     assert names == {"_id_", "timeline", "stt_by_recording", "stt_owner"}
 
@@ -241,6 +254,15 @@ def test_json_and_tsv_hold_what_was_said_whatever_it_was(world: World) -> None:
     assert {row["recording"] for row in rows} == {"a\\tb"}
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "html"])
+def test_nothing_that_is_written_steers_a_terminal(world: World, name: str) -> None:
+    evil = "\x1b]0;gone\x07\x9b2J\x7f\r\b"
+    save(world, f"id{evil}", START, f"said{evil} this", model=evil, language=evil)
+    text = exported(world, "--format", name)
+    assert "said" in text
+    assert {c for c in text if ord(c) < 32 or 127 <= ord(c) < 160} <= {"\n", "\t"}
+
+
 def test_recordings_at_the_same_time_are_joined_in_time(world: World) -> None:
     save(world, "a", START, *"135", seconds=2)
     save(world, "b", START + timedelta(seconds=1), *"246", seconds=2)
@@ -274,7 +296,32 @@ def test_a_device_is_written_to_and_not_replaced(world: World) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-@pytest.mark.parametrize("place", ["missing/day.txt", "."])
+@pytest.mark.parametrize("name", ["day.pdf", "day.docx", "2026.11"])
+def test_an_unknown_ending_is_refused(world: World, name: str) -> None:
+    save(world, "r", START, "words")
+    done = world.run("export", "r", "-o", str(world.folder / name))
+    assert done.returncode == 2
+    assert "txt, srt, vtt, json, tsv, html" in done.stderr
+    assert not (world.folder / name).exists()
+    assert exported(world, "r", "-o", str(world.folder / name), "--format", "txt") == ""
+    assert (world.folder / name).read_text().endswith("words\n")
+
+
+def test_output_that_cannot_be_written_is_one_line(world: World) -> None:
+    save(world, "r", START, "words")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "stt.py"), "export", "r"],
+            env=world.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "stt: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("place", ["missing/day.txt", ".", f"{'x' * 300}.txt"])
 def test_a_place_that_cannot_be_written_is_one_line(world: World, place: str) -> None:
     save(world, "r", START, "words")
     done = world.run("export", "r", "-o", str(world.folder / place))
@@ -337,5 +384,5 @@ def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store
     for hours in (-12, 13):
         scope = Scope("r", None, None, START, zone=timezone(timedelta(hours=hours)))
         for name, write in WRITERS.items():
-            text = "".join(write(readable(store.stretches("r")), scope))
+            text = "".join(write(readable(store.transcripts.stretches("r")), scope))
             assert text.count("odd") == 2, name

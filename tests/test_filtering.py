@@ -1,6 +1,7 @@
 """The filter: what nobody said goes, what somebody said stays, and it can say why."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt_lib import filtering
-from stt_lib.domain.models import Answer, Chunk, Segment, Stretch
+from stt_lib.domain.models import Answer, Chunk, Detection, Segment, Word
 from stt_lib.errors import ConfigurationError
 from stt_lib.filtering import Policy, Reason, Surroundings, Verdict, normal_form
 from stt_lib.filtering.phrases import shipped
@@ -33,8 +34,8 @@ def segments(*texts: str, **scores: Any) -> list[Segment]:
 
 def detected(*probs: float | None) -> Surroundings:
     """Chunks of ten seconds with these probabilities of speech."""
-    chunks = (Stretch(10.0 * i, 10.0 * i + 10, prob) for i, prob in enumerate(probs))
-    return Surroundings(stretches=tuple(chunks))
+    chunks = (Detection(10.0 * i, 10.0 * i + 10, prob) for i, prob in enumerate(probs))
+    return Surroundings(detections=tuple(chunks))
 
 
 def judge(*texts: str, around: Surroundings = NOTHING, by: Policy = NORMAL, **more: Any) -> Verdict:
@@ -81,6 +82,9 @@ def test_sound_tags_are_dropped(text: str) -> None:
         "Продолжение следует...",
         "Thanks for watching. Thanks for watching.",
         "Thank you for watching, and I'll see you in the next video. Bye-bye!",
+        "Thank you so much for watching and I'll see you next time.",
+        " Thank you very much for watching this video and I'll see you in the next video.",
+        "Please don't forget to like and subscribe to my channel.",
     ],
 )
 def test_known_phrases_are_dropped_in_any_spelling(text: str) -> None:
@@ -125,6 +129,25 @@ def test_politeness_that_somebody_said_stays(text: str) -> None:
 def test_politeness_without_any_evidence_for_speech_goes() -> None:
     assert kept(judge("Thank you.")) == []
     assert kept(judge("Yes.")) == ["Yes."]
+
+
+@pytest.mark.parametrize("text", ["Oh", "ok", "That's it.", "Hmm.", "Uh-huh", "Oh my God!"])
+def test_interjections_go_when_model_and_detector_are_unsure(text: str) -> None:
+    assert kept(judge(text, **UNSURE, around=detected(0.8))) == []
+    assert kept(judge(text, **SURE, around=detected(0.97))) == [text]
+    assert kept(judge(SENTENCE, text, **SURE, around=detected(0.8))) == [SENTENCE, text]
+
+
+@pytest.mark.parametrize("text", ["Yes.", "No.", "Four.", "Seventeen.", "Tomorrow."])
+def test_a_short_answer_alone_stays_even_without_scores(text: str) -> None:
+    assert kept(judge(text, around=detected(0.8))) == [text]
+    assert kept(judge(text)) == [text]
+
+
+@pytest.mark.parametrize(("logprob", "points"), [(-0.2, -0.5), (-1.0, 0), (-1.6, 0.5), (-2.8, 2)])
+def test_the_less_likely_the_words_the_more_it_counts(logprob: float, points: float) -> None:
+    (clues,) = filtering.weigh(segments(SENTENCE, avg_logprob=logprob), NOTHING, NORMAL.phrases)
+    assert [c.points for c in clues if c.reason is Reason.AVG_LOGPROB] == [points]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +229,36 @@ def test_a_loop_within_a_segment_is_measured_when_the_server_does_not() -> None:
         assert Reason.LOOP in reasons(unspaced)[0]
 
 
+@pytest.mark.parametrize("text", ["and so on and so on and so on", "I know I know I know I"])
+def test_short_loops_count_although_compression_says_nothing(text: str) -> None:
+    assert len(text) < 40
+    assert Reason.LOOP in reasons(text)[0]
+    assert reasons(text.rpartition(" and so on and")[0] or "I know, I know") == []
+
+
+TURKEY = "Turkey. Turkey. Turkey. Turkey."
+
+
+def test_a_word_over_and_over_is_collapsed_and_the_rest_can_be_restored() -> None:
+    verdict = judge(f" {TURKEY}", **SURE, around=detected(0.95))
+    assert kept(verdict) == [" Turkey."]
+    [dropped] = verdict.dropped
+    assert dropped.reasons == (Reason.LOOP, Reason.ALONE, Reason.SHORT)
+    assert dropped.segment.text == " Turkey. Turkey. Turkey."
+    assert (verdict.kept[0].end, dropped.segment.start) == (0.5, 0.5)
+    assert kept(judge(TURKEY, by=OFF)) == [TURKEY]
+    assert kept(judge(TURKEY, **UNSURE, around=detected(0.8))) == []
+    assert kept(judge("No, no, no.", around=detected(0.95))) == ["No, no, no."]
+
+
+def test_a_collapsed_word_keeps_its_own_time() -> None:
+    words = tuple(Word(at, at + 0.4, " Turkey.") for at in (1.0, 3.0, 5.0, 7.0))
+    loop = Segment(0.0, 8.0, f" {TURKEY}", words=words)
+    verdict = filtering.judge([loop], detected(0.97), NORMAL)
+    assert (verdict.kept[0].end, verdict.kept[0].words) == (1.4, words[:1])
+    assert (verdict.dropped[0].segment.start, verdict.dropped[0].segment.words) == (3.0, words[1:])
+
+
 def test_the_chunk_underneath_counts_not_its_neighbour() -> None:
     there = Segment(10.5, 19.0, "Thank you.")
     quiet = detected(0.99, 0.05, 0.99)
@@ -282,7 +335,7 @@ def test_no_score_alone_drops_a_sentence() -> None:
 def test_surroundings_come_from_the_answer_and_the_chunks() -> None:
     chunks = [Chunk(i, i, START, b"", "opus", 9.5, prob) for i, prob in enumerate([0.9, None])]
     answer = Answer((), "en", (("en", 0.8), ("de", 0.1)))
-    expected = Surroundings("en", 0.8, (Stretch(0, 9.5, 0.9), Stretch(9.5, 19.0, None)))
+    expected = Surroundings("en", 0.8, (Detection(0, 9.5, 0.9), Detection(9.5, 19.0, None)))
     assert Surroundings.of(answer, chunks) == expected
 
 
@@ -347,9 +400,11 @@ def test_a_phrase_of_several_languages_is_foreign_to_none_of_them(tmp_path: Path
     ("content", "complaint"),
     [
         (None, "No such file or directory"),
-        (b"\xff\xfe\x00T", "not text in UTF-8"),
-        (b"Hello\n[telltales]\n", "line 2 is no heading"),
+        (b"\xff\xfe\x00T", "not UTF-8 text"),
+        (b"Hello\n[telltales]\n", "line 2 is not a heading"),
         (b"Hello\n...\n", "line 2 has neither letters nor digits"),
+        (b"a {b|}\n{c|}\n", "line 2 has neither letters nor digits"),
+        (b"{a|b}" * 14, "line 1 stands for more than 10,000 phrases"),
         (b"a\n" * 600_000, "larger than 1 MB"),
     ],
 )
@@ -372,7 +427,8 @@ _ANY_SEGMENT = st.builds(
     Segment,
     start=st.floats(),
     end=st.floats(),
-    text=st.text(max_size=60) | st.sampled_from(["Thank you.", "[a]", "so so so", "ありがとう"]),
+    text=st.text(max_size=60)
+    | st.sampled_from(["Thank you.", "[a]", "so so so", "four " * 5, "ありがとう"]),
     no_speech_prob=_NUMBERS,
     avg_logprob=_NUMBERS,
     compression_ratio=_NUMBERS,
@@ -381,8 +437,8 @@ _ANY_AROUND = st.builds(
     Surroundings,
     language=st.none() | st.sampled_from(["en", "de", "xx", ""]),
     language_prob=_NUMBERS,
-    stretches=st.lists(
-        st.builds(Stretch, st.floats(0, 100), st.floats(0, 100), _NUMBERS), max_size=3
+    detections=st.lists(
+        st.builds(Detection, st.floats(0, 100), st.floats(0, 100), _NUMBERS), max_size=3
     ).map(tuple),
 )
 
@@ -395,6 +451,11 @@ def test_whatever_comes_nothing_is_lost_invented_or_moved(
     gone = [dropped.segment for dropped in verdict.dropped]
     left, right = list(verdict.kept), list(gone)
     for segment in given_segments:
+        if left and right and left[0].text + right[0].text == segment.text != left[0].text:
+            first, others = left.pop(0), right.pop(0)  # a loop of one word, collapsed
+            assert replace(first, end=segment.end, text=segment.text) == segment
+            assert set(others.text.split()) == {first.text.strip()}
+            continue
         side = left if left and left[0] is segment else right
         assert side.pop(0) is segment
     assert not left

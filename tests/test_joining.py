@@ -9,9 +9,6 @@ from itertools import pairwise
 
 import pytest
 
-from stt_lib.domain.models import Claim, Seam
-from stt_lib.domain.sequences import group
-from stt_lib.store import Store
 from tests.support.talk import Talk, told
 from tests.support.whisper import FakeWhisper, Reply, Request, status
 from tests.support.world import START, World
@@ -52,7 +49,7 @@ def test_long_speech_reads_as_if_it_had_not_been_cut(
     assert_seamless(world, talk)
     assert " | 30 chunks | " in world.log
     assert " | 31 chunks | " not in world.log
-    assert {tuple(c["stt"]) for c in world.chunks.find({"stt": {"$exists": True}})} == {("seam",)}
+    assert world.db["stt_seams"].count_documents({}) == 2
 
 
 def test_the_earlier_part_may_come_first(world: World, whisper: FakeWhisper) -> None:
@@ -78,7 +75,7 @@ def test_all_parts_at_the_same_time(world: World, whisper: FakeWhisper) -> None:
         return talk(request)
 
     whisper.script = together
-    assert world.run("--max-workers", "4", "--no-adapt").returncode == 0
+    assert world.run("--max-workers", "4").returncode == 0
     assert_seamless(world, talk)
 
 
@@ -102,7 +99,7 @@ def test_speech_that_arrives_after_the_end_was_done_is_joined_to_it(
 def test_speech_that_arrives_while_the_end_is_being_posted_is_joined_to_it(
     world: World, whisper: FakeWhisper
 ) -> None:
-    """The one who is on the way learns at the end that somebody has begun before his end."""
+    """Whoever did not hear the neighbour gives nothing up: at most one word is there by half."""
     now = datetime.now(UTC)
     talk = Talk(12)
     is_done = threading.Event()
@@ -122,7 +119,10 @@ def test_speech_that_arrives_while_the_end_is_being_posted_is_joined_to_it(
     is_done.set()
     early.communicate(timeout=30)
     assert posted(whisper) == [(0, 5), (5, 11)]
-    assert_seamless(world, talk)
+    world.assert_all_done()
+    found = told(world)
+    assert len(talk.words) <= len(found) <= len(talk.words) + 1
+    assert set(talk.words) <= set(found)
 
 
 @pytest.mark.parametrize("jump", [-35, 40])
@@ -200,132 +200,4 @@ def test_pauses_and_the_ends_of_a_recording_are_no_cuts(world: World, whisper: F
     whisper.script = Talk(12)
     assert world.run().returncode == 0
     assert posted(whisper) == [(6, 11), (0, 4)]
-    assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
-
-
-def test_a_silent_chunk_inside_speech_is_bridged(world: World, whisper: FakeWhisper) -> None:
-    world.record(range(12), silent=[5])
-    whisper.script = talk = Talk(12)
-    assert world.run("--bridge", "1").returncode == 0
-    assert posted(whisper) == [(0, 11)]
-    assert len(whisper.sequences[0].audio) == 12
-    [transcript] = world.transcriptions.find()
-    assert len(transcript["chunk_ids"]) == 11
-    assert transcript["duration"] == 120
-    world.assert_all_done()
-    assert told(world) == talk.words
-    [silent] = world.chunks.find({"vad.has_speech": False})
-    assert silent["transcribed_at"] is None
-    assert "stt" not in silent
-    assert " | 11 chunks | " in world.log
-
-
-@pytest.mark.parametrize("gap", ["absent", "transcribed", "without data"])
-def test_only_silence_is_bridged(world: World, whisper: FakeWhisper, gap: str) -> None:
-    world.record(range(12), silent=[5] if gap == "without data" else [])
-    whisper.script = Talk(12)
-    if gap == "absent":
-        world.chunks.delete_one({"index": 5})
-    elif gap == "transcribed":
-        world.chunks.update_one({"index": 5}, {"$set": {"transcribed_at": START}})
-    else:
-        world.chunks.update_one({"index": 5}, {"$unset": {"data": 1}})
-    assert world.run("--bridge", "1").returncode == 0
-    assert world.pending() == []
-    assert len(whisper.sequences) == 2
-    assert owned(world) == [(0, 4), (6, 11)]
-
-
-def test_a_bad_chunk_is_found_on_either_side_of_a_bridge(
-    world: World, whisper: FakeWhisper
-) -> None:
-    world.record(range(12), silent=[5])
-    talk = Talk(12)
-    bad = world.chunks.find_one({"index": 8})
-    assert bad is not None
-    whisper.script = lambda r: status(400) if bad["data"] in r.audio else talk(r)
-    assert world.run("--bridge", "1").returncode == 1
-    assert [chunk["index"] for chunk in world.pending()] == [8]
-    assert owned(world) == [(0, 4), (6, 7), (9, 11)]
-
-
-# -- what the store knows of it ---------------------------------------------------------------
-
-
-def claimed(store: Store, token: str = "me", newest: int = 0) -> Claim:
-    sequences = list(group(store.pending(since=store.now())))
-    claim = store.claim(sequences[newest], token)
-    assert claim is not None
-    return claim
-
-
-def beside(claim: Claim) -> list[int]:
-    return sorted(chunk.index for chunk in claim.neighbours)
-
-
-def test_of_two_decisions_the_first_stands(world: World, store: Store) -> None:
-    recording = world.record(range(2))
-    pair = tuple(c["_id"] for c in world.chunks.find({}, sort=[("index", 1)]))
-    one, other = Seam(("$a", "b"), (-0.5, 0.5), 1, 0.0), Seam(("a",), (-0.4,), 1, -0.1)
-    for proposed in (one, one, other):  # the answer to the first was lost
-        assert store.agree_on_seam(recording, pair, proposed, START) == one
-    [document] = world.chunks.find({"stt": {"$exists": True}})
-    assert document["_id"] == pair[0]
-    assert document["stt"]["seam"]["next"] == pair[1]
-    assert document["stt"]["seam"]["at"] == START
-
-
-def test_a_decision_about_another_chunk_is_none(world: World, store: Store) -> None:
-    recording = world.record(range(3))
-    ids = [c["_id"] for c in world.chunks.find({}, sort=[("index", 1)])]
-    seam = Seam(("a",), (-0.4,), 1, -0.1)
-    store.agree_on_seam(recording, (ids[0], ids[2]), Seam((), (), 0, 0.0), START)
-    assert store.agree_on_seam(recording, (ids[0], ids[1]), seam, START) == seam
-
-
-@pytest.mark.parametrize("junk", [7, {"next": 1}, {"heard": [{"word": 1}], "cut": 0, "moment": 0}])
-def test_what_is_no_seam_is_none(world: World, store: Store, junk: object) -> None:
-    world.record(range(2))
-    world.chunks.update_many({}, {"$set": {"stt.seam": junk}})
-    claim = claimed(store)
-    assert all(chunk.seam is None for chunk in claim.chunks)
-    store.release([chunk.id for chunk in claim.chunks], claim.token)
-    assert world.run().returncode == 0
-    assert world.pending() == []
-
-
-def test_neighbours_are_the_chunks_with_speech_beside_a_sequence(
-    world: World, store: Store
-) -> None:
-    world.record(range(95), silent=[95 - 61])
-    assert beside(claimed(store, "a")) == [64]
-    assert beside(claimed(store, "b")) == [34 + 31]  # 34 holds no speech
-    assert beside(claimed(store, "c")) == [3]
-    assert beside(claimed(store, "d")) == [4]
-
-
-def test_the_neighbour_may_be_what_somebody_else_has_won(world: World, store: Store) -> None:
-    world.record(range(6))
-    ids = [c["_id"] for c in world.chunks.find({}, sort=[("index", 1)])]
-    [plan] = group(store.pending(since=store.now()))
-    held = {"by": "other", "until": START.replace(year=2999)}
-    world.chunks.update_one({"_id": ids[2]}, {"$set": {"stt.claim": held}})
-    claim = store.claim(plan, "me")
-    assert claim is not None
-    assert [chunk.index for chunk in claim.chunks] == [3, 4, 5]
-    assert beside(claim) == [2]
-
-
-def test_without_an_index_nobody_searches_for_neighbours(world: World) -> None:
-    world.record(range(40))
-    with Store(world.uri, world.database) as store:
-        assert beside(claimed(store)) == []
-
-
-def test_the_index_of_the_ingester_will_do(world: World) -> None:
-    world.record(range(40))
-    world.chunks.create_index([("original_id", 1), ("index", 1)], unique=True, name="theirs")
-    with Store(world.uri, world.database) as store:
-        store.ensure_indexes()
-        assert beside(claimed(store)) == [9]
-    assert "stt_place" not in world.chunks.index_information()
+    assert world.db["stt_seams"].count_documents({}) == 0

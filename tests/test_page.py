@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.page import write
 from stt_lib.export.scope import Scope, readable
-from stt_lib.export.typesetting import clean
 
 ZERO = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 ALL = Scope(None, None, None, ZERO, zone=UTC)
@@ -76,7 +76,7 @@ class Page(HTMLParser):
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=4))
 @example([("</script><script>alert(1)</script>", '"><script>', '"><script>')])
 def test_whatever_is_said_is_only_text(said: list[tuple[str, str, str]]) -> None:
-    texts = [clean(text) for text, _, _ in said]
+    texts = [one_line(text) for text, _, _ in said]
     if not any(texts):
         return
     page = made(*(say(t, 9 * at, name, lang) for at, (t, name, lang) in enumerate(said)))

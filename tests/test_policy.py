@@ -17,8 +17,8 @@ from stt_lib.domain.bisection import Heard, Unusable, salvage
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AudioRejected, FailureKind, ServerTrouble, Suspect
 from stt_lib.local import samples
+from stt_lib.servers.diagnosis import retry_after
 from stt_lib.servers.health import LONGEST_REST_SECONDS, THRESHOLD, Breaker
-from stt_lib.servers.responses import retry_after
 from tests.support.world import START
 
 # -- backoff ----------------------------------------------------------------------------------

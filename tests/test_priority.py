@@ -1,15 +1,9 @@
 """Priority: what has one comes first, in the plan, in the index and in a run that is under way."""
 
 from datetime import timedelta
-from typing import Any
-
-import pytest
 
 from stt_lib.domain.sequences import group
-from stt_lib.pipeline import planner as planning
-from stt_lib.pipeline.sources import Pending
 from stt_lib.store import Store
-from tests.support.crew import eventually
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World
 
@@ -24,10 +18,12 @@ def test_higher_comes_first_and_newest_first_within_by_the_index_alone(
     for number, priority in ((0, 2), (1, 2.0), (3, 7), (4, None)):
         world.chunks.update_many({"original_id": number}, {"$set": {"priority": priority}})
     world.db.command("profile", 2)
-    order = [s.original_id for s in group(store.pending(since=store.now()))]
+    order = [s.original_id for s in group(store.chunks.pending(run_started=store.now()))]
     world.db.command("profile", 0)
     assert order == [3, 1, 0, 5, 4, 2]
-    [read] = world.db["system.profile"].find({"ns": f"{world.database}.audio_chunks"})
+    [read] = world.db["system.profile"].find(
+        {"ns": f"{world.database}.audio_chunks", "command.aggregate": {"$exists": True}}
+    )
     assert read["planSummary"].startswith("IXSCAN")
     assert read["docsExamined"] == 0
     assert not read.get("hasSortStage", False)
@@ -68,28 +64,3 @@ def test_an_id_with_nothing_pending_is_told(world: World) -> None:
     done = world.run("prioritize", "done", "--level", "-1")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-
-
-def first_of(planner: planning.Planner) -> Any:
-    return next((sequence.original_id for sequence in list(planner._planned)), None)
-
-
-def test_a_run_under_way_turns_to_what_is_prioritised_meanwhile(
-    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planning, "LOOK_EVERY_SECONDS", 0.05)
-    for number in range(30):
-        world.record(range(2), original_id=number, start=START + number * HOUR)
-    planner = planning.Planner(store, Pending(store), since=store.now())
-    try:
-        eventually(lambda: planner.complete, 10, "a plan")
-        under_way = planner.next(1)
-        assert under_way is not None
-        assert under_way.original_id == 29
-        store.prioritize("4", 1)
-        eventually(lambda: first_of(planner) == 4, 10, "another plan")
-        eventually(lambda: planner.complete, 10, "the rest of it")
-        order = [s.original_id for _ in range(29) if (s := planner.next(1)) is not None]
-    finally:
-        planner.stop()
-    assert order == [4, *range(28, 4, -1), *range(3, -1, -1)], "each once, the first again not"

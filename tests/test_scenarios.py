@@ -110,7 +110,7 @@ def test_script_crashes_stops_processing_and_resumes_on_restart(
     whisper.script = echo
     again = world.run("--lease", "3")
     assert again.returncode == 0
-    assert "1 claim(s) of other workers" in again.stderr
+    assert "until the claims of other workers" in again.stderr
     world.assert_all_done()
 
 
@@ -471,7 +471,7 @@ def test_name_and_type_of_the_parts_follow_the_format(world: World, whisper: Fak
     world.chunks.update_many({}, {"$set": {"original_id": "one"}})
     assert world.run(env={"STT_API_KEY": "k3y"}).returncode == 0
     [request] = whisper.requests
-    assert [(name, media) for name, media, _ in request.files] == [
+    assert [(file.name, file.media) for file in request.files] == [
         ("chunk_0.opus", "audio/opus"),
         ("chunk_1.wav", "audio/wav"),
     ]

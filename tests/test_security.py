@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.config.settings import Settings, load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.errors import ConfigurationError
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.leaks import KEY, PASSWORD, leaks
@@ -164,7 +165,7 @@ def test_names_in_the_database_never_become_paths(
     assert done.returncode == 1
     created = {path.name for path in set(tmp_path.rglob("*")) - before}
     assert created <= {"stt.log", "stt.log.lock", "data", "stderr.console"}
-    assert {name for r in whisper.sequences for name, _, _ in r.files} == {"chunk_0.opus"}
+    assert {file.name for r in whisper.sequences for file in r.files} == {"chunk_0.opus"}
     assert {chunk["stt"]["error"]["kind"] for chunk in world.pending()} == {"invalid_chunk"}
     assert len(world.pending()) == 5
 

@@ -122,14 +122,6 @@ def test_a_pause_that_is_none_or_too_far_before_the_cap_is_passed_over() -> None
     assert [found[0] for found in indexes_cut_at({16: 0.55, 17: 0.55})] == [10, 0]
 
 
-def test_a_gap_may_be_bridged_but_counts_for_the_cap() -> None:
-    chunks = newest_first([ref("a", i) for i in (*range(3), 4, 7, 8)])
-    assert indexes(list(group(chunks, bridge=1))) == [[7, 8], [0, 1, 2, 4]]
-    assert indexes(list(group(chunks, bridge=2))) == [[0, 1, 2, 4, 7, 8]]
-    long = newest_first([ref("a", i) for i in range(60) if i % 10 != 5])
-    assert [found[0] for found in indexes(list(group(long, bridge=1)))] == [30, 0]
-
-
 def test_speech_that_just_fits_is_not_cut() -> None:
     chunks = [replace(ref("a", i), prob=0.55) for i in range(30)]
     assert indexes(list(group(newest_first(chunks)))) == [list(range(30))]

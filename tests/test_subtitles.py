@@ -11,12 +11,11 @@ import webvtt
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stt_lib.domain.utterances import Stretch, Utterance, Word
-from stt_lib.export import srt as our_srt
-from stt_lib.export import vtt as our_vtt
+from stt_lib.domain.text import one_line
+from stt_lib.domain.utterances import SpokenWord, Stretch, Utterance
 from stt_lib.export.scope import Scope, readable
-from stt_lib.export.subtitles import Cue, cues
-from stt_lib.export.typesetting import clean, fold, width
+from stt_lib.export.subtitles import Cue, cues, escaped, plain, write_srt, write_vtt
+from stt_lib.export.text import fold, width
 
 ZERO = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 ONE = Scope("r", None, None, ZERO)
@@ -28,7 +27,7 @@ def at(seconds: float) -> datetime:
 
 
 def say(
-    text: str, start: float, end: float, recording: str = "r", words: tuple[Word, ...] = ()
+    text: str, start: float, end: float, recording: str = "r", words: tuple[SpokenWord, ...] = ()
 ) -> Utterance:
     return Utterance(recording, "t", at(start), at(end), text, words=words)
 
@@ -82,7 +81,7 @@ def test_two_lines_are_of_like_length_and_do_not_part_an_article_from_its_noun()
 
 def test_the_times_of_words_are_used_where_they_are_known() -> None:
     words = tuple(
-        Word(at(s), at(s + 0.4), w) for s, w in [(0, " Wait,"), (9, " it"), (9.5, " is.")]
+        SpokenWord(at(s), at(s + 0.4), w) for s, w in [(0, " Wait,"), (9, " it"), (9.5, " is.")]
     )
     late, early = (laid_out(say("Wait, it is.", 0, 10, words=w)) for w in (words, ()))
     assert [cue.start for cue in late] == [0, 9000]
@@ -90,7 +89,7 @@ def test_the_times_of_words_are_used_where_they_are_known() -> None:
 
 
 def test_words_that_do_not_make_up_the_text_are_not_trusted() -> None:
-    words = (Word(at(5), at(6), "other"),)
+    words = (SpokenWord(at(5), at(6), "other"),)
     assert [cue.start for cue in laid_out(say("Some text.", 0, 2, words=words))] == [0]
 
 
@@ -158,8 +157,8 @@ def test_recordings_at_the_same_time_may_overlap_and_come_by_their_start() -> No
 
 def test_hours_go_on_past_midnight_and_past_a_day() -> None:
     files = [
-        "".join(module.write(stretches(say("Late.", s, s + 1)), ONE))
-        for module in (our_srt, our_vtt)
+        "".join(write(stretches(say("Late.", s, s + 1)), ONE))
+        for write in (write_srt, write_vtt)
         for s in (86399.5, 3600 * 120)
     ]
     for file, time in zip(
@@ -233,7 +232,7 @@ def test_whatever_is_said_can_be_read_and_nothing_is_lost(
     found = laid_out(*said)
     assert_readable(found)
     ordered = sorted(said, key=lambda u: u.start)
-    spoken = "".join(clean(u.text) for u in ordered).replace(" ", "")
+    spoken = "".join(one_line(u.text) for u in ordered).replace(" ", "")
     assert "".join("".join(cue.lines) for cue in found).replace(" ", "") == spoken
 
 
@@ -244,33 +243,33 @@ def test_other_peoples_parsers_read_the_same_subtitles(
 ) -> None:
     said = [say(text, start, start + length, who) for text, start, length, who in segments]
     expected = laid_out(*said, scope=ALL)
-    subtitles = list(srt.parse("".join(our_srt.write(stretches(*said), ALL))))
-    captions = webvtt.from_string("".join(our_vtt.write(stretches(*said), ALL))).captions
+    subtitles = list(srt.parse("".join(write_srt(stretches(*said), ALL))))
+    captions = webvtt.from_string("".join(write_vtt(stretches(*said), ALL))).captions
     assert len(subtitles) == len(captions) == len(expected)
     for cue, subtitle, caption in zip(expected, subtitles, captions, strict=True):
         lines = list(cue.lines)
         start, end = (timedelta(milliseconds=t) for t in (cue.start, cue.end))
         assert (subtitle.start, subtitle.end) == (start, end)
-        assert subtitle.content.split("\n") == [our_srt.plain(line) for line in lines]
+        assert subtitle.content.split("\n") == [plain(line) for line in lines]
         assert (caption.start_in_seconds, caption.end_in_seconds) == (
             cue.start // 1000,
             cue.end // 1000,
         )
-        assert caption.raw_text.split("\n") == [our_vtt.escaped(line) for line in lines]
+        assert caption.raw_text.split("\n") == [escaped(line) for line in lines]
     assert [s.index for s in subtitles] == list(range(1, len(subtitles) + 1))
 
 
 @pytest.mark.parametrize("text", ["a <b>bold</b> claim --> here & there {\\an8}", "</v><script>"])
 def test_no_player_sees_a_tag(text: str) -> None:
-    [subtitle] = srt.parse("".join(our_srt.write(stretches(say(text, 0, 3)), ONE)))
+    [subtitle] = srt.parse("".join(write_srt(stretches(say(text, 0, 3)), ONE)))
     assert not set("<>{}") & set(subtitle.content)
-    [caption] = webvtt.from_string("".join(our_vtt.write(stretches(say(text, 0, 3)), ONE))).captions
+    [caption] = webvtt.from_string("".join(write_vtt(stretches(say(text, 0, 3)), ONE))).captions
     assert not set("<>") & set(caption.raw_text)
 
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_a_paragraph_is_folded_within_its_width_and_whole(text: str) -> None:
-    lines = list(fold(clean(text), 76))
+    lines = list(fold(one_line(text), 76))
     assert all(width(line) <= 76 for line in lines)
-    assert "".join(lines).replace(" ", "") == clean(text).replace(" ", "")
+    assert "".join(lines).replace(" ", "") == one_line(text).replace(" ", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stt_lib.config.settings import load
+from stt_lib.config.loader import load
 from stt_lib.local.mongod import Mongod
 from stt_lib.pipeline.watcher import IDLE_SECONDS, Idleness
 from tests.support.crew import Crew, Hand, eventually
@@ -47,7 +47,7 @@ def test_new_chunks_are_picked_up_within_seconds_on_a_standalone(
         inserted = time.monotonic()
         eventually_done(world, 2 + number, hand)
         assert time.monotonic() - inserted < SECONDS
-    assert "MongoDB does not tell of new chunks" in hand.log
+    assert "MongoDB reports no changes" in hand.log
     hand.signal(signal.SIGTERM)
     asked = time.monotonic()
     assert hand.end(10) == 143
@@ -103,10 +103,12 @@ def test_what_failed_is_tried_again_when_it_is_due_and_claims_when_they_expire(
     world: World, whisper: FakeWhisper, crew: Crew
 ) -> None:
     world.record([0], original_id="held")
-    world.chunks.update_one(
-        {"original_id": "held"},
-        [{"$set": {"stt.claim": {"by": "dead", "until": {"$add": ["$$NOW", 2500]}}}}],
-    )
+    held = world.chunks.find_one({"original_id": "held"})
+    assert held is not None
+    now = world.client.admin.command("hello")["localTime"]
+    until = now + timedelta(seconds=2.5)
+    claim = {"_id": "dead", "chunk_ids": [held["_id"]], "until": until, "lease_ms": 2500}
+    world.claims.insert_one(claim)
     world.record([0], original_id="failed")
     world.chunks.update_one(
         {"original_id": "failed"},
@@ -194,11 +196,11 @@ def test_it_outlives_a_mongodb_that_is_away(
 
 
 def test_waiting_for_ever_is_the_default_of_watching_alone() -> None:
-    assert load({}, {}).patient().server_wait == 60
-    watching = load({"watch": "5"}, {"STT_MONGO_WAIT": "10"}).patient()
+    assert load({}, {}).server_wait == 60
+    watching = load({"watch": "5"}, {"STT_MONGO_WAIT": "10"})
     assert watching.server_wait == float("inf")
     assert watching.mongo_wait == 10
-    assert load({"once": True}, {"STT_WATCH": "5"}).look_every is None
+    assert load({"watch": "off"}, {"STT_WATCH": "5"}).watch is None
 
 
 # -- its end, its log --------------------------------------------------------------------------

@@ -1,78 +1,135 @@
-"""`errors`: what has failed, why, and how to bring it back."""
+"""`errors`: what failed and why; retries or discards it."""
 
 import dataclasses
-import json
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import settings_options
-from stt_lib.cli.rendering import plain
+from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.rendering import at, print_json, table
 from stt_lib.cli.session import opened_store
-from stt_lib.config.settings import load
-from stt_lib.domain.models import ChunkStory, FailedKind
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import load
+from stt_lib.domain.models import FailedChunk, FailedKind
+from stt_lib.domain.units import counted
 from stt_lib.errors import FailureKind, InputError
+from stt_lib.telemetry.formatters import short_id
 
-_HEADER = ("kind", "chunks", "due", "later", "parked", "next due", "oldest", "newest")
+KINDS_HEADER: Final = ("kind", "chunks", "due", "later", "parked", "next due", "last failure")
+CHUNKS_HEADER: Final = ("chunk", "recording", "kind", "state")
+
+MOST_LISTED: Final = 20
+"""Chunks. Number that is listed; the table of kinds counts all of them."""
+
+MOST_IN_JSON: Final = 1000
+"""Chunks. The same with `--json`."""
+
+MINUTES: Final = len("2026-03-01 08:00")
+"""Characters. Times in the table are shown to the minute, so that it fits into 80 columns."""
+
+NEXT_STEPS: Final = f"""
+Details: {PROGRAM} show ID
+Retry:   {PROGRAM} errors retry [ID | --kind KIND]
+Discard: {PROGRAM} errors discard [ID | --kind KIND]"""
+
+ID: Final = click.argument("id_", metavar="[ID]", required=False)
+KIND: Final = click.option(
+    "--kind",
+    type=click.Choice([str(kind) for kind in FailureKind]),
+    metavar="KIND",
+    help="Only failures of this kind, such as timeout",
+)
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@KIND
+@click.option("--all", "everything", is_flag=True, help="Also list discarded chunks")
+@JSON
 @settings_options("local", "data_dir")
 @click.pass_context
-def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
-    """Show what has failed and is not transcribed yet, by kind.
+def errors(
+    context: click.Context, /, kind: str | None, everything: bool, as_json: bool, **flags: Any
+) -> None:
+    """List what failed and is not transcribed yet.
 
-    "due" is tried again by the next run, "later" when its delay is over, "parked" only by
-    `errors retry` or a run with --retry-errors.
+    Chunks that are due are tried again by the next run, later ones when their delay is over, and
+    parked ones only after `errors retry` or by a run with --retry-errors.
     """
     if context.invoked_subcommand is not None:
         context.obj = flags
         return
+    limit = MOST_IN_JSON if as_json else MOST_LISTED
     with opened_store(load(flags)) as store:
-        kinds = store.failed_kinds()
+        kinds = [k for k in store.failures.kinds() if kind in (None, k.kind)]
+        chunks = store.failures.newest(limit, kind)
+        chunks += store.failures.discarded(limit) if everything else []
+        now = store.now()
     if as_json:
-        click.echo(json.dumps([_plain(kind) for kind in kinds], indent=2))
-    elif not kinds:
+        counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
+        print_json({"kinds": counts, "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
+    elif not chunks:
         click.echo("Nothing has failed.")
     else:
-        click.echo(_table([_HEADER, *map(_row, kinds)]))
-        click.echo(
-            "\nOne of them: errors show ID · bring them back: errors retry [--kind KIND | ID]"
-        )
+        click.echo("\n".join(_lists(kinds, chunks, now)))
+
+
+def _lists(kinds: list[FailedKind], chunks: list[FailedChunk], now: datetime) -> Iterator[str]:
+    if kinds:
+        yield table([KINDS_HEADER, *map(_kind, kinds)])
+        yield ""
+    yield table([CHUNKS_HEADER, *(_chunk(chunk, now) for chunk in chunks)])
+    more = sum(kind.chunks for kind in kinds) - sum(c.discarded_at is None for c in chunks)
+    if more > 0:
+        yield f"and {counted(more, 'more chunk')}"
+    yield NEXT_STEPS
 
 
 @errors.command()
-@click.argument("id_", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@settings_options("local", "data_dir")
-@click.pass_obj
-def show(group_flags: dict[str, Any], /, id_: str, as_json: bool, **flags: Any) -> None:
-    """Tell the whole story of one chunk, or of the failed chunks of one recording."""
-    with opened_store(load(_merged(group_flags, flags))) as store:
-        stories = store.stories(id_)
-    if not stories:
-        raise InputError(f"no chunk has the id {id_}, and no recording with it has failed chunks")
-    if as_json:
-        click.echo(json.dumps([_plain(story) for story in stories], indent=2))
-    else:
-        click.echo("\n\n".join(map(_told, stories)))
-
-
-@errors.command()
-@click.argument("id_", metavar="[ID]", required=False)
-@click.option("--kind", type=click.Choice([str(k) for k in FailureKind]), help="Only this kind.")
+@ID
+@KIND
 @settings_options("local", "data_dir")
 @click.pass_obj
 def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **flags: Any) -> None:
-    """Make failed chunks due now, parked ones too: all, one kind, one chunk or one recording."""
+    """Make failed chunks due now, including parked ones.
+
+    ID is that of a chunk or a recording; without it, all failed chunks are retried. Discarded
+    chunks come back only if their ID is given.
+    """
     with opened_store(load(_merged(group_flags, flags))) as store:
-        count = store.count_failed(kind, id_)
-        if not count and id_ is not None:
-            raise InputError(f"no failed chunk has the id {id_}, nor has its recording any")
-        click.echo(f"{count} failed chunk(s) will be due now …")
-        click.echo(f"done: {store.retry_now(kind, id_)} chunk(s); the next run tries them again")
+        count = store.failures.retry_now(kind, id_)
+    if not count and id_ is not None:
+        raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
+    if count:
+        click.echo(f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}")
+    else:
+        click.echo("Nothing has failed.")
+
+
+@errors.command()
+@ID
+@KIND
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation")
+@settings_options("local", "data_dir")
+@click.pass_obj
+def discard(
+    group_flags: dict[str, Any], /, id_: str | None, kind: str | None, yes: bool, **flags: Any
+) -> None:
+    """Give up on failed chunks: never retry them and no longer list them.
+
+    ID is that of a chunk or a recording. The chunks are kept, not marked as transcribed;
+    `errors --all` lists them, and `errors retry ID` brings them back.
+    """
+    if id_ is None and kind is None:
+        raise click.UsageError("give the ID of a chunk or a recording, or --kind")
+    with opened_store(load(_merged(group_flags, flags))) as store:
+        count = store.failures.count(kind, id_)
+        if not count:
+            raise InputError("no failed chunk matches")
+        if not yes:
+            click.confirm(f"Discard {counted(count, 'failed chunk')}?", abort=True, err=True)
+        click.echo(f"{counted(store.failures.discard(kind, id_), 'chunk')} discarded.")
 
 
 def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -80,55 +137,20 @@ def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any
     return {**group_flags, **given}
 
 
-def _plain(record: FailedKind | ChunkStory) -> dict[str, Any]:
-    extra = {"due": record.due} if isinstance(record, FailedKind) else {}
-    return {**plain(dataclasses.asdict(record)), **extra}
-
-
-def _row(kind: FailedKind) -> tuple[str, ...]:
+def _kind(kind: FailedKind) -> tuple[str, ...]:
     numbers = (kind.chunks, kind.due, kind.waiting, kind.parked)
-    times = (kind.next_due, kind.oldest, kind.newest)
-    return kind.kind, *map(str, numbers), *map(_moment, times)
+    times = (at(moment)[:MINUTES] for moment in (kind.next_due, kind.newest))
+    return kind.kind, *map(str, numbers), *times
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def _chunk(chunk: FailedChunk, now: datetime) -> tuple[str, ...]:
+    ids = (short_id(chunk.id), short_id(chunk.original_id))
+    return *ids, chunk.kind, _state(chunk, now)
 
 
-def _told(story: ChunkStory) -> str:
-    lines = [
-        f"chunk {story.id}",
-        f"  recording  {story.original_id}, index {story.index}",
-        f"  start      {_moment(story.start)}",
-        f"  state      {_state(story)}",
-        f"  failures   {story.failures} of its own audio; the last tries:",
-    ]
-    lines += [
-        f"    {_moment(past.at)}  {past.kind}: {past.message}"
-        + (f" ({past.server})" if past.server and past.server not in past.message else "")
-        for past in story.history
-    ]
-    return "\n".join(lines)
-
-
-def _state(story: ChunkStory) -> str:
-    if story.transcribed_at is not None:
-        return f"transcribed {_moment(story.transcribed_at)}"
-    if story.parked_at is not None:
-        return f"parked since {_moment(story.parked_at)}: not tried again unasked"
-    if story.claimed_by is not None:
-        return f"claimed by {story.claimed_by} until {_moment(story.claimed_until)}"
-    if story.retry_at is not None:
-        return f"due {_moment(story.retry_at)}"
-    return "pending"
-
-
-def _moment(moment: Any) -> str:
-    """Local time, as in the log."""
-    if not isinstance(moment, datetime):
-        return "-" if moment is None else "not a date"
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _state(chunk: FailedChunk, now: datetime) -> str:
+    if chunk.discarded_at is not None:
+        return "discarded"
+    if chunk.parked_at is not None:
+        return "parked"
+    return "later" if chunk.retry_at is not None and chunk.retry_at > now else "due"

@@ -3,15 +3,15 @@
 from typing import Final
 
 OK: Final = 0
-"""All done, or nothing to do."""
+"""Everything done, or nothing to do."""
 FAILURES: Final = 1
-"""Finished, but some sequences failed; or a given file or id cannot be used."""
+"""Finished, but some sequences failed; or a file or id that was given cannot be used."""
 USAGE: Final = 2
-"""A wrong option, setting or environment variable."""
+"""A wrong option, setting or credential."""
 UNAVAILABLE: Final = 3
-"""MongoDB or every STT server is away."""
+"""MongoDB or every STT server is unavailable."""
 
 
 def by_signal(number: int) -> int:
-    """130 for SIGINT, 143 for SIGTERM, as a shell counts."""
+    """129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM, as in a shell."""
     return 128 + number

@@ -11,13 +11,13 @@ import click
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.session import opened_store
+from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.cli.signals import StopSignal
-from stt_lib.config.settings import load
+from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
-from stt_lib.export.destination import deliver
-from stt_lib.export.formats import WRITERS, by_suffix
+from stt_lib.export import WRITERS, by_suffix, deliver
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 
@@ -28,14 +28,14 @@ from stt_lib.store import Store
     "--format",
     "name",
     type=click.Choice(list(WRITERS)),
-    help="[default: as the name of FILE ends, else txt]",
+    help="Output format [default: by the extension of FILE, else txt]",
 )
 @click.option(
     "-o",
     "--output",
     "file",
     metavar="FILE",
-    help="Write to FILE, once all is there; one of that name is replaced. [default: stdout]",
+    help="Write to FILE, replacing it once the export is complete [default: stdout]",
 )
 @settings_options("since", "until", "local", "data_dir")
 def export(
@@ -46,8 +46,8 @@ def export(
 ) -> int:
     """Write transcripts as text, subtitles, pages or tables.
 
-    Those of one recording, or of a span of time over all recordings, joined in time. Subtitles of
-    a recording count from its beginning, those of a span show the time of the day.
+    Exports one recording, or a period over all recordings in order of time. Subtitles of a
+    recording start at zero; those of a period show the time of day.
     """
     settings = load(flags)
     span = settings.since, settings.until
@@ -56,30 +56,31 @@ def export(
     signals = StopSignal()
     with signals.caught(), opened_store(settings, stop=signals.event) as store:
         try:
-            stretches = _until_stopped(_found(store, recording, *span), signals)
+            stretches = _until_stopped(_found(store, recording, *span, settings), signals)
             first = next(stretches)
             scope = _scope(store, recording, *span, first)
             deliver(write(itertools.chain([first], stretches), scope), path)
         except Stopped:
             return exit_codes.by_signal(signals.number or signal.SIGINT)
         except BrokenPipeError:
-            return exit_codes.OK  # who reads has seen enough
+            return exit_codes.OK  # the reader has seen enough
     return exit_codes.OK
 
 
 def _found(
-    store: Store, recording: str | None, since: datetime | None, until: datetime | None
+    store: Store,
+    recording: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    settings: Settings,
 ) -> Iterator[Stretch]:
-    """What there is, at least one stretch of it."""
-    stretches = readable(store.stretches(recording, since=since, until=until))
+    """The stretches, of which there is at least one."""
+    stretches = readable(store.transcripts.stretches(recording, since=since, until=until))
     first = next(stretches, None)
     if first is None:
         whose = "" if recording is None else f" of recording {recording}"
-        when = "" if since is None and until is None else " in that time"
-        hint = "is the id right" if recording else "is the time right"
-        raise InputError(
-            f"there is no transcript{whose}{when}: {hint}, and has it been transcribed yet?"
-        )
+        when = "" if since is None and until is None else " in that period"
+        raise InputError(f"there is no transcript{whose}{when}{local_hint(settings)}")
     yield first
     yield from stretches
 
@@ -102,5 +103,5 @@ def _scope(
     if recording is None:
         day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         return Scope(None, since, until, zero=day)
-    began = store.beginning(recording) or first.start
+    began = store.transcripts.beginning(recording) or first.start
     return Scope(recording, since, until, zero=min(began, first.start))

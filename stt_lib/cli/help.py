@@ -1,68 +1,126 @@
-"""`--help` for a person: examples first, options in groups, those that matter most on top."""
+"""`--help`: examples first, then commands, then options in groups; `--help-all` shows every option.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+Commands are listed without importing them.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
-Row = tuple[str, str]
+from stt_lib.cli.options import help_text
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.options import Group, Option
+from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
 
-MOST_COLUMNS = 24
-"""Of the left column; the text of a longer option begins on the next line."""
+EXAMPLES: Final = (
+    (f"{PROGRAM} --max-workers 3", "Transcribe everything that is pending"),
+    (f"{PROGRAM} --limit 100", "Transcribe at most 100 sequences"),
+    (f"{PROGRAM} doctor", "Check MongoDB, STT servers, log and disk"),
+    (f"{PROGRAM} status", "Is the worker keeping up?"),
+    (f"{PROGRAM} errors", "What failed, and why?"),
+    (f"{PROGRAM} COMMAND --help", "Show the help of a command"),
+)
+ENVIRONMENT: Final = (
+    ("MONGODB_URI", help_text(OPTIONS["mongodb_uri"])),
+    ("MONGODB_DATABASE", OPTIONS["mongodb_database"].help),
+    ("STT_API_KEY", OPTIONS["api_key"].help),
+    ("STT_SERVER_URL", "Same as --server"),
+    ("STT_MAX_WORKERS, …", "Any option has such a variable; the option takes precedence"),
+)
+EXIT_CODES: Final = (
+    ("0", "Everything done, or nothing to do"),
+    ("1", "Finished, but some sequences failed"),
+    ("2", "Wrong option, setting or credentials"),
+    ("3", "MongoDB or every STT server unavailable"),
+    ("129, 130, 143", "Stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM"),
+)
 
-EXAMPLES = (
-    ("python stt.py --max-workers 3", "everything that is pending, newest first"),
-    ("python stt.py --limit 100", "at most 100 sequences of it"),
-    ("python stt.py doctor", "does everything that it needs work?"),
-    ("python stt.py status", "is it keeping up?"),
-    ("python stt.py errors", "what failed, and why"),
-    ("python stt.py explain ID", "why the filter kept or dropped what was heard"),
-    ("python stt.py COMMAND --help", "more about a command"),
-)
-ENVIRONMENT = (
-    ("MONGODB_URI", "where MongoDB is [default: mongodb://localhost:27017]"),
-    ("MONGODB_DATABASE", "its database [default: the one in the URI, else stt]"),
-    ("STT_API_KEY", "the key for STT servers, as X-Api-Key or, with openai, as Bearer"),
-)
-EXIT_CODES = (
-    ("0", "all done, or nothing to do"),
-    ("1", "finished, but some sequences failed"),
-    ("2", "wrong option, setting or login"),
-    ("3", "MongoDB or every STT server is away"),
-    ("130, 143", "stopped by Ctrl-C or SIGTERM"),
-)
+LEFT_COLUMNS: Final = 26
+"""Columns. Width of the left side; the text of a longer option starts on the next line."""
+
+CLOSE_ENOUGH: Final = 0.7
+"""Similarity, between 0 and 1, from which a command is suggested for a misspelt one."""
+
+_SHOWS_EVERYTHING: Final = "stt.help_all"
 
 
 class Manual(click.Group):
-    """The command itself, with `groups` of option names by heading; commands in their own order."""
+    """The main command; `summaries` describe the others, each in a module of its name."""
 
-    def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **more: Any) -> None:
+    def __init__(self, *args: Any, summaries: Mapping[str, str], **more: Any) -> None:
         super().__init__(*args, **more)
-        self._groups = groups
+        self._summaries = summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(self._summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._summaries:
+            return None
+        command = getattr(importlib.import_module(f"stt_lib.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            near = difflib.get_close_matches(args[0], self._summaries, 1, CLOSE_ENOUGH)
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=near, ctx=ctx
+            ) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        _section(formatter, "Examples", EXAMPLES)
-        self.format_commands(ctx, formatter)
-        records = _aligned({p.name: p.get_help_record(ctx) for p in self.get_params(ctx)})
-        for heading, names in self._groups.items():
-            _section(formatter, heading, [records.pop(name) for name in names], MOST_COLUMNS)
-        _section(formatter, "About", list(records.values()))
+        _section(formatter, "Examples", EXAMPLES, max(len(left) for left, _ in EXAMPLES))
+        _section(formatter, "Commands", list(self._summaries.items()))
+        for heading, rows in _groups(ctx.meta.get(_SHOWS_EVERYTHING, False)):
+            _section(formatter, heading, rows)
+        _section(formatter, "Help", list(_own_options(self.get_params(ctx), ctx)))
         _section(formatter, "Environment", ENVIRONMENT)
         _section(formatter, "Exit codes", EXIT_CODES)
 
 
-def _aligned(records: Mapping[str | None, tuple[str, str] | None]) -> dict[str | None, Row]:
-    """The rows of all groups with one left column."""
-    shown = {name: record for name, record in records.items() if record is not None}
-    width = max(len(option) for option, _ in shown.values() if len(option) <= MOST_COLUMNS)
-    return {name: (option.ljust(width), text) for name, (option, text) in shown.items()}
+def _own_options(
+    parameters: Iterable[click.Parameter], context: click.Context
+) -> Iterator[tuple[str, str]]:
+    """The options that are no settings."""
+    for parameter in parameters:
+        record = parameter.get_help_record(context)
+        if parameter.name not in OPTIONS and record is not None:
+            yield record
+
+
+def show_everything(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """The callback of `--help-all`."""
+    if value:
+        context.meta[_SHOWS_EVERYTHING] = True
+        click.echo(context.get_help())
+        context.exit()
+
+
+def _groups(everything: bool) -> Iterable[tuple[str, Sequence[tuple[str, str]]]]:
+    for group in Group:
+        if everything or group.is_common:
+            rows = [_row(OPTIONS[name]) for name in RUN_OPTIONS if OPTIONS[name].group is group]
+            if rows:
+                yield group, rows
+
+
+def _row(option: Option) -> tuple[str, str]:
+    return f"{option.flag} {option.kind.metavar or ''}".rstrip(), help_text(option)
 
 
 def _section(
-    formatter: click.HelpFormatter, heading: str, rows: Sequence[Row], most_columns: int = 30
+    formatter: click.HelpFormatter,
+    heading: str,
+    rows: Sequence[tuple[str, str]],
+    columns: int = LEFT_COLUMNS,
 ) -> None:
+    padded = [(left.ljust(columns), text) for left, text in rows]
     with formatter.section(heading):
-        formatter.write_dl(rows, col_max=most_columns)
+        formatter.write_dl(padded, col_max=columns)

@@ -1,4 +1,4 @@
-"""The commands and what they have in common: one line per error, one exit code per kind."""
+"""The entry point, which maps errors to exit codes; commands are imported when they are used."""
 
 import contextlib
 import logging
@@ -11,57 +11,65 @@ from typing import Any, NoReturn
 import click
 
 from stt_lib import __version__
-from stt_lib.cli import exit_codes, local, run
-from stt_lib.cli.doctor import doctor
-from stt_lib.cli.errors import errors
-from stt_lib.cli.explain import explain
-from stt_lib.cli.export import export
-from stt_lib.cli.help import Manual
+from stt_lib.cli import exit_codes
+from stt_lib.cli.help import Manual, show_everything
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.prioritize import prioritize
-from stt_lib.cli.status import status
-from stt_lib.config.settings import flag, load, wants_no_colour
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import load, unknown_variables, wants_no_colour
+from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
+
+COMMANDS = {
+    "status": "Show whether the worker keeps up, who is working and what failed",
+    "doctor": "Check everything that a run needs and suggest what to do",
+    "errors": "List what failed, retry it or discard it",
+    "show": "Show what happened to a chunk, a recording or a transcript",
+    "prioritize": "Transcribe a recording before all others",
+    "export": "Export transcripts as text, subtitles, tables or pages",
+    "ingest": "Store audio or video files as chunks, ready to transcribe",
+    "serve": "Run a Whisper server",
+    "demo": "Transcribe sample recordings with the embedded stack",
+}
+"""Each command and its summary; module and function have the name of the command."""
 
 
 @click.group(
     cls=Manual,
-    groups=run.OPTION_GROUPS,
+    summaries=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@settings_options(*run.OPTIONS)
-@click.version_option(__version__, prog_name="stt")
+@settings_options(*RUN_OPTIONS)
+@click.option("--no-watch", is_flag=True, hidden=True)
+@click.option(
+    "--help-all",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_everything,
+    help="Show all options and exit",
+)
+@click.version_option(__version__, prog_name="stt", help="Show the version and exit")
 @click.pass_context
 def stt(context: click.Context, /, **flags: Any) -> None:
-    """Turn pending speech chunks in MongoDB into transcripts, newest first.
+    """Transcribe pending speech chunks from MongoDB, newest first.
 
-    Without a COMMAND it processes the backlog. Each option can also be set by the variable that
-    stands behind it; the option wins.
+    Without a COMMAND, processes the backlog.
     """
+    if flags.pop("no_watch"):
+        flags["watch"] = "off"
     context.color = False if wants_no_colour() else None  # None: only on a terminal
     if context.invoked_subcommand is None:
-        context.exit(run.run(load(flags)))
+        from stt_lib.cli.run import run
+
+        context.exit(run(load(flags)))
     given = [name for name, value in flags.items() if value is not None]
     if given:
         raise click.UsageError(
-            f"{flag(given[0])} goes behind {context.invoked_subcommand}, not before it"
+            f"{OPTIONS[given[0]].flag} must follow {context.invoked_subcommand}, not precede it"
         )
-
-
-COMMANDS = (
-    status,
-    doctor,
-    errors,
-    explain,
-    prioritize,
-    export,
-    local.ingest,
-    local.serve,
-    local.demo,
-)
-for command in COMMANDS:
-    stt.add_command(command)
+    for sentence in unknown_variables():
+        click.echo(f"stt: warning: {sentence}", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,25 +77,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = stt.main(
             args=None if arguments is None else list(arguments),
-            prog_name="stt.py",
+            prog_name=PROGRAM,
+            complete_var="_STT_COMPLETE",
             standalone_mode=False,
         )
-    except click.exceptions.NoArgsIsHelpError as error:
-        return _say(error.format_message(), exit_codes.USAGE)
+        sys.stdout.flush()
     except click.ClickException as error:
-        return _say(
-            f"{error.format_message().rstrip('.')}: see {_help_on(error)}", exit_codes.USAGE
-        )
-    except click.Abort:
-        return exit_codes.by_signal(signal.SIGINT)
-    except Stopped:
+        message = error.format_message().rstrip(".")
+        return _fail(f"{message} (see {_help_on(error)})", exit_codes.USAGE)
+    except (click.Abort, Stopped):
         return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
-        return _say(str(error), exit_codes.USAGE)
+        return _fail(str(error), exit_codes.USAGE)
     except Unavailable as error:
-        return _say(str(error), exit_codes.UNAVAILABLE)
+        return _fail(str(error), exit_codes.UNAVAILABLE)
     except SttError as error:
-        return _say(str(error), exit_codes.FAILURES)
+        return _fail(str(error), exit_codes.FAILURES)
+    except (BrokenPipeError, SystemExit):  # click exits like this when a pipe is closed
+        return exit_codes.OK  # the reader, such as head, has seen enough
+    except OSError as error:
+        file = f"{error.filename}: " if error.filename else "cannot write the output: "
+        return _fail(f"{file}{error.strerror or error}", exit_codes.FAILURES)
     return result if isinstance(result, int) else exit_codes.OK
 
 
@@ -95,22 +105,37 @@ def run_and_exit() -> NoReturn:
     """Run the command line and end the process without waiting for any thread.
 
     MongoDB's driver sleeps for up to half a second before it notices that it was closed, and
-    a request that outlasted its grace may never end. What matters is written by now.
+    a request that outlasted its grace may never end. Everything that matters is written by now.
     """
+    _open_standard_streams()
     code = main()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed by whoever was to read it
+        with contextlib.suppress(OSError, ValueError):  # closed by the reader
             stream.flush()
     os._exit(code)
 
 
+def _open_standard_streams() -> None:
+    """Replace closed streams by /dev/null, so that no other file takes their descriptors.
+
+    Characters that the encoding of a stream lacks are written as question marks.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            setattr(sys, name, open(number, "r+" if number == 0 else "w"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
 def _help_on(error: click.ClickException) -> str:
-    """The command that tells more about what was used wrongly."""
+    """The command that explains what was used wrongly."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"python {context.command_path if context else 'stt.py'} --help"
+    return f"{context.command_path if context else PROGRAM} --help"
 
 
-def _say(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     click.echo(f"stt: {message}", err=True)
     return code

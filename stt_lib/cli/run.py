@@ -1,96 +1,39 @@
-"""The run itself: what `python stt.py` does without a command."""
+"""The run itself: `stt` without a command."""
 
+import dataclasses
 import logging
 import os
+import shlex
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.dry_run import rehearse
-from stt_lib.cli.exposition import shown
+from stt_lib.cli.exposition import exposed
 from stt_lib.cli.session import opened_store, reachable
 from stt_lib.cli.signals import StopSignal
-from stt_lib.config.settings import Settings, flag
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import unknown_variables
+from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
-from stt_lib.pipeline.retranscription import Again
 from stt_lib.pipeline.runner import Report, Runner
-from stt_lib.pipeline.sources import Pending, Task
-from stt_lib.servers.options import Options
+from stt_lib.pipeline.sinks import ChunkSink, Sink
+from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.servers.pool import ServerPool
+from stt_lib.servers.protocols import Options
+from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.stats import Figures
+from stt_lib.telemetry.formatters import short_id
+from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
-
-OPTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Options that matter first": (
-        "max_workers",
-        "limit",
-        "server_url",
-        "local",
-    ),
-    "What is worked on": (
-        "since",
-        "until",
-        "recording",
-        "settle",
-        "bridge",
-        "retry_errors",
-        "retranscribe",
-        "keep_history",
-    ),
-    "How long": (
-        "watch",
-        "once",
-        "max_runtime",
-        "dry_run",
-    ),
-    "STT servers": (
-        "protocol",
-        "model",
-        "language",
-        "prompt",
-        "server_max",
-        "no_adapt",
-        "rate_limit",
-        "audio_rate",
-        "ca_file",
-    ),
-    "What counts as speech": ("filter", "filter_phrases"),
-    "Timeouts and retries": (
-        "timeout_base",
-        "timeout_per_chunk",
-        "retries",
-        "backoff_base",
-        "backoff_max",
-        "max_failures",
-        "server_wait",
-        "mongo_wait",
-        "lease",
-        "grace",
-    ),
-    "Logs and data": (
-        "log_file",
-        "log_format",
-        "verbose",
-        "quiet",
-        "summary",
-        "metrics_port",
-        "metrics_host",
-        "metrics_file",
-        "data_dir",
-    ),
-}
-"""The options of a run under the headings of `--help`; a new one is one line here."""
-
-OPTIONS: Final = tuple(name for group in OPTION_GROUPS.values() for name in group)
 
 
 def run(settings: Settings) -> int:
@@ -101,17 +44,15 @@ def run(settings: Settings) -> int:
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
-        _check_folder("summary", settings.summary)
-        _check_folder("metrics_file", settings.metrics_file)
-        with (
-            signals.caught(),
-            reachable(settings, whisper=True, stop=signals.event) as places,
-        ):
-            report = process(places.patient(), signals)
+        _check_directory("summary", settings.summary)
+        _check_directory("metrics_file", settings.metrics_file)
+    except ConfigurationError as error:
+        return _halted(error)
+    try:
+        with signals.caught(), reachable(settings, whisper=True, stop=signals.event) as places:
+            report = process(places, signals)
     except (ConfigurationError, Unavailable) as error:
-        # One line, no stack trace: a person has to act.
-        log.error("%s", error, extra=Event.HALTED.of())
-        code = exit_codes.USAGE if isinstance(error, ConfigurationError) else exit_codes.UNAVAILABLE
+        code = _halted(error)
         if settings.summary is not None:
             nothing = Summary(started, 0.0, Figures(), stopped_by=str(error), exit_code=code)
             nothing.write(settings.summary)
@@ -119,16 +60,23 @@ def run(settings: Settings) -> int:
     return exit_code(report, signals)
 
 
+def _halted(error: SttError) -> int:
+    """Log one line without a stack trace, because a person has to act; returns the exit code."""
+    log.error("%s", error, extra=Event.HALTED.of())
+    is_usage = isinstance(error, ConfigurationError)
+    return exit_codes.USAGE if is_usage else exit_codes.UNAVAILABLE
+
+
 def dry_run(settings: Settings) -> int:
     """Show what a run would do; not even the log file is touched."""
     logs.set_up(None, secrets(settings))
-    with opened_store(settings.model_copy(update={"mongo_wait": 0.0})) as store:
-        rehearse(store, _task(store, settings), settings)
+    with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
+        rehearse(store, _source_and_sink(store, settings)[0], settings)
     return exit_codes.OK
 
 
 def set_up_log(settings: Settings, file: Path | None) -> None:
-    """Log as the settings say, to `file` and the console or only there."""
+    """Log as the settings say, to `file` and the console or only to the console."""
     logs.set_up(
         file,
         secrets(settings),
@@ -136,12 +84,16 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
         verbose=settings.verbose,
         quiet=settings.quiet,
     )
+    for sentence in unknown_variables():
+        log.warning("%s", sentence.capitalize(), extra=Event.SETTINGS.of())
 
 
-def _check_folder(name: str, file: Path | None) -> None:
-    """A file that can never be written is better known before hours of work than after."""
+def _check_directory(name: str, file: Path | None) -> None:
+    """A report that can never be written is better noticed before hours of work than after."""
     if file is not None and not os.access(file.absolute().parent, os.W_OK):
-        raise ConfigurationError(f"{flag(name)}: no file can be written in {file.parent}")
+        raise ConfigurationError(
+            f"{OPTIONS[name].flag}: {file.parent} does not exist or is not writable"
+        )
 
 
 def process(settings: Settings, signals: StopSignal) -> Report:
@@ -154,23 +106,14 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         mongo_wait=settings.mongo_wait,
         stop=signals.event,
     ) as store:
-        store.ensure_indexes()
-        pool = ServerPool(
-            settings.server_url,
-            options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
-            protocol=settings.protocol,
-            max_in_flight=settings.max_workers,
-            server_max=settings.server_max,
-            adapts=not settings.no_adapt,
-            rate_limit=settings.rate_limit,
-            audio_rate=settings.audio_rate,
-            timeout=settings.timeout,
-            server_wait=settings.server_wait,
-            ca_file=settings.ca_file,
-            stop=signals.event,
-        )
-        with shown(settings, store, pool):
-            report = Runner(store, _task(store, settings), pool, settings, signals.event).run()
+        store.indexes.ensure()
+        stats = Stats()
+        pool = _pool(settings, signals, stats)
+        with exposed(settings, store, pool):
+            source, sink = _source_and_sink(store, settings)
+            runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+            signals.release = runner.release_claims
+            report = runner.run()
         if not report.abandoned:
             pool.close()
         is_store_away = isinstance(report.halted_by, StoreUnavailable)
@@ -180,40 +123,54 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         summary = Summary(
             started,
             report.seconds,
-            pool.stats.figures(),
+            stats.figures(),
             unfinished=report.unfinished,
             left=None if is_store_away else _left(store),
             stopped_by=_stopped_by(report, signals),
             exit_code=exit_code(report, signals),
         )
-    summary.tell()
+    summary.report()
     if settings.summary is not None:
         summary.write(settings.summary)
+    for sentence in _next_steps(report):
+        log.info("%s", sentence, extra=Event.SUMMARY.of())
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
 
-def _task(store: Store, settings: Settings) -> Task:
-    if settings.retranscribe is None:
-        return Pending(
-            store,
-            settings.selection,
-            only_failed=settings.retry_errors,
-            settle=settings.settle,
-            bridge=settings.bridge,
-        )
-    return Again(
-        store,
-        settings.retranscribe,
-        settings.selection,
-        model=settings.model,
-        keep_history=settings.keep_history,
+def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
+    return ServerPool(
+        settings.server_url,
+        options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
+        protocol=settings.protocol,
+        max_in_flight=settings.max_workers,
+        server_max=settings.server_max,
+        rate_limit=settings.rate_limit,
+        audio_rate=settings.audio_rate,
+        timeout=settings.timeout,
+        server_wait=settings.server_wait,
+        stop=signals.event,
+        stats=stats,
+        channels=http_channels(settings.ca_file),
     )
+
+
+def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
+    conditions, selection = settings.retranscribe, settings.selection
+    if conditions is None:
+        chunks = PendingChunks(
+            store, selection, only_failed=settings.retry_errors, settle=settings.settle
+        )
+        return chunks, ChunkSink(store, settings.max_failures)
+    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
+
+    transcripts = Retranscription(store, conditions, selection, model=settings.model)
+    return transcripts, TranscriptSink(store, conditions)
 
 
 def _left(store: Store) -> Left | None:
     try:
-        pending, kinds = store.count_pending(), store.failed_kinds()
+        pending, kinds = store.chunks.count_pending(), store.failures.kinds()
     except SttError:
         return None
     parked = sum(kind.parked for kind in kinds)
@@ -228,15 +185,25 @@ def _stopped_by(report: Report, signals: StopSignal) -> str | None:
 
 def _untouched(store: Store, settings: Settings) -> str:
     if settings.retranscribe is not None:
-        return "; what was not done again is as it was"
+        return "; the other transcripts are unchanged"
     try:
-        return f"; {store.count_pending(settings.selection)} chunks are left pending, untouched"
+        pending = store.chunks.count_pending(settings.selection)
     except SttError:
         return ""
+    return f"; {counted(pending, 'chunk')} left pending, untouched"
+
+
+def _next_steps(report: Report) -> Iterator[str]:
+    """Sentences about what a person may want to do after this run."""
+    if report.newest is not None:
+        recording = shlex.quote(short_id(report.newest.original_id))
+        yield f"To read the newest transcript: {PROGRAM} export {recording}"
+    if report.failed:
+        yield f"To see what failed and why: {PROGRAM} errors"
 
 
 def exit_code(report: Report, signals: StopSignal) -> int:
-    """What cron is told."""
+    """The exit code of a run."""
     if isinstance(report.halted_by, ConfigurationError):
         return exit_codes.USAGE
     if report.halted_by is not None:
@@ -247,7 +214,7 @@ def exit_code(report: Report, signals: StopSignal) -> int:
 
 
 def secrets(settings: Settings) -> list[str]:
-    """What must not be in a log, whatever library puts it there."""
+    """What must never appear in a log, whatever library logs it."""
     found = [settings.api_key or ""]
     for url in (settings.mongodb_uri, *settings.server_url):
         parts = urlsplit(url)

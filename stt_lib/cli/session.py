@@ -1,27 +1,33 @@
-"""Opening what a command works on: the user's MongoDB and servers, or the embedded ones."""
+"""Opens what a command works on: the user's MongoDB and servers, or the embedded ones."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stt_lib.config.settings import Settings, child_environment
+from stt_lib.config.installation import IS_CHECKOUT
+from stt_lib.config.loader import child_environment
+from stt_lib.config.settings import Settings
+from stt_lib.errors import ConfigurationError, StoreUnavailable
 from stt_lib.store import Store
 
 EMBEDDED_MODEL = "tiny.en"
-"""It comes with the installation."""
+"""The model that is installed with the embedded stack."""
 
 
 @contextmanager
 def reachable(
     settings: Settings, *, whisper: bool, stop: threading.Event | None = None
 ) -> Iterator[Settings]:
-    """Settings that point at running services: with --local, at the embedded ones."""
+    """Settings that point at running services: with `--local`, at the embedded ones."""
     if not settings.local:
         yield settings
         return
-    from stt_lib.local.stack import running_stack
-
+    try:
+        from stt_lib.local.stack import running_stack
+    except ImportError as error:
+        raise not_installed(error) from None
     with running_stack(
         settings.data_dir,
         whisper=whisper,
@@ -37,19 +43,36 @@ def reachable(
         }
         if stack.server_url is not None:
             places["server_url"] = (stack.server_url,)
-        yield settings.model_copy(update=places)
+        yield dataclasses.replace(settings, **places)
 
 
 @contextmanager
 def opened_store(settings: Settings, stop: threading.Event | None = None) -> Iterator[Store]:
     """The database, for commands that need no STT server."""
-    with (
-        reachable(settings, whisper=False, stop=stop) as places,
-        Store(
-            places.mongodb_uri,
-            places.mongodb_database,
-            mongo_wait=places.mongo_wait,
-            stop=stop,
-        ) as store,
-    ):
-        yield store
+    try:
+        with (
+            reachable(settings, whisper=False, stop=stop) as places,
+            Store(
+                places.mongodb_uri,
+                places.mongodb_database,
+                mongo_wait=places.mongo_wait,
+                stop=stop,
+            ) as store,
+        ):
+            yield store
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}{local_hint(settings)}") from error
+
+
+def local_hint(settings: Settings) -> str:
+    """A hint for those who forgot `--local`, although there is an embedded stack."""
+    is_forgotten = not settings.local and settings.data_dir.is_dir()
+    return "; add --local if it is in the embedded stack" if is_forgotten else ""
+
+
+def not_installed(error: ImportError) -> ConfigurationError:
+    """The error of a command that needs the embedded stack where it is not installed."""
+    command = "pip install -r requirements-local.txt" if IS_CHECKOUT else "pip install 'stt[local]'"
+    return ConfigurationError(
+        f"the embedded stack is not installed ({error.name} is missing): {command}"
+    )

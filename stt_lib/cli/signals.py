@@ -1,34 +1,84 @@
-"""SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends the process soon."""
 
+import contextlib
+import logging
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from typing import Final
+
+from stt_lib.errors import Stopped, SttError
+from stt_lib.telemetry.events import Event
+
+HURRY_SECONDS: Final = 1.0
+"""Seconds. Time to release claims after a second signal."""
+
+log = logging.getLogger("stt")
 
 
 class StopSignal:
-    """Which signal asked us to stop, if any."""
+    """Which signal asked the process to stop, if any.
+
+    The interpreter writes the number of each signal to a socket, and a thread reads it there.
+    Nothing happens in the handlers themselves, which might interrupt code that holds a lock.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
         self.number: int | None = None
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        """Only set a flag: everything else happens where it is looked at."""
-        if self.number is not None:
-            os._exit(128 + number)
-        self.number = number
-        self.event.set()
+        self.release: Callable[[], None] = lambda: None
+        """Releases what the process holds, after a second signal."""
 
     @contextmanager
     def caught(self) -> Iterator["StopSignal"]:
-        """Handle both signals within the block; restore the old handlers after it."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        old = {number: signal.signal(number, self._handle) for number in numbers}
+        """Handle the signals within the block; restore the old handlers after it."""
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        threading.Thread(
+            target=self._watch, args=(reader,), name="stt-signals", daemon=True
+        ).start()
+        old = {number: signal.signal(number, lambda *_: None) for number in _stopping()}
+        old_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
             yield self
         finally:
+            signal.set_wakeup_fd(old_writer)
             for number, handler in old.items():
                 signal.signal(number, handler)
+            writer.close()
+
+    def _watch(self, reader: socket.socket) -> None:
+        with reader:
+            while number := reader.recv(1):
+                self._arrived(number[0])
+
+    def _arrived(self, number: int) -> None:
+        if self.number is None:
+            self.number = number
+            self.event.set()
+        else:
+            self._hurry(number)
+
+    def _hurry(self, number: int) -> None:
+        """End the process within a second, even if the terminal or MongoDB blocks."""
+        hurrying = threading.Thread(target=self._release, daemon=True)
+        hurrying.start()
+        hurrying.join(HURRY_SECONDS)
+        os._exit(128 + number)
+
+    def _release(self) -> None:
+        log.warning(
+            "Stopping at once after a second signal: releasing claims", extra=Event.STOPPING.of()
+        )
+        with contextlib.suppress(SttError, Stopped):  # then the claims expire
+            self.release()
+
+
+def _stopping() -> Iterator[int]:
+    """The signals to handle; SIGHUP stays ignored under nohup."""
+    yield from (signal.SIGINT, signal.SIGTERM)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP

@@ -1,6 +1,5 @@
 """`status`: is it keeping up, what is at work, what failed, what will happen next."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,29 +8,37 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import settings_options
-from stt_lib.cli.rendering import about, age, audio, counted, moment, plain
+from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.rendering import at, clock, print_json
 from stt_lib.cli.session import opened_store
-from stt_lib.config.settings import load
-from stt_lib.domain.models import Activity
-from stt_lib.reports.status import Status, Verdict, look
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import load
+from stt_lib.domain.models import Activity, FailedKind, Work
+from stt_lib.domain.units import about, age, audio, counted
+from stt_lib.reports.status import Status, Trend, look
+from stt_lib.telemetry.formatters import short_id
 
 _COLOURS: Final = {
-    Verdict.UP_TO_DATE: "green",
-    Verdict.KEEPING_UP: "green",
-    Verdict.CATCHING_UP: "yellow",
-    Verdict.FALLING_BEHIND: "red",
-    Verdict.STANDING_STILL: "red",
-    Verdict.WAITING: "yellow",
+    Trend.UP_TO_DATE: "green",
+    Trend.KEEPING_UP: "green",
+    Trend.CATCHING_UP: "yellow",
+    Trend.FALLING_BEHIND: "red",
+    Trend.STANDING_STILL: "red",
+    Trend.WAITING: "yellow",
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
+_FEWEST_NAME_COLUMNS: Final = 8
+_LABEL_COLUMNS: Final = 9
+_MOST_CLAIMS_SHOWN: Final = 5
+"""Claims. The ones held longest are shown for each worker."""
+
 _FULL, _LACKING, _MARK, _LOST = "█", "░", "┃", "×"
-_LEGEND: Final = f"{_FULL} transcribed  {_LACKING} arrived, not transcribed  {_LOST} failed"
+_LEGEND: Final = f"{_FULL} transcribed  {_LACKING} recorded, not transcribed  {_LOST} failed"
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@JSON
 @settings_options("local", "data_dir")
 def status(as_json: bool, **flags: Any) -> None:
     """Show at a glance: is it keeping up, what works, what failed.
@@ -41,17 +48,18 @@ def status(as_json: bool, **flags: Any) -> None:
     with opened_store(load(flags)) as store:
         found = look(store)
     if as_json:
-        click.echo(json.dumps(_for_programs(found), indent=2))
+        print_json(_for_programs(found))
     else:
-        click.echo("\n".join(_lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
+        click.echo("\n".join(lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
 
 
-def _lines(found: Status, columns: int) -> Iterator[str]:
+def lines(found: Status, columns: int) -> Iterator[str]:
+    """The report for a terminal this wide."""
     yield _headline(found)
     yield ""
     yield from _facts("Pending", _backlog(found))
     yield from _facts("Speed", _speed(found))
-    yield from _facts("At work", _workers(found))
+    yield from _facts("At work", _workers(found, columns))
     yield from _facts("Failed", _failures(found))
     yield ""
     yield from _windows(found)
@@ -59,7 +67,7 @@ def _lines(found: Status, columns: int) -> Iterator[str]:
     yield from _plot(found, columns)
     if not found.is_quick:
         yield ""
-        yield "Slow, for indexes are missing: python stt.py doctor says which, a run makes them."
+        yield "Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
 
 
 def _headline(found: Status) -> str:
@@ -70,38 +78,35 @@ def _headline(found: Status) -> str:
 def _reason(found: Status) -> str:
     size = found.backlog.chunk_seconds
     match found.verdict:
-        case Verdict.UP_TO_DATE:
+        case Trend.UP_TO_DATE:
             return "nothing is pending"
-        case Verdict.KEEPING_UP:
+        case Trend.KEEPING_UP:
             return "nothing that is pending is older than a day"
-        case Verdict.CATCHING_UP:
-            return f"{_end(found)} if it goes on like this"
-        case Verdict.WAITING:
-            again = (
-                "" if found.next_due is None else f" from {moment(found.next_due, found.now)} on"
-            )
-            return f"what is pending has failed before, and is tried again{again}"
-        case Verdict.STANDING_STILL:
-            return (
-                "nothing was transcribed in the last day: python stt.py doctor looks for the cause"
-            )
-    arrived, done = found.day.arrived * size, found.day.transcribed * size
-    return f"{audio(arrived)} of audio arrived in the last day, {audio(done)} were transcribed"
+        case Trend.CATCHING_UP:
+            return _end(found)
+        case Trend.WAITING:
+            due = found.next_due
+            again = "waits to be retried" if due is None else f"next retry {clock(due, found.now)}"
+            return f"everything pending failed before; {again}"
+        case Trend.STANDING_STILL:
+            return f"nothing transcribed for a day; run {PROGRAM} doctor"
+    recorded, done = found.day.recorded * size, found.day.transcribed * size
+    return f"in the last day {audio(recorded)} recorded, {audio(done)} transcribed"
 
 
 def _end(found: Status) -> str:
     """When the backlog is done."""
     if found.done_in is None:
-        return "at that speed the backlog does not shrink"
-    at = moment(found.now + found.done_in, found.now)
-    what = "all but what failed" if found.waiting else "all"
-    return f"{what} is done in {about(found.done_in)} ({at})"
+        return "at this rate the backlog never shrinks"
+    end = clock(found.now + found.done_in, found.now)
+    what = "due chunks" if found.waiting else "all"
+    return f"{what} done in {about(found.done_in)} ({end}) at this rate"
 
 
 def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
     """Lines with the label before the first."""
     for fact in facts:
-        yield f"{label:<9}{fact}"
+        yield f"{label:<{_LABEL_COLUMNS}}{fact}"
         label = ""
 
 
@@ -122,24 +127,46 @@ def _speed(found: Status) -> Iterator[str]:
         yield "nothing was transcribed in the last week"
         return
     yield (
-        f"{found.speed:.3g} hours of audio per hour, over the {found.speed_of};"
+        f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of};"
         f" {_arriving(found.inflow)}"
     )
-    if found.due and found.verdict is not Verdict.CATCHING_UP:
+    if found.due and found.verdict is not Trend.CATCHING_UP:
         yield _end(found)
 
 
 def _arriving(rate: float) -> str:
-    return "almost nothing arrives" if rate < 0.01 else f"{rate:.3g} arrive"
+    return "almost no inflow" if rate < 0.01 else f"{_rate(rate)} recorded"
 
 
-def _workers(found: Status) -> Iterator[str]:
+def _rate(rate: float) -> str:
+    if rate < 0.01:
+        return "<0.01"
+    return f"{rate:.2f}" if rate < 100 else f"{rate:,.0f}"
+
+
+def _workers(found: Status, columns: int) -> Iterator[str]:
     for holder in found.holders:
-        since = "" if holder.since is None else f", the oldest for {age(found.now - holder.since)}"
         held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
-        yield f"{holder.worker}: {held}{since}"
+        yield f"{_end_of(holder.worker, columns - _LABEL_COLUMNS - len(f': {held}'))}: {held}"
+        for work in holder.work[:_MOST_CLAIMS_SHOWN]:
+            facts = _work(work, found)
+            name = short_id(work.original_id)
+            yield f"  {_end_of(name, columns - _LABEL_COLUMNS - 2 - len(facts))}{facts}"
     if not found.holders:
         yield "nobody holds a claim"
+
+
+def _end_of(name: str, columns: int) -> str:
+    """The end of a long name tells pods and recordings apart."""
+    room = max(columns, _FEWEST_NAME_COLUMNS)
+    return name if len(name) <= room else f"…{name[1 - room :]}"
+
+
+def _work(work: Work, found: Status) -> str:
+    """The sequence that a worker holds, and for how long."""
+    start = "" if work.start is None else f", {at(work.start)}"
+    since = "" if work.since is None else f", for {age(found.now - work.since)}"
+    return f"{start}: {counted(work.chunks, 'chunk')}{since}"
 
 
 def _failures(found: Status) -> Iterator[str]:
@@ -148,11 +175,15 @@ def _failures(found: Status) -> Iterator[str]:
         return
     width = max(len(kind.kind) for kind in found.failed)
     for kind in found.failed:
-        parts = {"due": kind.due, "later": kind.waiting, "parked": kind.parked}
-        told = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
-        chunks = counted(kind.chunks, "chunk")
-        yield f"{kind.kind:<{width}}  {chunks}: {_alarming(told, kind.parked)}"
-    yield "python stt.py errors tells more"
+        told = " · ".join(_by_state(kind))
+        yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
+    yield "details: python stt.py errors"
+
+
+def _by_state(kind: FailedKind) -> Iterator[str]:
+    states = {"due": kind.due, "waiting": kind.waiting, "parked": kind.parked}
+    for number, (state, count) in enumerate((s, c) for s, c in states.items() if c):
+        yield f"{counted(count, 'chunk') if number == 0 else f'{count:,}'} {state}"
 
 
 def _alarming(text: str, count: int) -> str:
@@ -162,7 +193,7 @@ def _alarming(text: str, count: int) -> str:
 def _windows(found: Status) -> Iterator[str]:
     windows = (found.hour, found.day, found.week)
     yield _row("", "last hour", "last day", "last week")
-    for name in ("arrived", "transcribed", "failed"):
+    for name in ("recorded", "transcribed", "failed"):
         yield _row(name.capitalize(), *(_amount(found, getattr(w, name)) for w in windows))
 
 
@@ -179,13 +210,13 @@ def _amount(found: Status, chunks: int) -> str:
 
 def _plot(found: Status, columns: int) -> Iterator[str]:
     """A row per day: numbers, and a bar where there is room for one."""
-    yield _row("", "arrived", "transcribed", "failed")
+    yield _row("", "recorded", "transcribed", "failed")
     table = [(_day(day), activity) for day, activity in found.days]
     width = columns - len(_row("", "", "", "")) - 2
-    most = max(max(a.arrived, a.transcribed) + a.failed for _, a in table)
+    most = max(max(a.recorded, a.transcribed) + a.failed for _, a in table)
     has_bars = width >= _FEWEST_BAR_COLUMNS and most > 0
     for label, activity in table:
-        numbers = (activity.arrived, activity.transcribed, activity.failed)
+        numbers = (activity.recorded, activity.transcribed, activity.failed)
         bar = _bar(activity, (width - 1) / most) if has_bars else ""
         yield f"{_row(label, *(_amount(found, n) for n in numbers))}  {bar}".rstrip()
     if has_bars:
@@ -197,13 +228,13 @@ def _day(day: date) -> str:
 
 
 def _bar(activity: Activity, scale: float) -> str:
-    """Solid for what was transcribed, shaded for what arrived beyond that, crosses for failures.
+    """Solid for what was transcribed, shaded for what else was recorded, crosses for failures.
 
-    `scale` is in columns per chunk. Where less arrived than was transcribed, a mark says how much.
+    `scale` is in columns per chunk. A mark shows how much was recorded where that is less.
     """
     done, came, lost = (
         round(count * scale) or int(count > 0)
-        for count in (activity.transcribed, activity.arrived, activity.failed)
+        for count in (activity.transcribed, activity.recorded, activity.failed)
     )
     solid = _FULL * done
     if came < done:
@@ -218,22 +249,20 @@ def _bar(activity: Activity, scale: float) -> str:
 def _for_programs(found: Status) -> Any:
     backlog, hours = found.backlog, found.backlog.seconds / 3600
     done_at = None if found.done_in is None else found.now + found.done_in
-    return plain(
-        {
-            "verdict": found.verdict,
-            "now": found.now,
-            "pending": {**asdict(backlog), "hours": hours},
-            "holders": [asdict(holder) for holder in found.holders],
-            "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
-            "last": {
-                "hour": asdict(found.hour),
-                "day": asdict(found.day),
-                "week": asdict(found.week),
-            },
-            "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
-            "speed": found.speed,
-            "speed_over": found.speed_of,
-            "inflow": found.inflow,
-            "done_at": done_at,
-        }
-    )
+    return {
+        "verdict": found.verdict,
+        "now": found.now,
+        "pending": {**asdict(backlog), "hours": hours},
+        "holders": [asdict(holder) for holder in found.holders],
+        "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
+        "last": {
+            "hour": asdict(found.hour),
+            "day": asdict(found.day),
+            "week": asdict(found.week),
+        },
+        "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
+        "speed": found.speed,
+        "speed_over": found.speed_of,
+        "inflow": found.inflow,
+        "done_at": done_at,
+    }

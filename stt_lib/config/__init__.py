@@ -1,1 +1,1 @@
-"""Settings: declared, read from flags, environment and files, and checked."""
+"""Settings: declared once, read from flags, environment variables and files, and checked."""

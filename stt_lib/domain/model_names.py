@@ -1,7 +1,7 @@
-"""Names of models: many spellings, and when two of them mean the same weights.
+"""Model names: which spellings mean the same weights.
 
-Servers report a name as the person wrote it, a repository, a file or a folder of a cache. What
-two spellings share once owner, packaging and arithmetic are taken away decides.
+Servers report the name that the operator wrote, a repository, a file, or a folder of a cache. Two
+spellings match if they are equal without owner, packaging and arithmetic.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Final
 from stt_lib.errors import FailureKind, ServerMisconfigured
 
 ANY: Final = "whisper-1"
-"""OpenAI's only name for years: many servers take it for, or call by it, whatever they have."""
+"""OpenAI's only model name for years; many servers use it for whichever model they have."""
 
 _ALIASES: Final = {"large": "large-v3", "turbo": "large-v3-turbo"}
-"""What Whisper's own loaders take these for."""
+"""Short names and the models that Whisper's own loaders load for them."""
 
 _PACKAGING: Final = frozenset({"whisper", "faster", "openai", "ggml", "ct2", "ctranslate2"})
 _ARITHMETIC: Final = re.compile(r"int8|int16|fp16|fp32|float16|float32|bfloat16|q[2-8](_[0-9k])?")
@@ -22,15 +22,15 @@ _ENDING: Final = re.compile(r"\.(bin|gguf|pt|onnx|safetensors)$|-20\d\d-\d\d-\d\
 
 
 def check_model(told: str | None, asked: str | None, server: str) -> None:
-    """Refuse what another model than the one asked for has heard, if the server tells.
+    """Check that a server used the requested model, if it reports one.
 
     Raises:
-        ServerMisconfigured: the server has another model.
+        ServerMisconfigured: the server used a different model.
     """
     if told and asked and not is_same(told, asked):
         message = (
-            f"{server} uses the model {told}, not {asked} as asked for:"
-            " leave out --model, or start that server with it"
+            f"{server} uses the model {told}, not {asked} as requested:"
+            " omit --model, or start the server with that model"
         )
         raise ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
 
@@ -42,7 +42,7 @@ def is_same(one: str, other: str) -> bool:
 
 
 def _plain(model: str) -> str:
-    """`Systran/faster-whisper-tiny.en` is tiny.en, and so is `/models/ggml-tiny.en.bin`."""
+    """`Systran/faster-whisper-tiny.en` and `/models/ggml-tiny.en.bin` both become `tiny.en`."""
     path = model.strip().lower().replace("\\", "/").rstrip("/")
     cached = _CACHED.search(path)
     name = _ENDING.sub("", cached[1] if cached else path.rpartition("/")[2])

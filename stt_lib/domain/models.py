@@ -1,5 +1,6 @@
 """The records that travel through a run, in the words of the design; none knows a query."""
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +14,15 @@ NOMINAL_CHUNK_SECONDS = 10.0
 
 
 def identity(value: Any) -> Hashable:
-    """A hashable stand-in for any BSON value; values of different types are different."""
+    """A hashable stand-in for any BSON value; it is equal where MongoDB finds the values equal.
+
+    Numbers are equal whatever their types; other values of different types are not.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number", str(value) if math.isnan(value) else value
+    if hasattr(value, "to_decimal"):
+        number = value.to_decimal()
+        return "number", "nan" if number.is_nan() else number
     try:
         hash(value)
     except TypeError:
@@ -76,13 +85,15 @@ class ChunkRef:
 class ChunkSequence:
     """Consecutive pending chunks of one recording, oldest first; one request.
 
-    `problem` is set for a single chunk that the planner could not place, `revision` where it is
-    not pending but has a transcript that is to be done again.
+    `problem` is set for a single chunk that the planner could not place, `revision` where the
+    chunks already have a transcript, which is to be replaced. `planned_at` is the database's time
+    at which the plan was made: what has changed since is found out when the chunks are loaded.
     """
 
     chunks: tuple[ChunkRef, ...]
     problem: Problem | None = None
     revision: "Revision | None" = None
+    planned_at: datetime | None = None
 
     @property
     def newest(self) -> ChunkRef:
@@ -121,9 +132,8 @@ class Chunk:
 
     `seconds` is the duration of the audio, a guess unless it `is_measured`, and `prob` the
     detector's probability of speech in it. `failures` counts those of the audio itself so far,
-    `excuses` those of servers and network; `was_duplicate` when the last one was for an index
-    that another chunk has too. `is_done` once it is marked; `seam` is that with the next chunk,
-    which is `seam_with` (by `identity`), if one was decided.
+    `excuses` those of servers and network; `was_duplicate` when the last one was an index that
+    another chunk has as well. `is_done` once it is marked.
     """
 
     id: Any
@@ -138,11 +148,8 @@ class Chunk:
     was_duplicate: bool = False
     problem: Problem | None = None
     is_measured: bool = True
-    ingested_at: datetime | None = None
     is_done: bool = False
     has_speech: bool = True
-    seam: Seam | None = None
-    seam_with: Hashable = None
 
     @property
     def end(self) -> datetime:
@@ -150,19 +157,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A hold on chunks, oldest first, until the lease ends; `token` is unique to this attempt.
+class Loaded:
+    """The chunks of a claimed sequence that still have to be transcribed, oldest first.
 
-    `owned` says (by `identity`) which of them a saved transcript owns already. `neighbours` are
-    the chunks with speech before the first one and behind the last, and those without between
-    them; nobody holds them for us.
+    `owned` names those (by `identity`) that a saved transcript already owns: they only have to be
+    marked. `neighbours` are the chunks with speech just before the first and just after the last
+    one, as far as there are any; they are not claimed.
     """
+
+    chunks: tuple[Chunk, ...] = ()
+    owned: frozenset[Hashable] = frozenset()
+    neighbours: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on the chunks of a sequence; `token` is unique to this attempt."""
 
     token: str
     original_id: Any
-    chunks: tuple[Chunk, ...]
-    owned: frozenset[Hashable] = frozenset()
-    neighbours: tuple[Chunk, ...] = ()
+    loaded: Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +273,7 @@ class Condition:
 class OldTranscript:
     """A transcript that may be done again, without its text.
 
-    `is_claimed` when somebody is at it; `heard_nothing` is the model that found no speech in it.
+    `heard_nothing` is the model that found no speech in it.
     """
 
     revision: Revision
@@ -267,7 +281,6 @@ class OldTranscript:
     start: datetime
     chunk_ids: tuple[Any, ...]
     origin: Origin
-    is_claimed: bool = False
     heard_nothing: str | None = None
 
 
@@ -309,8 +322,8 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Where the audio of a chunk lies, in seconds, and its probability of speech."""
+class Detection:
+    """The probability of speech in a chunk, and where its audio lies, in seconds."""
 
     start: float
     end: float
@@ -321,12 +334,12 @@ class Stretch:
 class Explained:
     """A transcript to be explained; `is_saved` is False when all of it was dropped.
 
-    `stretches` are its chunks, oldest first, in seconds from its start.
+    `detections` are its chunks, oldest first, in seconds from its start.
     """
 
     transcript: Transcript
     is_saved: bool
-    stretches: tuple[Stretch, ...]
+    detections: tuple[Detection, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +373,20 @@ class FailedKind:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedChunk:
+    """A chunk that failed and is not transcribed, for a list; its values may be of any type."""
+
+    id: Any
+    original_id: Any
+    start: Any
+    kind: str
+    failed_at: datetime | None
+    retry_at: datetime | None
+    parked_at: datetime | None
+    discarded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time: from `since` up to but not including `until`."""
 
@@ -369,25 +396,36 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Chunks with speech that arrived in a span, and that were transcribed or found empty in it.
+    """Chunks with speech that were recorded in a span, and chunks whose transcript was saved in it.
 
-    `failed` counts those that failed in it for the last time and are not transcribed yet.
+    `failed` counts those whose last failure was in it and which are not transcribed yet.
     """
 
-    arrived: int
+    recorded: int
     transcribed: int
     failed: int
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed sequence: `chunks` of a recording from `start` on, claimed at `since`."""
+
+    original_id: Any
+    start: datetime | None
+    chunks: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
-    """A worker with live claims; the oldest was made at `since`, the last one ends at `until`."""
+    """A worker with claims: the oldest was made at `since`, the last one expires at `until`."""
 
     worker: str
     claims: int
     chunks: int
     since: datetime | None
     until: datetime | None
+    work: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

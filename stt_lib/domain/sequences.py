@@ -20,7 +20,7 @@ recording would stay open until the end of the backlog.
 
 
 LOOK_BACK = 6
-"""Among so many boundaries before the cap, a minute, the cut is made where people pause."""
+"""Boundaries. A pause is looked for among this many before the cap, which is a minute."""
 
 LOW_PROB = 0.75
 """A boundary is a pause if speech is no more probable than this, on the mean, in the chunks beside
@@ -42,19 +42,15 @@ class _Run:
         self.chunks.append(chunk)
         self.places.append(place)
 
-    def continues_with(self, chunk: ChunkRef, bridge: int) -> bool:
+    def continues_with(self, chunk: ChunkRef) -> bool:
         oldest = self.chunks[-1]
         return (
             not self.closed
             and oldest.index is not None
             and chunk.index is not None
-            and 1 <= oldest.index - chunk.index <= 1 + bridge
+            and chunk.index == oldest.index - 1
             and chunk.priority == oldest.priority
         )
-
-    def span_with(self, chunk: ChunkRef) -> int:
-        """How many chunks of audio it would be with this one, silent ones between included."""
-        return (self.chunks[0].index or 0) - (chunk.index or 0) + 1
 
     def holds_index_of(self, chunk: ChunkRef) -> bool:
         return any(chunk.index == held.index for held in self.chunks)
@@ -83,7 +79,6 @@ def group(
     chunks: Iterable[ChunkRef],
     max_chunks: int = MAX_CHUNKS,
     patience: timedelta = PATIENCE,
-    bridge: int = 0,
 ) -> Iterator[ChunkSequence]:
     """Yield sequences in the order of their newest chunks.
 
@@ -105,8 +100,8 @@ def group(
             waiting.append(_Run(place, chunk, chunk.problem))
         elif run is not None and run.holds_index_of(chunk):
             waiting.append(_Run(place, chunk, duplicate_index(chunk.index)))
-        elif run is not None and run.continues_with(chunk, bridge):
-            if run.span_with(chunk) <= max_chunks:
+        elif run is not None and run.continues_with(chunk):
+            if len(run.chunks) < max_chunks:
                 run.append(place, chunk)
             else:
                 latest[chunk.recording] = rest = run.cut(place, chunk)

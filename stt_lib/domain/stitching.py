@@ -6,6 +6,7 @@ two words the seam lies, and leaves what it heard there; whoever is second finds
 its own and cuts at the same place. That needs no exact times: words tell where they are.
 """
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,23 +18,12 @@ from itertools import accumulate
 from stt_lib.domain.models import Seam, Segment, Word
 from stt_lib.domain.text import normal_form
 
-ROOM_SECONDS = 2.0
-"""So far from the cut a seam may lie, for the sake of a pause or the end of a sentence."""
-
-TRUST_SECONDS = 0.4
-"""Nearer to the cut than this nobody can say on which side of it a word is."""
+EDGE_SECONDS = 1.0
+"""Seconds. How far inside its own audio a side may give up words: by as much may a server place a
+word too early or too late."""
 
 DRIFT_SECONDS = 6.0
 """So far apart two servers may place the same word: without word times they are interpolated."""
-
-CLOSING_BONUS = 0.5
-PAUSE_BONUS = 1.0
-"""What the end of a sentence, and a second of pause, are worth in seconds of distance."""
-
-REPEATED_COST = 1.0
-"""Where a word is said twice, nobody could tell later which of the two was meant."""
-
-FAR_COST = 100.0
 
 MOST = 100
 """So many words on each side of the cut are looked at: more is not speech."""
@@ -52,7 +42,6 @@ _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\
 
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _TINY = 1e-6
-_CLOSING = re.compile(r"[.,;:?!…。、，？！][\"'”’»)]*$")
 
 
 class Side(Enum):
@@ -64,10 +53,9 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word around a cut; `start` and `end` in seconds from the cut, as well as can be told.
+    """A word around a cut; `start` and `end` in seconds from the cut, as far as known.
 
-    It stands at `offset` in the text of the segment with that number; `closes` at the end of a
-    sentence or segment.
+    It stands at `offset` in the text of the segment with that number.
     """
 
     text: str
@@ -75,7 +63,6 @@ class Token:
     end: float
     segment: int
     offset: int
-    closes: bool
 
     @property
     def at(self) -> float:
@@ -112,24 +99,16 @@ class Overlap:
                     return
 
     def propose(self) -> Seam:
-        """The best place for a seam, if nobody has decided yet.
+        """The place between two words that is nearest to the cut, if nobody has decided yet."""
+        moments = [self._moment_of(place) for place in range(len(self._tokens) + 1)]
+        cut = min(range(len(moments)), key=lambda place: abs(moments[place]))
+        return self._seam(cut, moments[cut])
 
-        It lies at the cut, or beyond it, and not within our own audio, as far as times can be
-        trusted: so nothing is lost if the other side has to do without what we heard there.
-        """
-        _, cut, moment = min(self._places())
-        return self._seam(cut, moment)
-
-    def _places(self) -> Iterator[tuple[float, int, float]]:
-        """Each place between two words that will do: what it costs, its number, its time."""
-        for cut in range(len(self._tokens) + 1):
-            before = self._tokens[cut - 1] if cut else None
-            after = self._tokens[cut] if cut < len(self._tokens) else None
-            ended = before.end if before else float("-inf")
-            begins = after.start if after else float("inf")
-            moment = min(max(0.0, ended), begins) if ended <= begins else (ended + begins) / 2
-            if moment * self._outward >= -TRUST_SECONDS:
-                yield _cost(before, after, moment, begins - ended), cut, moment
+    def _moment_of(self, place: int) -> float:
+        """When the place before this token is, in seconds from the cut: there, if it may be."""
+        ended = self._tokens[place - 1].end if place else -math.inf
+        begins = self._tokens[place].start if place < len(self._tokens) else math.inf
+        return min(max(0.0, ended), begins) if ended <= begins else (ended + begins) / 2
 
     def as_it_is(self) -> Seam:
         """The seam of a transcript that was saved before anybody thought of one: all is its own."""
@@ -145,7 +124,7 @@ class Overlap:
 
     def own(self, seam: Seam) -> tuple[Segment, ...]:
         """Our segments up to the seam, or from it on; one that lies across it is divided."""
-        place = self._place(seam)
+        place = self._within_context(self._place(seam))
         token = self._tokens[place] if place < len(self._tokens) else self._following
         if token is None:
             return tuple(self._segments) if self._side is Side.EARLIER else ()
@@ -153,6 +132,13 @@ class Overlap:
         if self._side is Side.EARLIER:
             return (*self._segments[: token.segment], *left)
         return (*right, *self._segments[token.segment + 1 :])
+
+    def _within_context(self, place: int) -> int:
+        """No word that lies well inside our own audio is given up, wherever the seam is."""
+        if self._side is Side.LATER:
+            return min(place, _first(self._tokens, EDGE_SECONDS))
+        inside = (n for n, token in enumerate(self._tokens, 1) if token.at < -EDGE_SECONDS)
+        return max(place, *inside, 0)
 
     # -- where it lies ------------------------------------------------------------------------
 
@@ -169,6 +155,11 @@ class Overlap:
             return high if self._side is Side.EARLIER else low  # only we have heard these
         if last and first and not (lefts and rights):
             return high if lefts else low
+        # All that they keep is found among our words: none of the others is theirs.
+        if last and not first and not lefts and self._side is Side.LATER:
+            return low
+        if first and not last and not rights and self._side is Side.EARLIER:
+            return high
         if last and first:
             expected = round(len(free) * len(lefts) / (len(lefts) + len(rights)))
         else:
@@ -180,7 +171,7 @@ class Overlap:
         """When the seam is by our times; later or earlier where the other side heard nothing."""
         drift = self._tokens[anchor[0]].at - seam.seconds[anchor[1]] if anchor else 0.0
         theirs = seam.words[seam.cut :] if self._side is Side.EARLIER else seam.words[: seam.cut]
-        return seam.moment + drift + (0.0 if theirs else ROOM_SECONDS * self._outward)
+        return seam.moment + drift + (0.0 if theirs else EDGE_SECONDS * self._outward)
 
     # -- the two halves -----------------------------------------------------------------------
 
@@ -203,16 +194,6 @@ def _first(tokens: Sequence[Token], moment: float) -> int:
     return next((n for n, token in enumerate(tokens) if token.at >= moment), len(tokens))
 
 
-def _cost(before: Token | None, after: Token | None, moment: float, pause: float) -> float:
-    """How bad a place for a seam is, in seconds; too far away is worse than anything else."""
-    cost = abs(moment) - PAUSE_BONUS * min(max(pause, 0.0), 1.0)
-    if before is None or before.closes:
-        cost -= CLOSING_BONUS
-    if before and after and before.text == after.text:
-        cost += REPEATED_COST
-    return cost if abs(moment) <= ROOM_SECONDS else cost + FAR_COST
-
-
 def _tokens(segment: Segment, number: int, cut: float) -> list[Token]:
     """The words of a segment with their times, which are interpolated by letters."""
     found = [(match, _plain(match[0])) for match in _TOKEN.finditer(segment.text)]
@@ -223,8 +204,7 @@ def _tokens(segment: Segment, number: int, cut: float) -> list[Token]:
     for match, letters in spelled:
         beyond = at + len(letters)
         start, end = clock.start(at) - cut, clock.end(beyond) - cut
-        closes = match is spelled[-1][0] or _CLOSING.search(match[0]) is not None
-        tokens.append(Token(letters, start, max(start, end), number, match.start(), closes))
+        tokens.append(Token(letters, start, max(start, end), number, match.start()))
         at = beyond
     return tokens
 
@@ -260,7 +240,7 @@ class _Clock:
 def _divided_words(
     words: tuple[Word, ...], letters: int
 ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
-    """Words up to so many letters, and the others."""
+    """Divide words after a number of letters."""
     taken = 0
     for number, word in enumerate(words):
         size = len(_plain(word.text))

@@ -1,7 +1,7 @@
-"""What readers see of a transcript: who said nothing is known, but what, and when.
+"""What readers see of a transcript: what was said, and when.
 
-Only the documented contract is relied on: `original`, `start` and `segments` with `text`, `start`
-and `end`. Transcripts of older programs hold no more than that, and nothing that a document holds
+This relies on the documented contract only: `original`, `start` and `segments` with `text`,
+`start` and `end`. Transcripts of older programs hold no more than that, and no value in a document
 is trusted.
 """
 
@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 LONGEST_SECONDS = 86400.0
-"""Times further than this from the start of their transcript are nonsense."""
+"""Seconds. Times farther from the start of their transcript than this are nonsense."""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SpokenWord:
     """A word and when it was spoken (UTC)."""
 
     start: datetime
@@ -26,10 +26,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A segment, placed in time (UTC).
+    """A segment with absolute times (UTC).
 
-    `recording` and `transcript` are ids as a person can type them. `words` is empty when they
-    were not stored, or do not make up the text.
+    `recording` and `transcript` are ids in the form that people can type. `words` is empty if the
+    words were not stored, or do not add up to the text.
     """
 
     recording: str
@@ -39,21 +39,21 @@ class Utterance:
     text: str
     language: str | None = None
     model: str | None = None
-    words: tuple[Word, ...] = ()
+    words: tuple[SpokenWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The utterances of one transcript, in their order; none is before `start` (UTC)."""
+    """The utterances of one transcript, in order; none begins before `start` (UTC)."""
 
     start: datetime
     utterances: tuple[Utterance, ...]
 
 
 def stretch(document: Mapping[str, Any], shown: Callable[[Any], str]) -> Stretch | None:
-    """A transcript for readers; None when it cannot be placed in time.
+    """Read a transcript; None if it has no usable start time.
 
-    `shown` writes an id so that a person can type it.
+    `shown` formats an id so that people can type it.
     """
     start = document.get("start")
     if not isinstance(start, datetime):
@@ -84,7 +84,7 @@ def _utterances(
 
 
 def _times(piece: Mapping[str, Any], start: datetime) -> tuple[datetime, datetime]:
-    """Absolute times where they are stored, else seconds from the transcript's start."""
+    """Use absolute times where they are stored, else seconds from the transcript's start."""
     began = _moment(piece.get("start_at"), piece.get("start"), start) or start
     ended = _moment(piece.get("end_at"), piece.get("end"), start) or began
     return began, max(began, ended)
@@ -101,11 +101,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[Word, ...]:
-    """The words, if they are all there: together they must make up the text."""
+def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[SpokenWord, ...]:
+    """The stored words, provided that they add up to the text."""
     stored = segment.get("words")
     entries = [w for w in stored if isinstance(w, dict)] if isinstance(stored, list) else []
-    words = tuple(Word(*_times(entry, start), _spelling(entry)) for entry in entries)
+    words = tuple(SpokenWord(*_times(entry, start), _spelling(entry)) for entry in entries)
     is_whole = _without_spaces("".join(w.text for w in words)) == _without_spaces(text)
     return words if is_whole else ()
 

@@ -1,5 +1,83 @@
-"""Transcripts in the forms that people use: one small module for each format.
+"""Exports: transcripts in the formats that people use, and where they are written to.
 
-A writer takes transcripts in time and a scope, and yields the text of the file piece by piece, so
-that years of transcripts need no more memory than minutes; the html page alone is made whole.
+A writer takes transcripts in order of time and a scope, and yields the text of the file piece by
+piece, so that years of transcripts need no more memory than minutes. Only the HTML page is built
+as a whole.
 """
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from stt_lib.domain.utterances import Stretch
+from stt_lib.errors import ConfigurationError, InputError
+from stt_lib.export import subtitles, tables, text
+from stt_lib.export.scope import Scope
+from stt_lib.files import written_whole
+
+Writer = Callable[[Iterable[Stretch], Scope], Iterator[str]]
+
+
+def _page(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """The template engine takes a while to load, which other formats need not wait for."""
+    from stt_lib.export import page
+
+    return page.write(stretches, scope)
+
+
+WRITERS: Final[dict[str, Writer]] = {
+    "txt": text.write,
+    "srt": subtitles.write_srt,
+    "vtt": subtitles.write_vtt,
+    "json": tables.write_json,
+    "tsv": tables.write_tsv,
+    "html": _page,
+}
+
+
+def by_suffix(path: Path | None) -> str:
+    """Return the format for a file name; txt if it has no ending.
+
+    Raises:
+        ConfigurationError: no format has that ending.
+    """
+    suffix = "" if path is None else path.suffix.lower().removeprefix(".")
+    name = {"": "txt", "htm": "html"}.get(suffix, suffix)
+    if name not in WRITERS:
+        raise ConfigurationError(
+            f"no format is called .{suffix}: choose from {', '.join(WRITERS)},"
+            " or name one with --format"
+        )
+    return name
+
+
+def deliver(parts: Iterable[str], path: Path | None) -> None:
+    """Write UTF-8 to a file, or to standard output if there is no path.
+
+    A regular file is replaced once everything is written, and keeps its permissions.
+
+    Raises:
+        InputError: the file or standard output cannot be written.
+        BrokenPipeError: the reader of the pipe has gone.
+    """
+    try:
+        if path is None:
+            _pour(parts, sys.stdout.buffer)
+        elif path.exists() and not path.is_file():  # a pipe or device must not be replaced
+            with path.open("wb") as stream:
+                _pour(parts, stream)
+        else:
+            with written_whole(path) as stream:
+                _pour(parts, stream)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        target = "standard output" if path is None else path
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+
+
+def _pour(parts: Iterable[str], stream: BinaryIO) -> None:
+    for part in parts:
+        stream.write(part.encode("utf-8", "replace"))
+    stream.flush()

@@ -1,7 +1,7 @@
-"""A page to read, to search and to keep: one HTML file that needs no network.
+"""A page to read, search and keep: one HTML file that needs no network.
 
-The template escapes whatever it is given. Should that ever fail, the page's own policy still lets
-nothing run but the one script whose hash it names.
+The template escapes all text. Should that ever fail, the page's content security policy still
+allows nothing but the one script whose hash it names.
 """
 
 import base64
@@ -16,12 +16,13 @@ from typing import Final
 
 import jinja2
 
+from stt_lib.domain.text import one_line
+from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, in_time, lasting, utc
-from stt_lib.export.typesetting import clean
+from stt_lib.export.scope import Scope, in_time, utc
 
 COLOURS: Final = 6
-"""As many as page.css has; further recordings share them."""
+"""Colours in page.css; further recordings share them."""
 MOST_TICKS: Final = 6
 STEPS: Final = tuple(
     timedelta(seconds=s) for s in (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
@@ -29,12 +30,12 @@ STEPS: Final = tuple(
 _BREATH: Final = timedelta(seconds=3)
 _SILENCE: Final = timedelta(minutes=1)
 _NARROWEST: Final = 0.2
-"""Percent of the timeline: what is closer together or shorter cannot be seen."""
+"""Percent of the timeline. Shorter bars and gaps would be invisible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A segment, `anchor` its address in the page; `gap` before it when nobody spoke for long."""
+    """A segment; `anchor` is its address in the page, `gap` a long silence before it."""
 
     anchor: str
     at: str
@@ -48,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Something on the timeline; in percent of its length."""
+    """A bar on the timeline, in percent of its length."""
 
     left: float
     width: float
@@ -57,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one recording says in a day; on the timeline `extent` from its first to last word."""
+    """One recording on one day; `extent` spans its first to its last word on the timeline."""
 
     anchor: str
     recording: str
@@ -72,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A time on the timeline; in percent of its length."""
+    """A time on the timeline, in percent of its length."""
 
     left: float
     clock: str
@@ -80,9 +81,9 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day of the reader's calendar; its timeline is from `begin` to `end`.
+    """A day of the reader's calendar, with a timeline from `begin` to `end`.
 
-    Recordings stand on one lane unless they overlap.
+    Recordings share a lane unless they overlap.
     """
 
     anchor: str
@@ -96,7 +97,7 @@ class Day:
 
 
 def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
-    """The page; it is made whole, for the timeline stands before the text."""
+    """Yield the page; it is built as a whole, because the timeline precedes the text."""
     said = list(in_time(stretches))
     days = _days(said, scope)
     style, script = _asset("page.css"), _asset("page.js")
@@ -134,7 +135,7 @@ def _hash(source: str) -> str:
     return f"'sha256-{digest}'"
 
 
-# -- what stands at the top ---------------------------------------------------------------------
+# -- the header ---------------------------------------------------------------------------------
 
 
 def _title(said: Sequence[Utterance], days: Sequence[Day], scope: Scope) -> str:
@@ -152,12 +153,12 @@ def _facts(said: Sequence[Utterance], scope: Scope) -> list[str]:
     recordings = {utterance.recording for utterance in said}
     spoken = sum((u.end - u.start for u in said), timedelta())
     whose = (
-        f"recording {clean(said[0].recording)}"
+        f"recording {one_line(said[0].recording)}"
         if len(recordings) == 1
         else f"{len(recordings)} recordings"
     )
     zones = dict.fromkeys(scope.zone_of(said[at].start) for at in (0, -1))
-    return [whose, f"{lasting(spoken)} of speech", f"times in {' and '.join(zones)}"]
+    return [whose, f"{duration(spoken)} of speech", f"times in {' and '.join(zones)}"]
 
 
 # -- days and recordings ------------------------------------------------------------------------
@@ -173,7 +174,7 @@ def _days(said: Sequence[Utterance], scope: Scope) -> list[Day]:
 
 
 class _Anchors:
-    """The addresses of segments: their local times, which stay the same in every export."""
+    """Addresses of segments: their local times, which are the same in every export."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -199,7 +200,7 @@ def _day(
     parts = [
         Part(
             anchor=f"r{day:%Y%m%d}-{number}",
-            recording=clean(recording),
+            recording=one_line(recording),
             colour=colours[recording],
             start=theirs[0].start,
             end=max(utterance.end for utterance in theirs),
@@ -223,7 +224,7 @@ def _day(
 
 
 def _lanes(parts: Iterable[Part]) -> list[list[Part]]:
-    """Each recording on the first lane where it overlaps no other."""
+    """Put each recording on the first lane where it overlaps no other."""
     lanes: list[list[Part]] = []
     for part in parts:
         free = next((lane for lane in lanes if lane[-1].end <= part.start), None)
@@ -249,7 +250,7 @@ def _rows(said: Sequence[Utterance], scope: Scope, anchors: _Anchors) -> Iterato
             text=utterance.text,
             language=utterance.language,
             begins_paragraph=gap >= _BREATH,
-            gap=lasting(gap) if gap >= _SILENCE else None,
+            gap=duration(gap) if gap >= _SILENCE else None,
             is_long_gap=gap >= 10 * _SILENCE,
         )
 
@@ -258,7 +259,7 @@ def _rows(said: Sequence[Utterance], scope: Scope, anchors: _Anchors) -> Iterato
 
 
 def _range(said: Sequence[Utterance], scope: Scope) -> tuple[datetime, datetime, timedelta]:
-    """Whole steps by the reader's clock around what was said, and how long a step is."""
+    """Return the timeline's ends, in whole steps of the reader's clock, and the step."""
     first, last = said[0].start, max(utterance.end for utterance in said)
     step = next((s for s in STEPS if last - first <= s * (MOST_TICKS - 1)), STEPS[-1])
     local = scope.local(first)
@@ -274,7 +275,7 @@ def _ticks(begin: datetime, end: datetime, step: timedelta, scope: Scope) -> Ite
 
 
 def _bars(said: Sequence[Utterance], begin: datetime, end: datetime, scope: Scope) -> Iterator[Bar]:
-    """Speech as bars; what is too close together to be seen apart is one."""
+    """Yield speech as bars; those too close to be told apart become one."""
     near = (end - begin) * (_NARROWEST / 100)
     first, spoken_until = said[0].start, said[0].end
     for utterance in said:

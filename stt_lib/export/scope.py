@@ -1,22 +1,21 @@
-"""What is exported, and in whose time."""
+"""What is exported, and in which time zone it is shown."""
 
 import dataclasses
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
+from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.typesetting import clean
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One recording, or everything in a span of time.
 
-    `zero` is where the clock of subtitles begins. `zone` is the reader's; None means the zone
-    of this machine.
+    Subtitles count from `zero`. `zone` is the reader's; None stands for the zone of this machine.
     """
 
     recording: str | None
@@ -26,14 +25,14 @@ class Scope:
     zone: tzinfo | None = None
 
     def local(self, moment: datetime) -> datetime:
-        """A moment by the reader's clock."""
+        """Return a time in the reader's zone."""
         try:
             return moment.astimezone(self.zone)
         except (OverflowError, ValueError):  # at the ends of the calendar
             return moment
 
     def zone_of(self, moment: datetime) -> str:
-        """The reader's zone at that moment, as in CET (UTC+01:00)."""
+        """Return the reader's zone at that time, such as CET (UTC+01:00)."""
         local = self.local(moment)
         name, offset = local.tzname() or "UTC", f"{local:%z}"
         against = f"UTC{offset[:3]}:{offset[3:5]}"
@@ -41,16 +40,16 @@ class Scope:
 
 
 def readable(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
-    """Texts made clean; utterances of which nothing is left are left out."""
+    """Clean all texts, and leave out utterances that come out empty."""
     for stretch in stretches:
-        cleaned = (dataclasses.replace(u, text=clean(u.text)) for u in stretch.utterances)
+        cleaned = (dataclasses.replace(u, text=one_line(u.text)) for u in stretch.utterances)
         said = tuple(u for u in cleaned if u.text)
         if said:
             yield Stretch(stretch.start, said)
 
 
 def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
-    """The utterances of all recordings by their start; holds only what overlaps."""
+    """Yield the utterances of all recordings by start time; holds only those that overlap."""
     waiting: list[tuple[datetime, int, Utterance]] = []
     number = 0
     for stretch in stretches:
@@ -64,22 +63,13 @@ def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
 
 
 def utc(moment: datetime) -> str:
-    """A moment for programs: ISO 8601 in UTC, to the millisecond."""
+    """Format a time for programs: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def lasting(span: timedelta) -> str:
-    """A span as people say it: its two largest units."""
-    seconds = max(0, round(span.total_seconds()))
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
-    told = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(told[:2]) or "0 s"
-
-
 def label(recording: str) -> str:
-    """A recording's id, short enough to stand before what is said."""
-    name = clean(recording)
+    """Return a recording's id, short enough to precede its text."""
+    name = one_line(recording)
     return name if len(name) <= _SHORT else "…" + name[-_TAIL:]
 
 

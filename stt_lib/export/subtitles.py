@@ -1,28 +1,27 @@
-"""Subtitles as people read them: which words stand together on the screen, and for how long.
+"""Subtitles: which words share the screen, for how long, and how SubRip and WebVTT write them.
 
-The rules are those of Netflix's Timed Text Style Guide (General Requirements; English template): 42
-characters a line, two lines, at most 7 s, 17 characters a second, two frames between two
-subtitles, lines broken after punctuation. Its shortest time of 5/6 s is 1 s here, and a subtitle
-may stay for 1.5 s after its last word, as BBC's Subtitle Guidelines allow.
+The limits are those of Netflix's Timed Text Style Guide (General Requirements; English template):
+42 characters a line, two lines, at most 7 s, 17 characters a second, two frames between
+subtitles. The shortest time is 1 s instead of 5/6 s, and a subtitle may stay for 1.5 s after its
+last word, as BBC's Subtitle Guidelines allow.
 
-Segments of Whisper are longer and shorter than that, so the words of a passage are shared out
-anew, to the least cost by the table below (Knuth and Plass break paragraphs into lines this way).
+Whisper's segments are longer and shorter than that, so the words of a passage are divided anew.
 """
 
-import bisect
 import heapq
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, in_time, label
-from stt_lib.export.typesetting import (
+from stt_lib.export.scope import Scope, in_time, label, utc
+from stt_lib.export.text import (
     Piece,
-    clean,
     ends_clause,
     ends_sentence,
     joined,
@@ -32,39 +31,37 @@ from stt_lib.export.typesetting import (
 )
 
 LINE: Final = 42
-"""Characters."""
+"""Characters per line."""
 SHORTEST: Final = 1.0
+"""Seconds. Minimum time that a subtitle is shown."""
 LONGEST: Final = 7.0
+"""Seconds. Maximum time that a subtitle is shown."""
 BETWEEN: Final = 2 / 24
-"""Seconds: two frames of film."""
+"""Seconds. Gap between two subtitles: two frames of film."""
 LINGERING: Final = 1.5
-"""Seconds that a subtitle may stay after its last word."""
+"""Seconds. Maximum time that a subtitle stays after its last word."""
 READABLE: Final = 17.0
-"""Characters per second."""
-SLOWEST: Final = 5.0
-"""Characters per second; of a segment that is longer than its text takes, the rest is silence."""
+"""Characters per second that people can read."""
 
 PAUSE: Final = 2.0
-"""Seconds of silence after which nothing of what was before stays."""
+"""Seconds. Silence after which the text before it is no longer shown."""
+BREATH: Final = 0.7
+"""Seconds. Silence at which a subtitle may well end."""
 PASSAGE: Final = 400
-"""Words after which the next segment begins a passage of its own, however it hangs together."""
+"""Words. Longest passage that is laid out at once; the next segment begins another."""
+SHORT_LETTERS: Final = 3
+"""Letters of articles and prepositions, which belong to the word after them."""
 
-# What makes a subtitle worse, in terms of one subtitle more.
-_ONE_MORE: Final = 1.0
-_ENDS_IN_CLAUSE: Final = 1.2
-_ENDS_AT_COMMA: Final = 0.4
-_ENDS_AT_SHORT_WORD: Final = 1.6
-"""An article or a preposition belongs to what follows, in most languages."""
-_SHORT_WORD: Final = 3
-_SENTENCE_ENDS_INSIDE: Final = 0.4
-_PAUSE_INSIDE: Final = 1.0
-_TOO_SHORT: Final = 20.0
-_TOO_FAST: Final = 3.0
+_SENTENCE, _BREATH, _CLAUSE, _WORD, _SHORT_WORD = 3.0, 2.5, 2.0, 1.0, 0.0
+"""Merits of ending a subtitle there; a full subtitle adds 1."""
+_EARLY: Final = 0.4
+"""Share of a full subtitle before which only a sentence may end without a penalty."""
+_TOO_EARLY: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One subtitle; times in milliseconds from the scope's zero."""
+    """A subtitle; its times are milliseconds from the scope's zero."""
 
     start: int
     end: int
@@ -73,7 +70,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Spoken:
-    """A piece of text and when it was spoken, in seconds from the scope's zero."""
+    """A piece of text, spoken from `start` to `end`, in seconds from the scope's zero."""
 
     piece: Piece
     start: float
@@ -82,12 +79,12 @@ class _Spoken:
 
 @dataclass(slots=True)
 class _Passage:
-    """What one recording says without a pause, until it is laid out."""
+    """Text that one recording speaks without a pause, until it is laid out."""
 
     spoken: list[_Spoken]
 
     def add(self, spoken: _Spoken) -> None:
-        """Add what is said next; what overlaps begins no earlier than what was before."""
+        """Add the next piece; it starts no earlier than the one before."""
         piece, start = spoken.piece, spoken.start
         if self.spoken:
             start = max(start, self.spoken[-1].start)
@@ -107,16 +104,16 @@ class _Passage:
 
 
 def cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[Cue]:
-    """Subtitles by their start; those of one recording never overlap.
+    """Yield subtitles by start time; those of one recording never overlap.
 
-    When there may be several recordings, each that begins to speak is named. Where words come
-    faster than they can be shown for a second at least, the following subtitles are late.
+    If there may be several recordings, each is named when it begins to speak. Where words are too
+    fast for subtitles of at least a second, the subtitles after them are late.
     """
     return _Desk(scope).laid_out(in_time(stretches))
 
 
 class _Desk:
-    """The passages in work; of each recording one at most."""
+    """The passages that are still growing, at most one per recording."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -137,7 +134,7 @@ class _Desk:
         yield from self._ready_before(None)
 
     def _finish(self, speaking: str, now: float) -> None:
-        """Lay out what nobody goes on with."""
+        """Lay out the passages that have ended."""
         for recording, passage in list(self._open.items()):
             if not passage.goes_on_with(now):
                 self._lay_out(recording, following=now if recording == speaking else None)
@@ -151,7 +148,7 @@ class _Desk:
             passage.add(spoken)
 
     def _name_of(self, said: Utterance) -> list[_Spoken]:
-        """What to put before the words of a recording when another one spoke before."""
+        """The name of a recording, if another one spoke before it."""
         is_known = self._scope.recording is not None or said.recording == self._speaker
         self._speaker = said.recording
         if is_known:
@@ -162,7 +159,7 @@ class _Desk:
     def _lay_out(self, recording: str, following: float | None) -> None:
         passage = self._open.pop(recording)
         earliest = self._shown_until.get(recording, 0)
-        for cue in _timed(_shared_out(passage.spoken), earliest, following):
+        for cue in _timed(list(_shared_out(passage.spoken)), earliest, following):
             heapq.heappush(self._ready, (cue.start, next(self._number), cue))
             self._shown_until[recording] = cue.end
 
@@ -179,7 +176,7 @@ def _seconds(moment: datetime, zero: datetime) -> float:
 
 
 def _spoken(said: Utterance, zero: datetime) -> Iterator[_Spoken]:
-    """The pieces of an utterance, timed by its words, else by their share of its characters."""
+    """The pieces of an utterance, timed by its words, or else by their share of its letters."""
     parts = pieces(said.text, LINE)
     starts, ends = _clock(said, zero, parts[-1].to)
     for part in parts:
@@ -187,21 +184,21 @@ def _spoken(said: Utterance, zero: datetime) -> Iterator[_Spoken]:
 
 
 def _clock(said: Utterance, zero: datetime, letters: int) -> tuple[list[float], list[float]]:
-    """When each letter of a text begins and ends."""
+    """Return when each letter of a text begins and ends."""
     start, end = _seconds(said.start, zero), _seconds(said.end, zero)
     words = [
-        (_seconds(w.start, zero), _seconds(w.end, zero), len(clean(w.text).replace(" ", "")))
+        (_seconds(w.start, zero), _seconds(w.end, zero), len(one_line(w.text).replace(" ", "")))
         for w in said.words
     ]
     if sum(count for *_, count in words) == letters:
         return _evenly(words)
-    starts, ends = _evenly([(start, min(end, start + width(said.text) / SLOWEST), letters)])
-    ends[-1] = max(ends[-1], min(end, start + LONGEST))  # or was the silence before?
-    return starts, ends
+    if width(said.text) <= 2 * LINE:  # one subtitle, which disappears by then
+        end = min(end, start + LONGEST)
+    return _evenly([(start, end, letters)])
 
 
 def _evenly(spans: Iterable[tuple[float, float, int]]) -> tuple[list[float], list[float]]:
-    """Spans of time, shared by so many letters each."""
+    """Divide each span (start, end, letters) evenly among its letters."""
     starts: list[float] = []
     ends: list[float] = []
     for start, end, count in spans:
@@ -213,82 +210,52 @@ def _evenly(spans: Iterable[tuple[float, float, int]]) -> tuple[list[float], lis
 # -- which pieces stand together -------------------------------------------------------------------
 
 
-class _Measured:
-    """The pieces of a passage, measured so that any run of them is judged at once."""
-
-    def __init__(self, spoken: Sequence[_Spoken]) -> None:
-        self.spoken = spoken
-        wide = [width(s.piece.text) for s in spoken]
-        spaces = [1.0 if s.piece.spaced else 0.0 for s in spoken]
-        self._right = list(itertools.accumulate(map(sum, zip(wide, spaces, strict=True))))
-        self._left = [right - w for right, w in zip(self._right, wide, strict=True)]
-        gaps = [max(0.0, b.start - a.end) for a, b in itertools.pairwise(spoken)]
-        self._sentences = self._up_to(1.0 * ends_sentence(s.piece.text) for s in spoken)
-        self._pauses = self._up_to([0.0, *gaps])
-        self._breaks = [_break_after(s.piece.text) for s in spoken]
-
-    @staticmethod
-    def _up_to(values: Iterable[float]) -> list[float]:
-        return list(itertools.accumulate(values, initial=0.0))
-
-    def width(self, first: int, behind: int) -> float:
-        return self._right[behind - 1] - self._left[first]
-
-    def fits(self, first: int, behind: int) -> bool:
-        """Whether these pieces can stand together; one alone always can."""
-        if behind - first == 1:
-            return True
-        if self.spoken[behind - 1].end - self.spoken[first].start > LONGEST:
-            return False
-        second = bisect.bisect_right(self._right, self._left[first] + LINE)
-        return second >= behind or self.width(second, behind) <= LINE
-
-    def badness(self, first: int, behind: int) -> float:
-        """How much worse the screen is for this subtitle."""
-        seconds = self._seconds_shown(first, behind)
-        speed = self.width(first, behind) / max(seconds, 0.1)
-        return (
-            _ONE_MORE
-            + (self._breaks[behind - 1] if behind < len(self.spoken) else 0.0)
-            + _SENTENCE_ENDS_INSIDE * (self._sentences[behind - 1] - self._sentences[first])
-            + _PAUSE_INSIDE * (self._pauses[behind] - self._pauses[first + 1])
-            + _TOO_SHORT * max(0.0, SHORTEST - seconds)
-            + _TOO_FAST * max(0.0, speed / READABLE - 1)
-        )
-
-    def _seconds_shown(self, first: int, behind: int) -> float:
-        latest = self.spoken[behind - 1].end + LINGERING
-        if behind < len(self.spoken):
-            latest = min(latest, self.spoken[behind].start)
-        return latest - self.spoken[first].start
+def _shared_out(spoken: Sequence[_Spoken]) -> Iterator[Sequence[_Spoken]]:
+    """Divide the pieces of a passage into subtitles, each as long as possible and well ended."""
+    first = 0
+    while first < len(spoken):
+        behind = _fullest(spoken, first)
+        if behind < len(spoken):
+            behind = _best_end(spoken, first, behind)
+        yield spoken[first:behind]
+        first = behind
 
 
-def _break_after(text: str) -> float:
-    if ends_sentence(text):
-        return 0.0
-    if ends_clause(text):
-        return _ENDS_AT_COMMA
-    return _ENDS_AT_SHORT_WORD if len(text) <= _SHORT_WORD else _ENDS_IN_CLAUSE
+def _fullest(spoken: Sequence[_Spoken], first: int) -> int:
+    """The end of the longest subtitle that begins with the piece `first`."""
+    behind, lines, used = first + 1, 1, width(spoken[first].piece.text)
+    while behind < len(spoken):
+        piece = spoken[behind].piece
+        used += width(piece.text) + piece.spaced
+        if used > LINE:
+            lines, used = lines + 1, width(piece.text)
+        if lines > 2 or spoken[behind].end - spoken[first].start > LONGEST:
+            break
+        behind += 1
+    return behind
 
 
-def _shared_out(spoken: Sequence[_Spoken]) -> list[Sequence[_Spoken]]:
-    """The pieces of a passage in runs, each a subtitle, with the least badness in all."""
-    measured = _Measured(spoken)
-    least = [0.0] + [math.inf] * len(spoken)
-    begins = [0] * (len(spoken) + 1)
-    for behind in range(1, len(spoken) + 1):
-        for first in range(behind - 1, -1, -1):
-            if not measured.fits(first, behind):
-                break
-            badness = least[first] + measured.badness(first, behind)
-            if badness < least[behind]:
-                least[behind], begins[behind] = badness, first
-    runs: list[Sequence[_Spoken]] = []
-    behind = len(spoken)
-    while behind:
-        runs.append(spoken[begins[behind] : behind])
-        behind = begins[behind]
-    return runs[::-1]
+def _best_end(spoken: Sequence[_Spoken], first: int, fullest: int) -> int:
+    """The best place to end a subtitle: after a sentence, a pause, a clause or at least a word."""
+
+    def merit(behind: int) -> float:
+        fullness = (behind - first) / (fullest - first)
+        kind = _kind_of_end(spoken[behind - 1], spoken[behind])
+        return kind + fullness - (_TOO_EARLY if fullness < _EARLY and kind < _SENTENCE else 0)
+
+    ends = range(first + 1, fullest + 1)
+    shown = [end for end in ends if spoken[end].start - spoken[first].start >= SHORTEST]
+    return max(shown, key=merit, default=fullest)
+
+
+def _kind_of_end(last: _Spoken, following: _Spoken) -> float:
+    if ends_sentence(last.piece.text):
+        return _SENTENCE
+    if following.start - last.end >= BREATH:
+        return _BREATH
+    if ends_clause(last.piece.text):
+        return _CLAUSE
+    return _SHORT_WORD if len(last.piece.text) <= SHORT_LETTERS else _WORD
 
 
 # -- how long, and in which lines ------------------------------------------------------------------
@@ -297,7 +264,7 @@ def _shared_out(spoken: Sequence[_Spoken]) -> list[Sequence[_Spoken]]:
 def _timed(
     runs: Sequence[Sequence[_Spoken]], earliest: int, following: float | None
 ) -> Iterator[Cue]:
-    """Subtitles from `earliest` (milliseconds) on; `following` is when the passage after begins."""
+    """Yield subtitles from `earliest` (ms) on; the next passage begins at `following` (s)."""
     nexts = [run[0].start for run in runs[1:]] + [math.inf if following is None else following]
     for run, then in zip(runs, nexts, strict=True):
         start = max(earliest, round(run[0].start * 1000))
@@ -307,7 +274,7 @@ def _timed(
 
 
 def _duration(run: Sequence[_Spoken], start: float, then: float) -> int:
-    """Milliseconds: as long as it is spoken and needs to be read, and until the next comes."""
+    """Milliseconds that a subtitle is shown: while it is spoken and read, until the next one."""
     spoken_until = max(run[-1].end, start)
     reading = sum(width(spoken.piece.text) + 1 for spoken in run) / READABLE
     end = max(spoken_until, min(start + reading, spoken_until + LINGERING))
@@ -316,7 +283,7 @@ def _duration(run: Sequence[_Spoken], start: float, then: float) -> int:
 
 
 def set_in_lines(parts: Sequence[Piece]) -> tuple[str, ...]:
-    """One line, or two of like length, the first ending where a clause does if that is near."""
+    """Set one line, or two of similar length with the break at the end of a clause if possible."""
     whole = joined(parts)
     if width(whole) <= LINE:
         return (whole,)
@@ -327,4 +294,55 @@ def set_in_lines(parts: Sequence[Piece]) -> tuple[str, ...]:
 
 def _imbalance(lines: tuple[str, str]) -> float:
     first, second = map(width, lines)
-    return abs(first - second) / LINE + _break_after(lines[0].rpartition(" ")[2]) / 2
+    return abs(first - second) / LINE + _break_penalty(lines[0].rpartition(" ")[2])
+
+
+def _break_penalty(word: str) -> float:
+    """How bad a line break after this word is, in line lengths."""
+    if ends_clause(word):
+        return 0.0 if ends_sentence(word) else 0.2
+    return 0.8 if len(word) <= SHORT_LETTERS else 0.6
+
+
+# -- the formats -----------------------------------------------------------------------------------
+
+
+def write_srt(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield SubRip, which every player reads; times count from the scope's zero."""
+    for number, cue in enumerate(cues(stretches, scope), 1):
+        lines = "\n".join(map(plain, cue.lines))
+        times = f"{_time(cue.start, ',')} --> {_time(cue.end, ',')}"
+        yield f"{number}\n{times}\n{lines}\n\n"
+
+
+_ARROW: Final = re.compile(r"--+>")
+_LOOKALIKES: Final = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})
+
+
+def plain(line: str) -> str:
+    """Replace what a player would take for a tag or times; SubRip has no escapes."""
+    return _ARROW.sub("→", line).translate(_LOOKALIKES)
+
+
+def write_vtt(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield WebVTT (W3C, webvtt1) with a note that says what it is and what its times mean."""
+    what = "All recordings" if scope.recording is None else f"Recording {one_line(scope.recording)}"
+    yield f"WEBVTT\n\nNOTE\n{escaped(what)}; 00:00:00.000 is {utc(scope.zero)}.\n"
+    yield from vtt_cues(stretches, scope)
+
+
+def vtt_cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield the cues of a WebVTT file; each begins with an empty line."""
+    for cue in cues(stretches, scope):
+        lines = "\n".join(map(escaped, cue.lines))
+        yield f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{lines}\n"
+
+
+def escaped(text: str) -> str:
+    """Escape a text for WebVTT."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _time(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

@@ -1,21 +1,74 @@
-r"""A table with tabs between the columns, for spreadsheets, awk and pandas.
+r"""Formats for programs: a JSON document, and a table for spreadsheets, awk and pandas.
 
-Tabs, line ends and backslashes in a cell are written as \t, \n, \r and \\, as PostgreSQL's COPY
-has it. Times are UTC, as ISO 8601 writes them.
+The JSON document has one segment per line; unknown values are absent from a segment:
+
+    {"recording": id or null, "since": time or null, "until": time or null,
+     "segments": [{"recording", "transcript", "start", "end", "text", "language", "model",
+                   "words": [{"start", "end", "text"}]}]}
+
+The table has tabs between its columns. Tabs, line ends and backslashes in a cell are written as
+\t, \n, \r and \\, and other control characters as \x1b, as in PostgreSQL's COPY format.
+
+Times are UTC in ISO 8601.
 """
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
-from stt_lib.domain.utterances import Stretch
+from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope, in_time, utc
 
 COLUMNS: Final = ("recording", "start", "end", "text", "language", "transcript")
-_ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
+_ESCAPES: Final = {
+    **{code: rf"\x{code:02x}" for code in _CONTROLS},
+    **str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}),
+}
+_JSON_ESCAPES: Final = {code: rf"\u{code:04x}" for code in _CONTROLS}
 
 
-def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
-    """A header, then a line for each segment."""
+def write_json(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield the document segment by segment."""
+    head = {
+        "recording": scope.recording,
+        "since": utc(scope.since) if scope.since else None,
+        "until": utc(scope.until) if scope.until else None,
+    }
+    yield _line(head)[:-1] + ', "segments": ['
+    between = "\n"
+    for said in in_time(stretches):
+        yield between + _line(_segment(said))
+        between = ",\n"
+    yield "\n]}\n"
+
+
+def _segment(said: Utterance) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "recording": said.recording,
+        "transcript": said.transcript,
+        "start": utc(said.start),
+        "end": utc(said.end),
+        "text": said.text,
+    }
+    known = {"language": said.language, "model": said.model, "words": _words(said)}
+    return entry | {name: value for name, value in known.items() if value}
+
+
+def _words(said: Utterance) -> list[dict[str, str]]:
+    return [
+        {"start": utc(word.start), "end": utc(word.end), "text": word.text.strip()}
+        for word in said.words
+    ]
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def write_tsv(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
+    """Yield a header, then a row per segment."""
     yield _row(COLUMNS)
     for said in in_time(stretches):
         times = utc(said.start), utc(said.end)

@@ -1,12 +1,24 @@
-"""Plain text: paragraphs with the time when each begins, pauses as blank lines."""
+"""Plain text: where lines may break, how wide text is, and the transcript as paragraphs.
 
-from collections.abc import Iterable, Iterator
+In scripts without spaces between words (Chinese, Japanese), a line may end between any two
+characters, except before a closing and after an opening mark. Unicode Standard Annex 14 has the
+rules in full; this is the part that speech needs. A piece wider than a line is divided between
+characters, never inside one that consists of several code points.
+"""
+
+import dataclasses
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from stt_lib.domain.text import one_line
+from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, lasting
-from stt_lib.export.typesetting import clean, ends_sentence, fold, run_on
+from stt_lib.export.scope import Scope
 
 COLUMNS: Final = 88
 _INDENT: Final = " " * 12
@@ -15,11 +27,160 @@ _SILENCE: Final = timedelta(minutes=1)
 _LONG: Final = timedelta(seconds=45)
 _TOO_LONG: Final = timedelta(seconds=90)
 
+WIDE: Final = 2.5
+"""Width of a Chinese, Japanese or Korean character: 42 units hold 16 of them, as Netflix's style
+guides allow for a line of Chinese and of Korean."""
+
+_CLOSING: Final = frozenset({"Pe", "Pf", "Po", "Lm", "Mn", "Mc", "Me", "Sk", "Cf"})
+_OPENING: Final = frozenset({"Ps", "Pi"})
+_SMALL_KANA: Final = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー")
+_SPACELESS: Final = re.compile(
+    r"[\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+_JOINER: Final = "\u200d"
+_SENTENCE_END: Final = re.compile(r"[.!?…。！？।؟۔][\"'”’»)\]」』）]*$")
+_CLAUSE_END: Final = re.compile(r"[.!?…。！？।؟۔,;:，、；：،؛–—][\"'”’»)\]」』）]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that stays together on a line; `spaced` if a space precedes it.
+
+    `at` and `to` are its position in the text, counted in characters other than spaces.
+    """
+
+    text: str
+    spaced: bool
+    at: int
+    to: int
+
+
+def width(text: str) -> float:
+    """Return the width of a text in characters of a line."""
+    if text.isascii():
+        return float(len(text))
+    return sum(WIDE if unicodedata.east_asian_width(c) in "WF" else 1.0 for c in text)
+
+
+def ends_sentence(text: str) -> bool:
+    return _SENTENCE_END.search(text) is not None
+
+
+def ends_clause(text: str) -> bool:
+    """Whether a text ends with a comma or the like, or with the end of a sentence."""
+    return _CLAUSE_END.search(text) is not None
+
+
+def pieces(text: str, widest: float) -> list[Piece]:
+    """Divide a clean text into pieces no wider than `widest`."""
+    found: list[Piece] = []
+    for word in text.split(" "):
+        spaced = bool(found)
+        for part in _parts(word, widest):
+            at = found[-1].to if found else 0
+            found.append(Piece(part, spaced, at, at + len(part)))
+            spaced = False
+    return found
+
+
+def _parts(word: str, widest: float) -> Iterator[str]:
+    """A word, divided where lines may end and where they have to."""
+    if word.isascii() and len(word) <= widest:
+        yield word
+        return
+    part = ""
+    for cluster in _clusters(word):
+        may_end = bool(part) and _may_break(part[-1], cluster[0])
+        if may_end or (part and width(part + cluster) > widest):
+            yield part
+            part = ""
+        part += cluster
+    yield part
+
+
+def _may_break(before: str, after: str) -> bool:
+    if not (_SPACELESS.match(before) or _SPACELESS.match(after)):
+        return False
+    is_glued = unicodedata.category(after) in _CLOSING or after in _SMALL_KANA
+    return not is_glued and unicodedata.category(before) not in _OPENING
+
+
+def _clusters(word: str) -> Iterator[str]:
+    """Characters as people see them, with their accents; an emoji of several parts is one."""
+    cluster = ""
+    for c in word:
+        if cluster and not _belongs(cluster, c):
+            yield cluster
+            cluster = ""
+        cluster += c
+    yield cluster
+
+
+def _belongs(cluster: str, c: str) -> bool:
+    if len(cluster) >= _LONGEST_CLUSTER:
+        return False
+    is_flag = len(cluster) == 1 and _is_regional(cluster) and _is_regional(c)
+    is_mark = unicodedata.category(c) in ("Mn", "Mc", "Me") or c == _JOINER or _is_skin_tone(c)
+    return is_mark or cluster[-1] == _JOINER or is_flag
+
+
+_LONGEST_CLUSTER: Final = 16
+"""Code points. Longer clusters are not writing."""
+
+
+def _is_regional(c: str) -> bool:
+    return "\U0001f1e6" <= c <= "\U0001f1ff"
+
+
+def _is_skin_tone(c: str) -> bool:
+    return "\U0001f3fb" <= c <= "\U0001f3ff"
+
+
+def set_behind(before: Piece, piece: Piece) -> Piece:
+    """Set the first piece of a text behind another text, with a space if the script has any."""
+    spaced = _is_spaced(before.text, piece.text)
+    return dataclasses.replace(piece, spaced=spaced) if piece.at == 0 else piece
+
+
+def run_on(texts: Sequence[str]) -> str:
+    """Join texts, with spaces if the script has any."""
+    whole = texts[0]
+    for before, text in itertools.pairwise(texts):
+        whole += " " * _is_spaced(before, text) + text
+    return whole
+
+
+def _is_spaced(before: str, after: str) -> bool:
+    return not (_SPACELESS.match(before[-1]) and _SPACELESS.match(after[0]))
+
+
+def joined(parts: Sequence[Piece]) -> str:
+    """Join pieces on one line."""
+    return "".join(" " * (part.spaced and at > 0) + part.text for at, part in enumerate(parts))
+
+
+def fold(text: str, widest: float) -> Iterator[str]:
+    """Break a clean text into lines no wider than `widest`."""
+    line: list[Piece] = []
+    used = 0.0
+    for piece in pieces(text, widest):
+        needed = width(piece.text) + piece.spaced
+        if line and used + needed > widest:
+            yield joined(line)
+            line, used = [], 0.0
+        used += needed if line else width(piece.text)
+        line.append(piece)
+    if line:
+        yield joined(line)
+
+
+# -- the transcript as paragraphs ---------------------------------------------------------------
+
 
 def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
-    """One heading for each recording and day, then its paragraphs.
+    """Yield a heading for each recording and day, then its paragraphs.
 
-    Of recordings made at the same time each transcript stays in one piece.
+    Where recordings overlap, each transcript stays in one piece.
     """
     last: Utterance | None = None
     for paragraph in _paragraphs(u for stretch in stretches for u in stretch.utterances):
@@ -51,14 +212,14 @@ def _begins_anew(paragraph: list[Utterance], utterance: Utterance) -> bool:
 
 
 def _before(first: Utterance, last: Utterance | None, scope: Scope) -> str:
-    """What stands between two paragraphs."""
+    """The text between two paragraphs."""
     day = scope.local(first.start).date()
     if last is None or last.recording != first.recording or scope.local(last.start).date() != day:
-        heading = f"{day} · recording {clean(first.recording)} · {scope.zone_of(first.start)}"
+        heading = f"{day} · recording {one_line(first.recording)} · {scope.zone_of(first.start)}"
         return ("" if last is None else "\n") + heading + "\n"
     gap = first.start - last.end
     if gap >= _SILENCE:
-        return f"\n{_INDENT}— {lasting(gap)} without speech —\n\n"
+        return f"\n{_INDENT}— {duration(gap)} without speech —\n\n"
     return "\n" if gap >= _BREATH else ""
 
 

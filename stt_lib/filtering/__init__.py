@@ -1,14 +1,13 @@
-"""Which of the server's segments are speech: evidence is weighed, nothing is decided by one clue.
+"""The hallucination filter: decides which of a server's segments are speech.
 
-Whisper writes text under noise and silence, too. `judge` is a pure function from segments, and
-what is known around them, to a verdict; `weights` is the table that it goes by.
+Whisper also writes text where nobody speaks. No single clue decides: `weigh` collects evidence on
+each segment, `weights` says what each piece is worth, and `judge` adds it up. All of it is pure.
 """
 
 from stt_lib.domain.text import normal_form
-from stt_lib.filtering.evidence import Clue, Surroundings, weigh
+from stt_lib.filtering.evidence import Surroundings, weigh
 from stt_lib.filtering.verdict import Level, Policy, Verdict, is_dropped, judge, policy, score
-from stt_lib.filtering.weights import Reason
-from stt_lib.filtering.wording import in_words
+from stt_lib.filtering.weights import Clue, Reason, in_words
 
 __all__ = [
     "Clue",

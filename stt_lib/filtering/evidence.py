@@ -1,4 +1,4 @@
-"""What speaks for and against each segment: pure functions that look and measure."""
+"""Evidence for and against each segment: pure functions that look and measure."""
 
 import unicodedata
 from bisect import bisect_right
@@ -7,88 +7,111 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import NamedTuple, Self
+from typing import Self
 
-from stt_lib.domain.models import Answer, Chunk, Segment, Stretch
-from stt_lib.domain.text import compression_ratio, is_sound_tag, normal_form, word_count
+from stt_lib.domain.models import Answer, Chunk, Detection, Segment
+from stt_lib.domain.text import (
+    compression_ratio,
+    is_sound_tag,
+    normal_form,
+    repeated_unit,
+    word_count,
+)
 from stt_lib.filtering.phrases import Kind, Phrase, Phrases
-from stt_lib.filtering.weights import POINTS, Reason, points_of
+from stt_lib.filtering.weights import POINTS, Clue, Reason, points_of
 
 SHORT_WORDS = 4
-"""A segment of fewer words is brief: so are 69 % of what Whisper makes up (ICASSP 2025)."""
+"""Words. Shorter segments are brief, as are 69 % of Whisper's hallucinations (ICASSP 2025)."""
 
 NEAR_SECONDS = 10.0
-"""What was said so close to a segment keeps it company."""
+"""Seconds. Maximum distance at which a solid segment keeps a brief one company."""
 
 MIN_OVERLAP = 0.25
-"""A chunk counts for a segment when it holds so much of it, or is so much filled by it."""
+"""Share of the segment or of the chunk, whichever is shorter, that both must have in common."""
 
 REPETITIVE_LETTERS = 40
-"""Shorter texts cannot be shortened to less than half, whatever they say."""
+"""Letters. Compression says nothing about shorter texts, whose rounds are counted instead."""
+
+ROUNDS = 3
+"""Repetitions of several words that make a short text a loop."""
+
+ROUNDS_OF_A_WORD = 4
+"""Repetitions of one word that make a text a loop: people do say "no, no, no"."""
 
 LONG_WORD = 15
-"""Words of more letters on average are none, or of a script without spaces."""
+"""Letters per word beyond which a text has no real words, or a script without spaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known besides the segments; what is not known is None or left out.
+    """What is known besides the segments; unknown values are None or missing.
 
-    `language_prob` is that of `language`; `stretches` are in order.
+    `language_prob` belongs to `language`; `detections` are in order of time.
     """
 
     language: str | None = None
     language_prob: float | None = None
-    stretches: tuple[Stretch, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
     @classmethod
     def of(cls, answer: Answer, chunks: Sequence[Chunk]) -> Self:
-        """What surrounds the segments of an answer to a request of these chunks."""
+        """Collect what surrounds the segments of an answer about these chunks."""
         ends = tuple(accumulate((chunk.seconds for chunk in chunks), initial=0.0))
         return cls(
             answer.language,
             dict(answer.top_language_probs or ()).get(answer.language or ""),
             tuple(
-                Stretch(start, end, chunk.prob)
+                Detection(start, end, chunk.prob)
                 for chunk, (start, end) in zip(chunks, pairwise(ends), strict=True)
             ),
         )
 
 
-class Clue(NamedTuple):
-    """One piece of evidence: points for "nobody spoke", and the value that gave them, if any."""
-
-    reason: Reason
-    points: float
-    value: float | None = None
-
-
 class _Reading:
-    """A segment as it is looked at: its text in normal form, and what phrase that is."""
+    """A segment prepared for weighing: its text in normal form, its rounds, its phrase."""
 
-    __slots__ = ("alphabet", "count", "phrase", "segment", "text", "words")
+    __slots__ = ("alphabet", "brief_count", "count", "phrase", "rounds", "segment", "text", "words")
 
     def __init__(self, segment: Segment, phrases: Phrases) -> None:
         self.segment = segment
         self.text = normal_form(segment.text)
         self.words = self.text.split()
         self.count = word_count(self.words)
+        self.rounds = 1.0 if self.is_long else _rounds(self.words)
+        self.brief_count = self.count / self.rounds
         self.phrase = phrases.whole(self.words)
         self.alphabet = _alphabet_of(max(self.text)) if self.text else None
 
     @property
+    def is_long(self) -> bool:
+        return len(self.text) >= REPETITIVE_LETTERS
+
+    @property
     def is_solid(self) -> bool:
-        return self.count >= SHORT_WORDS and self.phrase is None
+        return self.brief_count >= SHORT_WORDS and self.phrase is None
+
+
+def _rounds(words: Sequence[str]) -> float:
+    """How often a text repeats its first words; 1 unless that makes it a loop."""
+    size = repeated_unit(words)
+    is_loop = size > 0 and len(words) >= size * (ROUNDS_OF_A_WORD if size == 1 else ROUNDS)
+    return len(words) / size if is_loop else 1.0
+
+
+def is_word_loop(text: str) -> bool:
+    """Whether a text is one word, repeated often enough to be a loop."""
+    spellings = text.split()
+    return len(spellings) >= ROUNDS_OF_A_WORD and len(set(map(normal_form, spellings))) == 1
 
 
 def weigh(
     segments: Sequence[Segment], around: Surroundings, phrases: Phrases
 ) -> list[tuple[Clue, ...]]:
-    """All evidence on each segment, in order."""
+    """Collect all evidence on each segment, in order."""
     readings = [_Reading(segment, phrases) for segment in segments]
     solid = [(r.segment.start, r.segment.end) for r in readings if r.is_solid]
     alphabet = _usual_alphabet(readings)
-    starts = [stretch.start for stretch in around.stretches]
+    starts = [detection.start for detection in around.detections]
     unsure = _of_language_prob(around)
     weighed = []
     repeats = 0
@@ -103,7 +126,7 @@ def weigh(
             clues.append(_ALONE)
         if _is_foreign(reading, alphabet, around.language):
             clues.append(_LANGUAGE)
-        prob = _speech_underneath(reading.segment, around.stretches, starts)
+        prob = _speech_underneath(reading.segment, around.detections, starts)
         if prob is not None:
             clues.append(_measured(Reason.VAD_PROB, prob))
         weighed.append(tuple(clues))
@@ -139,12 +162,23 @@ def _of_text(reading: _Reading) -> Iterator[Clue]:
         yield _BLANK
     if reading.phrase is not None:
         yield _PHRASES[reading.phrase.kind]
-    yield _measured(Reason.SHORT, reading.count)
+    yield _measured(Reason.SHORT, reading.brief_count)
     seconds = reading.segment.end - reading.segment.start
     if seconds > 0:
         yield _measured(Reason.WORDS_PER_SECOND, reading.count / seconds)
-    if _may_be_repetitive(reading):
+    if _is_worth_compressing(reading):
         yield _measured(Reason.LOOP, compression_ratio(reading.segment.text))
+    elif reading.rounds > 1:  # in a short text, more rounds prove no more
+        yield _measured(Reason.LOOP, ROUNDS)
+
+
+def _is_worth_compressing(reading: _Reading) -> bool:
+    """Compression takes time; a text without spaces may always be repetitive."""
+    if not reading.is_long:
+        return False
+    if len(reading.text) > LONG_WORD * len(reading.words):
+        return True
+    return 2 * len(set(reading.words)) <= len(reading.words)
 
 
 def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
@@ -165,7 +199,7 @@ def _is_of_another_language(phrase: Phrase | None, language: str | None) -> bool
 
 
 def _usual_alphabet(readings: list[_Reading]) -> str | None:
-    """The alphabet of most words; None where that is not clear."""
+    """The alphabet of most of the text; None unless it clearly leads."""
     letters: dict[str, int] = defaultdict(int)
     for reading in readings:
         if reading.alphabet is not None:
@@ -178,9 +212,9 @@ def _usual_alphabet(readings: list[_Reading]) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _alphabet_of(character: str) -> str | None:
-    """The first word of a letter's name says its alphabet; Japanese and Chinese share theirs.
+    """The first word of a letter's Unicode name; Japanese and Chinese count as one alphabet.
 
-    It is asked of a text's last letter in the order of Unicode, in which Latin comes first.
+    Callers pass the highest letter of a text, because Latin comes first in Unicode.
     """
     if not character.isalpha():
         return None
@@ -192,7 +226,7 @@ def _alphabet_of(character: str) -> str | None:
 
 
 def _of_scores(reading: _Reading) -> Iterator[Clue]:
-    """What lies outside the possible is a constant that some servers fill in, and no evidence."""
+    """Values at or beyond the end of their range are constants of some servers, not evidence."""
     segment = reading.segment
     if segment.no_speech_prob is not None and 0 < segment.no_speech_prob < 1:
         yield _measured(Reason.NO_SPEECH_PROB, segment.no_speech_prob)
@@ -201,15 +235,6 @@ def _of_scores(reading: _Reading) -> Iterator[Clue]:
     ratio = segment.compression_ratio
     if ratio is not None and ratio > 0 and ratio != 1:
         yield _measured(Reason.COMPRESSION_RATIO, ratio)
-
-
-def _may_be_repetitive(reading: _Reading) -> bool:
-    """Whether it is worth the time of compressing; text of few spaces always is."""
-    if len(reading.text) < REPETITIVE_LETTERS:
-        return False
-    if len(reading.text) > LONG_WORD * len(reading.words):
-        return True
-    return 2 * len(set(reading.words)) <= len(reading.words)
 
 
 def _of_language_prob(around: Surroundings) -> tuple[Clue, ...]:
@@ -223,18 +248,18 @@ def _of_language_prob(around: Surroundings) -> tuple[Clue, ...]:
 
 
 def _speech_underneath(
-    segment: Segment, stretches: tuple[Stretch, ...], starts: list[float]
+    segment: Segment, detections: tuple[Detection, ...], starts: list[float]
 ) -> float | None:
     """The highest probability of speech among the chunks under a segment."""
     best: float | None = None
     first = max(bisect_right(starts, segment.start) - 1, 0)
-    for stretch in stretches[first:]:
-        if stretch.start >= segment.end and best is not None:
+    for detection in detections[first:]:
+        if detection.start >= segment.end and best is not None:
             break
-        shared = min(segment.end, stretch.end) - max(segment.start, stretch.start)
-        least = MIN_OVERLAP * min(segment.end - segment.start, stretch.end - stretch.start)
-        if stretch.prob is not None and shared >= max(least, 0.0):
-            best = stretch.prob if best is None else max(best, stretch.prob)
-        elif stretch.start > segment.end:
+        shared = min(segment.end, detection.end) - max(segment.start, detection.start)
+        least = MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)
+        if detection.prob is not None and shared >= max(least, 0.0):
+            best = detection.prob if best is None else max(best, detection.prob)
+        elif detection.start > segment.end:
             break
     return best

@@ -1,22 +1,22 @@
-"""The verdict: which segments are speech, from the evidence and one threshold."""
+"""The verdict: which segments are speech, given the evidence and one threshold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from stt_lib.domain.models import Dropped, Segment
 from stt_lib.filtering import phrases as lists
-from stt_lib.filtering.evidence import Clue, Surroundings, weigh
+from stt_lib.filtering.evidence import Surroundings, is_word_loop, weigh
 from stt_lib.filtering.phrases import Phrases
-from stt_lib.filtering.weights import THRESHOLDS, Reason
+from stt_lib.filtering.weights import THRESHOLDS, Clue, Reason
 
 Level = Literal["strict", "normal", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to judge; without a `threshold` only blank segments are dropped."""
+    """How to judge; without a `threshold`, only blank segments are dropped."""
 
     level: Level
     threshold: float | None
@@ -25,17 +25,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Every segment of an answer, in order, on one side or the other."""
+    """The segments of an answer in order, each either kept or dropped."""
 
     kept: tuple[Segment, ...]
     dropped: tuple[Dropped, ...]
 
 
 def policy(level: Level = "normal", own_phrases: Path | None = None) -> Policy:
-    """Make a policy; a person's own phrases add to those that come with stt, and win.
+    """Make a policy; the operator's own phrases add to the shipped ones and override them.
 
     Raises:
-        ConfigurationError: the file of phrases cannot be used.
+        ConfigurationError: the phrase file cannot be used.
     """
     phrases = lists.shipped()
     if own_phrases is not None:
@@ -44,15 +44,37 @@ def policy(level: Level = "normal", own_phrases: Path | None = None) -> Policy:
 
 
 def judge(segments: Sequence[Segment], around: Surroundings, by: Policy) -> Verdict:
-    """Separate speech from what the model makes up."""
+    """Separate speech from hallucinations.
+
+    Of a kept segment that repeats one word over and over, all but the first word is dropped:
+    models often repeat a short answer that somebody did give.
+    """
     kept: list[Segment] = []
     dropped: list[Dropped] = []
     for segment, clues in zip(segments, weigh(segments, around, by.phrases), strict=True):
         if is_dropped(clues, by):
             dropped.append(_dropped(segment, clues))
+        elif by.threshold is not None and is_word_loop(segment.text):
+            first, others = _first_round(segment)
+            kept.append(first)
+            dropped.append(_dropped(others, clues))
         else:
             kept.append(segment)
     return Verdict(tuple(kept), tuple(dropped))
+
+
+def _first_round(segment: Segment) -> tuple[Segment, Segment]:
+    """Split a loop of one word behind its first round."""
+    spellings = segment.text.split()
+    at = segment.text.index(spellings[0]) + len(spellings[0])
+    first, others = segment.words[:1], segment.words[1:]
+    share = (segment.end - segment.start) / len(spellings)
+    end = first[0].end if first else segment.start + share
+    start = others[0].start if others else end
+    return (
+        replace(segment, end=end, text=segment.text[:at], words=first),
+        replace(segment, start=start, text=segment.text[at:], words=others),
+    )
 
 
 def is_dropped(clues: Sequence[Clue], by: Policy) -> bool:
@@ -67,6 +89,6 @@ def score(clues: Sequence[Clue]) -> float:
 
 
 def _dropped(segment: Segment, clues: Sequence[Clue]) -> Dropped:
-    """With what spoke against it, the strongest first."""
+    """Record the evidence against a segment, the strongest first."""
     against = sorted((c for c in clues if c.points > 0), key=lambda c: c.points, reverse=True)
     return Dropped(segment, tuple(str(clue.reason) for clue in against), score(clues))

@@ -1,55 +1,63 @@
-"""What each piece of evidence is worth: the one table of the filter.
+"""What each piece of evidence is worth: the filter's one table.
 
-A segment's points are added up: plus says that nobody spoke, minus that somebody did. It is
-dropped when they reach the threshold. No score that servers or detectors give can drop a segment
-alone, and none can keep a telltale phrase; evidence that is not there counts nothing.
+A segment's points are added up. Positive points say that nobody spoke, negative ones that somebody
+did; a segment that reaches the threshold is dropped. No score from a server or a detector can drop
+a segment on its own, or save a telltale phrase. Missing evidence counts for nothing.
 
-The points were chosen by what the models tiny.en and base wrote in one half of a set of noises and
-short answers, and tested on the other half: see tests/benchmarks/phantoms.
+The points were chosen on what the models tiny.en and base wrote for one half of a set of noises
+and short answers, and tested on the other half: see tests/benchmarks/phantoms.
 """
 
 from bisect import bisect_right
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Reason(StrEnum):
-    """What a segment is judged by; stored with those that are dropped."""
+    """Kinds of evidence; stored with each dropped segment."""
 
     BLANK = "blank"
-    """It has neither letters nor digits."""
+    """The text has neither letters nor digits."""
     SOUND_TAG = "sound_tag"
-    """It says what can be heard, as [music], not what is said."""
+    """The text names a sound, as [music] does."""
     KNOWN_PHRASE = "known_phrase"
-    """The whole of it is a phrase that nobody says to a recorder."""
+    """The whole text consists of phrases that nobody says to a recorder."""
     COMMON_PHRASE = "common_phrase"
-    """The whole of it is a phrase that people say, but the model writes under noise as well."""
+    """The whole text is something that people say and that Whisper also writes under noise."""
     OWN_PHRASE = "own_phrase"
-    """The person who runs the filter wants this phrase kept."""
+    """The operator's phrase file says to keep it."""
     SHORT = "short"
-    """How few words it has."""
+    """Number of words, without repetitions."""
     ALONE = "alone"
-    """Nothing longer was said anywhere near it."""
+    """No longer segment is anywhere near."""
     NO_SPEECH_PROB = "no_speech_prob"
     AVG_LOGPROB = "avg_logprob"
     COMPRESSION_RATIO = "compression_ratio"
-    """The server's, of all that it heard in half a minute."""
+    """The server's ratio, which covers a whole window of up to 30 s."""
     LOOP = "loop"
-    """How much shorter its own text gets by compression: it says the same over and over."""
+    """The text repeats itself: its compression ratio, or the number of rounds if it is short."""
     REPEATED = "repeated"
-    """It says again what the segment before it has said."""
+    """Number of preceding segments with the same text."""
     WORDS_PER_SECOND = "words_per_second"
     VAD_PROB = "vad_prob"
-    """What the detector that marked the chunks thought of those underneath."""
+    """The ingester's probability of speech for the chunks under the segment."""
     LANGUAGE = "language"
-    """It is in another language, or alphabet, than what is around it."""
+    """The language or alphabet differs from the text around it."""
     LANGUAGE_PROB = "language_prob"
-    """The server was not sure what language it heard."""
+    """The server's confidence in the language that it detected."""
+
+
+class Clue(NamedTuple):
+    """One piece of evidence: its points, and the measured value behind them if there is one."""
+
+    reason: Reason
+    points: float
+    value: float | None = None
 
 
 THRESHOLDS: Final[Mapping[str, float]] = {"strict": 2.5, "normal": 3.0}
-"""Points at which a segment is dropped."""
+"""Points at which a segment is dropped, by filter level."""
 
 POINTS: Final[Mapping[Reason, float]] = {
     Reason.BLANK: 10.0,
@@ -60,13 +68,13 @@ POINTS: Final[Mapping[Reason, float]] = {
     Reason.ALONE: 1.0,
     Reason.LANGUAGE: 1.5,
 }
-"""Of what is there or is not."""
+"""Points for evidence that is either present or absent."""
 
 _Steps = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _steps(*rows: tuple[float, float]) -> _Steps:
-    """Rows of (from this value on, so many points), in rising order of the values."""
+    """Split rows of (lowest value, points), which must be in rising order of the value."""
     limits, points = zip(*rows, strict=True)
     return limits, points
 
@@ -76,18 +84,43 @@ _LEAST: Final = float("-inf")
 STEPS: Final[Mapping[Reason, _Steps]] = {
     Reason.SHORT: _steps((_LEAST, 0.5), (3, 0.0)),  # words
     Reason.NO_SPEECH_PROB: _steps((_LEAST, -1.0), (0.3, -0.5), (0.6, 1.0), (0.8, 2.0)),
-    Reason.AVG_LOGPROB: _steps((_LEAST, 0.5), (-1.5, 0.0), (-0.5, -0.5)),
+    Reason.AVG_LOGPROB: _steps((_LEAST, 2.0), (-2.5, 1.0), (-2.0, 0.5), (-1.5, 0.0), (-0.5, -0.5)),
     Reason.COMPRESSION_RATIO: _steps((_LEAST, 0.0), (2.4, 1.0)),
     Reason.LOOP: _steps((_LEAST, 0.5), (2.4, 2.0), (4.0, 3.5)),
-    Reason.REPEATED: _steps((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # times before
+    Reason.REPEATED: _steps((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # preceding segments
     Reason.WORDS_PER_SECOND: _steps((_LEAST, 0.0), (7.0, 1.5)),
     Reason.VAD_PROB: _steps((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -2.0)),
     Reason.LANGUAGE_PROB: _steps((_LEAST, 0.5), (0.5, 0.0)),
 }
-"""Of what can be measured."""
+"""Points for measured evidence, by value."""
 
 
 def points_of(reason: Reason, value: float) -> float:
-    """The points that a measured value gives."""
+    """Return the points for a measured value."""
     limits, points = STEPS[reason]
     return points[bisect_right(limits, value) - 1]
+
+
+_WORDS: Final[Mapping[Reason, str]] = {
+    Reason.BLANK: "contains no words",
+    Reason.SOUND_TAG: "names a sound, not speech",
+    Reason.KNOWN_PHRASE: "a phrase that Whisper writes under noise and nobody says to a recorder",
+    Reason.COMMON_PHRASE: "a phrase that people say, but that Whisper also writes under noise",
+    Reason.OWN_PHRASE: "your phrase file says to keep it",
+    Reason.SHORT: "number of words: {:.0f}",
+    Reason.ALONE: "no longer speech nearby",
+    Reason.NO_SPEECH_PROB: "no_speech_prob of the model: {:.2f}",
+    Reason.AVG_LOGPROB: "avg_logprob of the model: {:.2f}",
+    Reason.COMPRESSION_RATIO: "compression_ratio of the server: {:.1f}",
+    Reason.LOOP: "the text repeats itself, at least {:.1f} times",
+    Reason.REPEATED: "identical segments before it: {:.0f}",
+    Reason.WORDS_PER_SECOND: "words per second: {:.1f}",
+    Reason.VAD_PROB: "the detector's probability of speech: {:.2f}",
+    Reason.LANGUAGE: "not in the language around it",
+    Reason.LANGUAGE_PROB: "confidence in the detected language: {:.2f}",
+}
+
+
+def in_words(clue: Clue) -> str:
+    """Describe one piece of evidence for a person, points first."""
+    return f"{clue.points:+.1f} {_WORDS[clue.reason].format(clue.value)}"

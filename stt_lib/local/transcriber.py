@@ -2,8 +2,10 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, util
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ctranslate2
@@ -34,6 +36,9 @@ CLAUSE_ENDS = (",", ";", ":", "、", "，")
 LONG = 7.0
 """Seconds. A segment that is longer ends with a clause, too."""
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may use: microseconds of CPU time per period, then the period; or `max`."""
+
 COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32", "float32")}
 """In the order of preference."""
 
@@ -60,10 +65,18 @@ class Heard(NamedTuple):
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of processors that this process may use, also inside a container."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(here or 1, _quota()))
+
+
+def _quota() -> int:
+    """Return the whole processors that the cgroup grants; a very large number without a limit."""
+    try:
+        granted, period = CPU_QUOTA.read_text().split()
+        return int(granted) // int(period)
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 class Transcriber:

@@ -1,93 +1,107 @@
-"""Keeping claims alive while work goes on: one timer for all that this process holds."""
+"""Keeping claims alive: one renewal for everything that this process holds."""
 
 import logging
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from stt_lib.domain.models import Claim
 from stt_lib.errors import ClaimLost, SttError
-from stt_lib.pipeline.sinks import Ledger
 from stt_lib.telemetry.events import Event
+from stt_lib.timing import REAL, Timing
 
 log = logging.getLogger("stt")
 
+RENEWALS_PER_LEASE = 3
+"""Renewals. Number within one lease, so that a lost one or two do no harm."""
 
-def moment() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, as the database's does."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+LOST = float("-inf")
+"""Time of the last renewal of a claim that no longer exists."""
 
 
-class Leases:
-    """Renews every held claim each `interval` seconds until it is let go."""
+class Claims(Protocol):
+    """The part of the store's claims that is needed here."""
 
-    def __init__(self, ledger: Ledger, interval: float) -> None:
-        self._ledger = ledger
-        self._interval = interval
-        self._held: dict[str, list[object]] = {}
-        self._renewed: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="stt-leases", daemon=True)
-        self._thread.start()
+    def renew(self, tokens: Collection[str]) -> frozenset[str]:
+        """Extend these leases; returns the tokens that no longer exist."""
+
+    def release(self, token: str) -> None: ...
+
+
+class Heartbeat:
+    """Renews all held claims three times within each lease. Thread-safe."""
+
+    def __init__(self, claims: Claims, lease: float, timing: Timing = REAL) -> None:
+        """`lease` is the length of a claim in seconds."""
+        self._claims = claims
+        self._interval = lease / RENEWALS_PER_LEASE
+        self._timing = timing
+        self._renewed_at: dict[str, float] = {}  # by token, when its lease was last extended
+        self._changed = timing.condition()
+        self._is_over = timing.event()
+        self._thread = timing.start_thread(self._beat, "stt-heartbeat")
 
     def stop(self) -> None:
-        self._over.set()
+        self._is_over.set()
         self._thread.join()
 
     @contextmanager
-    def hold(self, claim: Claim, taken: float) -> Iterator[None]:
-        """Renew this claim, `taken` at that `moment`, for as long as the block runs."""
-        with self._lock:
-            self._renewed[claim.token] = taken
-            self._held[claim.token] = [chunk.id for chunk in claim.chunks]
+    def hold(self, token: str, acquired_at: float) -> Iterator[None]:
+        """Renew this claim within the block; it was acquired at that `Timing.boot_time`."""
+        with self._changed:
+            self._renewed_at[token] = acquired_at
         try:
             yield
         finally:
-            with self._lock:
-                self._held.pop(claim.token, None)
-                self._renewed.pop(claim.token, None)
+            with self._changed:
+                self._renewed_at.pop(token, None)
 
     def is_fresh(self, token: str) -> bool:
-        """Whether this claim was ours so recently that it cannot have expired meanwhile."""
-        with self._lock:
-            renewed = self._renewed.get(token, float("-inf"))
-        return moment() - renewed < 2 * self._interval  # of the three in a lease
+        """Whether the claim was renewed so recently that it cannot have expired."""
+        with self._changed:
+            renewed_at = self._renewed_at.get(token, LOST)
+        return self._timing.boot_time() - renewed_at < 2 * self._interval
 
-    def settle(self, token: str, ids: Iterable[object]) -> None:
-        """These chunks are marked or given back: there is nothing to renew any more."""
-        settled = list(ids)
-        with self._lock:
-            if token in self._held:
-                self._held[token] = [held for held in self._held[token] if held not in settled]
+    def renew(self, token: str) -> None:
+        """Renew one claim now.
 
-    def _keep(self) -> None:
-        while not self._over.wait(self._interval):
-            with self._lock:
-                held = {token: list(ids) for token, ids in self._held.items() if ids}
-            for token, ids in held.items():
-                if self._over.is_set():
-                    return
-                self._renew(token, ids)
+        Raises:
+            ClaimLost: it expired and was deleted.
+        """
+        if not self._renew([token]):
+            raise ClaimLost("the claim expired and was deleted")
 
-    def _renew(self, token: str, ids: list[object]) -> None:
-        now = moment()
-        try:
-            self._ledger.renew(ids, token)
-            with self._lock:
-                if token in self._renewed:
-                    self._renewed[token] = now
-        except ClaimLost:
-            with self._lock:
-                lost = self._held.get(token) == ids  # else some were settled meanwhile
-                if lost:
-                    del self._held[token]
-                    self._renewed.pop(token, None)
-            if lost:
+    def release_all(self) -> None:
+        """Release every held claim, because the process is about to end without waiting."""
+        with self._changed:
+            tokens = list(self._renewed_at)
+        for token in tokens:
+            self._claims.release(token)
+
+    def _beat(self) -> None:
+        while not self._is_over.wait(self._interval):
+            with self._changed:
+                tokens = [token for token, at in self._renewed_at.items() if at > LOST]
+            try:
+                if tokens:
+                    self._renew(tokens)
+            except SttError as error:
                 log.warning(
-                    "A claim was lost: its result will be dropped", extra=Event.CLAIM_TROUBLE.of()
+                    "Claims could not be renewed: %s", error, extra=Event.CLAIM_TROUBLE.of()
                 )
-        except SttError as error:
-            log.warning("A claim could not be renewed: %s", error, extra=Event.CLAIM_TROUBLE.of())
+
+    def _renew(self, tokens: Collection[str]) -> bool:
+        """True if all of these claims that are still held could be renewed."""
+        now = self._timing.boot_time()
+        missing = self._claims.renew(tokens)
+        with self._changed:
+            lost = missing & self._renewed_at.keys()  # others were released meanwhile
+            for token in self._renewed_at.keys() & set(tokens):
+                self._renewed_at[token] = LOST if token in lost else now
+        if lost:
+            log.warning(
+                "Lost %d of %d claims: their results will be dropped",
+                len(lost),
+                len(tokens),
+                extra=Event.CLAIM_TROUBLE.of(claims=len(lost)),
+            )
+        return not lost

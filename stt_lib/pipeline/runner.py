@@ -1,40 +1,66 @@
-"""A run: plan → thread pool → outcomes; and how it stops.
+"""A run: plan → thread pool → outcomes, and how it stops.
 
 `max_workers` requests are in flight at the STT servers. There are more threads than that: while
 some wait for their answers, others load the next audio or save the last transcript, so that a
-server never waits for MongoDB.
+server never waits for MongoDB. Batches are planned by a thread as well. Everything that ends is
+put into one inbox, and all decisions are made by the thread that reads it.
 """
 
 import logging
-import queue
-import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+from collections import deque
+from collections.abc import Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from stt_lib.config.settings import Settings
 from stt_lib.domain.deadline import Deadline
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence, Outcome, Tally
+from stt_lib.domain.models import ChunkSequence, Outcome, Tally
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
-from stt_lib.pipeline.heartbeat import Leases
-from stt_lib.pipeline.planner import Planner
-from stt_lib.pipeline.sources import Task
-from stt_lib.pipeline.watcher import Idleness, Lookout
+from stt_lib.pipeline import planner
+from stt_lib.pipeline.heartbeat import Heartbeat
+from stt_lib.pipeline.planner import Batch, Plan
+from stt_lib.pipeline.sinks import Sink
+from stt_lib.pipeline.sources import Source
+from stt_lib.pipeline.watcher import Idleness, Watcher
 from stt_lib.pipeline.worker import Result, Worker
 from stt_lib.servers.pool import ServerPool
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.progress import Course, Progress
+from stt_lib.telemetry.progress import Position, Progress
+from stt_lib.telemetry.stats import Stats
+from stt_lib.timing import REAL, Timing
+from stt_lib.timing import Event as StopEvent
 
 log = logging.getLogger("stt")
 
 POLL_SECONDS = 0.2
+"""Seconds. How soon a stop, a wake-up or the end of a wait is noticed."""
+
 COUNT_FIRST_SECONDS = 0.05
-"""The log begins with the number of pending chunks unless counting takes longer than this."""
+"""Seconds. The log begins with the number of pending chunks unless counting takes longer."""
+
 AFTER_CUT_SECONDS = 5.0
-"""What threads get to give their claims back after their requests were cut off."""
+"""Seconds. Time for threads to release their claims after their requests were cut off."""
+
+REPLAN_SECONDS = 5.0
+"""Seconds. How soon a run notices work of a higher priority than what is planned."""
+
+LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
+"""Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
+times the duration of the last query, so that planning is little of MongoDB's work."""
+
+BARRED_SECONDS = 60.0
+"""Seconds. Pause after which a sequence is planned again that another worker had, or has done."""
+
+UNWRITABLE_SECONDS = 300.0
+"""Seconds. The same in watch mode for a sequence whose failure could not be recorded."""
+
+CONTENTION_SECONDS = 60.0
+"""Seconds. Time after a refused claim in which a run looks what others hold before it claims."""
 
 
 @dataclass(slots=True)
@@ -46,6 +72,8 @@ class Report:
     unfinished: int = 0
     halted_by: SttError | None = None
     stopped: bool = False
+    newest: ChunkSequence | None = None
+    """The transcribed sequence that was recorded last."""
     abandoned: int = 0
     """Threads that did not end in time; the process must not wait for them."""
 
@@ -54,76 +82,133 @@ class Report:
         return self.tally[Outcome.ERROR] > 0
 
 
+class Inbox:
+    """The futures that have ended, oldest first."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._changed = timing.condition()
+        self._ended: deque[Future[Any]] = deque()
+
+    def put(self, future: Future[Any]) -> None:
+        with self._changed:
+            self._ended.append(future)
+            self._changed.notify_all()
+
+    def take(self, seconds: float) -> list[Future[Any]]:
+        """Everything that has ended; waits up to `seconds` for the first one."""
+        with self._changed:
+            if seconds:
+                self._changed.wait_for(lambda: bool(self._ended), seconds)
+            ended = list(self._ended)
+            self._ended.clear()
+            return ended
+
+
 class Runner:
-    """One run over a task: the backlog, as a rule."""
+    """One run over a source: the backlog, as a rule."""
 
     def __init__(
         self,
         store: Store,
-        task: Task,
+        source: Source,
+        sink: Sink,
         pool: ServerPool,
         settings: Settings,
-        stop: threading.Event,
+        stop: StopEvent,
+        *,
+        stats: Stats,
+        timing: Timing = REAL,
     ) -> None:
+        """Prepare the run.
+
+        Raises:
+            ConfigurationError: the user's file of phrases cannot be used.
+            StoreUnavailable: MongoDB is away.
+        """
         self._store = store
-        self._task = task
+        self._source = source
         self._pool = pool
         self._settings = settings
         self._stop = stop
-        self._report = Report()
-        self._ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
-        self._under_way: dict[Future[Result], tuple[ChunkSequence, float]] = {}
+        self._stats = stats
+        self._timing = timing
+        self._started = timing.monotonic()
+        self._run_started = store.now()
+        self._deadline = Deadline(settings.max_runtime, self._started)
+        self._heartbeat = Heartbeat(store.claims, settings.lease, timing)
+        self._worker = Worker(
+            store,
+            source,
+            sink,
+            pool,
+            self._heartbeat,
+            settings,
+            stop,
+            stats=stats,
+            timing=timing,
+        )
+        self._threads = threads(settings.max_workers)
+        self._executor = timing.executor(self._threads, "stt-worker")
+        self._planners = timing.executor(1, "stt-planner")
+        self._plan = Plan(planner.ahead(settings.max_workers), is_replaced=source.has_priorities)
+        self._planning: Future[Batch] | None = None
+        self._planning_began = self._planned_at = float("-inf")
+        self._rests_until = self._contended_until = float("-inf")
+        self._woken = timing.event()
+        self._inbox = Inbox(timing)
+        self._under_way: dict[Future[Result | None], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
-        self._planned = 0
-        self._done = 0
+        self._amount_begun = self._amount_done = 0
         self._count: int | None = None
         self._has_looked_again = False
         self._idleness = Idleness()
+        self._progress = Progress(quiet=settings.quiet, timing=timing)
+        self._report = Report()
 
     def run(self) -> Report:
         """Process what is pending until there is nothing left, the limit, or a stop.
 
         Never raises for what happens during the run: the report says it.
         """
-        started = time.monotonic()
-        settings = self._settings
-        self._deadline = Deadline(settings.max_runtime, started)
-        ledger = self._task.ledger
-        leases = Leases(ledger, settings.renewal_interval)
-        since = self._store.now()
-        self._worker = Worker(ledger, self._pool, leases, settings, self._stop, since)
-        self._planner = Planner(
-            self._store, self._task, since=since, look_every=settings.look_every
-        )
-        self._threads = threads(settings.max_workers)
-        self._executor = ThreadPoolExecutor(self._threads, "stt-worker")
-        self._progress = Progress(quiet=settings.quiet)
-        counting = threading.Thread(target=self._count_on_the_side, name="stt-count", daemon=True)
-        counting.start()
+        counting = self._timing.start_thread(self._count_on_the_side, "stt-count")
         counting.join(COUNT_FIRST_SECONDS)
-        logs.workers(settings.max_workers)
-        every = settings.look_every
-        lookout = None if every is None else Lookout(self._store, self._planner.look_again, every)
+        logs.workers(self._settings.max_workers)
+        watcher = self._watcher()
         try:
             self._feed()
         except SttError as error:
             self._halt(error)
         finally:
-            if lookout is not None:
-                lookout.stop()
+            if watcher is not None:
+                watcher.stop()
             self._drain()
-            leases.stop()
+            self._heartbeat.stop()
             self._show_progress(at_once=True)
             self._progress.close()
-            self._report.seconds = time.monotonic() - started
-        counting.join(timeout=POLL_SECONDS)
+            self._report.seconds = self._timing.monotonic() - self._started
+        counting.join(POLL_SECONDS)
         return self._report
+
+    @property
+    def _is_watching(self) -> bool:
+        return self._settings.watch is not None
+
+    def _watcher(self) -> Watcher | None:
+        poll_seconds = self._settings.watch
+        if poll_seconds is None:
+            return None
+        return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
+
+    def release_claims(self) -> None:
+        """Release every claim of this run, from any thread; it is about to be abandoned."""
+        self._heartbeat.release_all()
 
     # -- feeding ------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """Keep every thread busy until nothing is left to start."""
         while not self._stop.is_set():
+            self._plan_ahead()
             if not self._may_start():
                 if not self._under_way:
                     return  # the limit is reached
@@ -131,20 +216,24 @@ class Runner:
                 continue
             if not self._has_time():
                 return
-            sequence = self._planner.next(0.0 if self._under_way else POLL_SECONDS)
+            sequence = self._next()
             if sequence is not None:
                 self._start(sequence)
-            elif self._under_way:
-                self._collect(POLL_SECONDS if self._planner.exhausted else POLL_SECONDS / 10)
-            elif self._planner.exhausted and self._is_done():
+                self._collect(0.0)
+            elif self._is_exhausted() and self._is_done():
                 return
-            self._collect(0.0)
+            else:
+                self._collect(POLL_SECONDS)
+
+    def _is_exhausted(self) -> bool:
+        """Nothing is under way, planned or being planned."""
+        return self._plan.is_complete and not (self._plan or self._under_way or self._planning)
 
     def _is_done(self) -> bool:
-        """Nothing is left to start; a watching run waits for more."""
-        if self._settings.look_every is None:
+        """Whether the run is over; a watching run waits for more."""
+        if not self._is_watching:
             return not self._others_left_work()
-        self._idleness.lasts(time.monotonic())
+        self._idleness.lasts(self._timing.monotonic())
         return False
 
     def _may_start(self) -> bool:
@@ -154,130 +243,209 @@ class Runner:
         return limit is None or self._report.tally.attempted + len(self._under_way) < limit
 
     def _has_time(self) -> bool:
-        """Whether `max_runtime` leaves enough of it for one more sequence."""
-        longest = self._settings.timeout(MAX_CHUNKS)
-        if self._deadline.leaves_time(time.monotonic(), longest):
+        """Whether `max_runtime` leaves enough time for one more sequence."""
+        longest = self._pool.timeout(MAX_CHUNKS)
+        now = self._timing.monotonic()
+        if self._deadline.leaves_time(now, longest):
             return True
-        seconds = self._deadline.expected(longest)
-        logs.out_of_time(self._deadline.ends_at - time.monotonic(), seconds)
+        logs.out_of_time(self._deadline.ends_at - now, self._deadline.expected(longest))
         return False
+
+    def _next(self) -> ChunkSequence | None:
+        """The next sequence; with other runs about, one that nobody has and not all want."""
+        if not self._plan or not self._is_contended:
+            return self._plan.next()
+        self._plan.drop(self._store.claims.held(planner.ends(self._plan)))
+        return self._plan.next(self._timing.random)
+
+    @property
+    def _is_contended(self) -> bool:
+        """Whether other runs were lately seen to work on the same backlog."""
+        return self._timing.monotonic() < self._contended_until
 
     def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
         self._idleness.ends()
-        self._planned += self._task.share(sequence)
+        self._amount_begun += self._source.amount(sequence)
         self._pool.line_up(self._tickets)
-        future = self._executor.submit(self._worker.process, sequence, self._tickets)
-        self._under_way[future] = sequence, time.monotonic()
-        future.add_done_callback(self._ended.put)
+        future = self._executor.submit(
+            self._worker.process, sequence, self._tickets, look_first=self._is_contended
+        )
+        self._under_way[future] = sequence, self._timing.monotonic()
+        future.add_done_callback(self._inbox.put)
 
     def _collect(self, seconds: float) -> None:
-        """Take in what has ended, waiting for the first up to `seconds`."""
-        try:
-            self._take_in(self._ended.get(timeout=seconds) if seconds else self._ended.get_nowait())
-            while True:
-                self._take_in(self._ended.get_nowait())
-        except queue.Empty:
-            self._show_progress()
+        """Take in what has ended, waiting up to `seconds` for the first."""
+        for future in self._inbox.take(seconds):
+            if future is self._planning:
+                self._take_in_batch(self._planning)
+            else:
+                self._take_in_result(future)
+        self._show_progress()
 
-    def _take_in(self, future: Future[Result]) -> None:
+    # -- planning -----------------------------------------------------------------------------
+
+    def _plan_ahead(self) -> None:
+        """Have the next batch planned if it is time to."""
+        if self._planning is not None or not self._is_plan_wanted():
+            return
+        self._woken.clear()
+        self._planning_began = now = self._timing.monotonic()
+        # The very first requests should not wait for a whole batch.
+        size = self._threads if self._planned_at < self._started else self._plan.size
+        self._planning = self._planners.submit(self._plan_batch, self._plan.begin_query(now), size)
+        self._planning.add_done_callback(self._inbox.put)
+
+    def _is_plan_wanted(self) -> bool:
+        now = self._timing.monotonic()
+        poll_seconds = self._settings.watch
+        if poll_seconds is not None:
+            is_due = self._woken.is_set() or now - self._planned_at >= poll_seconds
+            return self._plan.runs_low or (is_due and now >= self._rests_until)
+        is_overtaking = self._source.has_priorities and now - self._planned_at >= REPLAN_SECONDS
+        return self._plan.runs_low or (is_overtaking and len(self._plan) > 0)
+
+    def _plan_batch(self, excluding: frozenset[Hashable], size: int) -> Batch:
+        return planner.plan(
+            self._store,
+            self._source,
+            run_started=self._store.now() if self._is_watching else self._run_started,
+            excluding=excluding,
+            size=size,
+        )
+
+    def _take_in_batch(self, future: Future[Batch]) -> None:
+        self._planning = None
+        try:
+            batch = future.result()
+        except SttError as error:
+            self._halt(error)
+            return
+        self._planned_at = now = self._timing.monotonic()
+        rest = max(LEAST_REST_SECONDS, REST_SHARE * (now - self._planning_began))
+        self._rests_until = now + min(rest, MOST_REST_SECONDS)
+        # A complete plan is not extended by new chunks, or a run might never end.
+        if self._is_watching or self._plan.runs_low or not self._plan.outranks(batch):
+            self._plan.take_in(batch)
+        if batch.held:
+            self._contended_until = now + CONTENTION_SECONDS
+
+    # -- results ------------------------------------------------------------------------------
+
+    def _take_in_result(self, future: Future[Result | None]) -> None:
         sequence, began = self._under_way.pop(future)
         try:
-            self._ended_as(future.result().outcome)
-            self._deadline.took(time.monotonic() - began)
+            result = future.result()
         except Stopped:
             self._report.unfinished += 1
         except (Unavailable, ConfigurationError) as error:
             self._report.unfinished += 1
             self._halt(error)
         except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
-            # Nothing could be written on its chunks, so only the planner can remember
-            # that they are not to be tried again in this run.
-            self._ended_as(Outcome.ERROR)
             logs.failed(sequence, 0.0, error)
-            self._planner.bar(sequence)
+            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False), began)
         else:
-            self._planner.done(sequence)
-        self._done += self._task.share(sequence)
+            if result is None or result.is_refused:
+                self._leave_to_others(sequence)
+            if result is not None:
+                self._take_in(result, began)
+        self._amount_done += self._source.amount(sequence)
 
-    def _ended_as(self, outcome: Outcome) -> None:
-        self._report.tally.add(outcome)
-        self._pool.stats.sequence(outcome)
+    def _leave_to_others(self, sequence: ChunkSequence) -> None:
+        self._contended_until = self._timing.monotonic() + CONTENTION_SECONDS
+        self._plan.held.append(sequence)
+        self._plan.bar(sequence, self._timing.monotonic() + BARRED_SECONDS)
+
+    def _take_in(self, result: Result, began: float) -> None:
+        self._report.tally.add(result.outcome)
+        self._stats.sequence(result.outcome)
+        if result.is_refused:
+            return
+        now = self._timing.monotonic()
+        self._deadline.took(now - began)
+        if result.outcome is Outcome.TRANSCRIBED:
+            self._report.newest = later(self._report.newest, result.sequence)
+        if result.is_settled:
+            self._plan.done(result.sequence)
+        else:
+            self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))
+
+    def _barred_seconds(self, outcome: Outcome) -> float:
+        """How long only we know that it would be in vain to try a sequence again."""
+        if outcome is Outcome.SKIPPED:
+            return BARRED_SECONDS
+        return UNWRITABLE_SECONDS if self._is_watching else math.inf
 
     def _halt(self, error: SttError) -> None:
         """The run cannot go on."""
         self._report.halted_by = self._report.halted_by or error
         self._stop.set()
 
-    # -- what is left -------------------------------------------------------------------------
+    # -- progress -----------------------------------------------------------------------------
 
     def _count_on_the_side(self) -> None:
         """It takes a second or two on millions of chunks."""
         try:
-            self._count = self._task.count()
+            self._count = self._source.count()
         except SttError as error:
-            log.warning("Not counted what is pending: %s", error, extra=Event.PENDING.of())
-
-    def _expected_total(self) -> int:
-        """Sequences of the whole run: known once all are planned, extrapolated before."""
-        known = self._report.tally.attempted + len(self._under_way) + self._planner.ahead
-        total = known
-        if not self._planner.complete and self._count and self._planned:
-            total = max(known, round(self._count * self._tickets / self._planned))
-        return total if self._settings.limit is None else min(total, self._settings.limit)
+            log.warning("Pending chunks not counted: %s", error, extra=Event.PENDING.of())
 
     def _show_progress(self, *, at_once: bool = False) -> None:
-        if not (at_once or self._progress.is_due):
-            return
-        audio, total = self._pool.stats.seconds_of_audio, self._expected_total()
-        each = audio / self._done if audio and self._done else NOMINAL_CHUNK_SECONDS
-        course = Course(self._report.tally, total, audio, self._work_left(total) * each)
-        self._progress.show(course)
+        if at_once or self._progress.is_due:
+            self._progress.show(
+                Position(
+                    self._report.tally,
+                    under_way=len(self._under_way),
+                    planned=len(self._plan),
+                    begun=self._tickets,
+                    limit=self._settings.limit,
+                    count=None if self._plan.is_complete else self._count,
+                    amount_begun=self._amount_begun,
+                    amount_done=self._amount_done,
+                    amount_planned=sum(map(self._source.amount, self._plan)),
+                    audio_done=self._stats.seconds_of_audio,
+                ).course
+            )
 
-    def _work_left(self, total: int) -> float:
-        """What is still to end of `total` sequences, counted as the task counts."""
-        under_way = self._planned - self._done
-        if self._settings.limit is not None:
-            waiting = total - self._report.tally.attempted - len(self._under_way)
-            return under_way + max(0, waiting) * self._planned / max(self._tickets, 1)
-        if self._planner.complete:
-            return under_way + self._planner.work_ahead(self._task.share)
-        return max(under_way, (self._count or 0) - self._done)
+    # -- the claims of others -----------------------------------------------------------------
 
     def _others_left_work(self) -> bool:
-        """Look once more for what has become free since it was planned; True when we did.
+        """Whether to plan once more what has become free since it was planned.
 
-        What a killed worker held becomes ours as soon as its claim expires, before now or while
-        we wait for that, so that the next run after a crash finishes everything.
+        The claims of a killed worker expire, before now or while we wait for that, so that the
+        next run after a crash finishes everything.
         """
         if self._has_looked_again or self._settings.retry_errors:
             return False
         self._has_looked_again = True
-        self._wait_for_claims_of_others()
-        self._planner.look_again()
+        if self._plan.held:
+            self._wait_for_claims_of_others(planner.ends(self._plan.held))
+        self._plan.look_again()
         return True
 
-    def _wait_for_claims_of_others(self) -> None:
-        """Whoever does not renew his claim has died; those who live renew theirs well before."""
-        watched = self._task.live_claims()
-        began = time.monotonic()
+    def _wait_for_claims_of_others(self, chunk_ids: list[Any]) -> None:
+        """A worker that does not renew its claim has died; those alive renew theirs in time."""
+        claims = self._store.claims
+        watched = claims.live()
+        began = self._timing.monotonic()
         deadline = min(began + self._settings.lease + 1.0, self._deadline.cuts_at)
         if watched:
             log.info(
-                "Waiting up to %.0f s until %d claim(s) of other workers are renewed or expire",
+                "Waiting up to %.0f s until the claims of other workers are renewed or expire",
                 deadline - began,
-                len(watched),
                 extra=Event.WAITING.of(claims=len(watched)),
             )
-        while watched and time.monotonic() < deadline and not self._stop.wait(POLL_SECONDS):
-            live = self._task.live_claims()
+        while watched and claims.held(chunk_ids) and self._timing.monotonic() < deadline:
+            if self._stop.wait(POLL_SECONDS):
+                return
+            claims.delete_expired()
+            live = claims.live()
             watched = {token: until for token, until in watched.items() if live.get(token) == until}
 
     # -- stopping -----------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Intake first, then the threads under one deadline; requests are cut off after that."""
-        self._planner.stop()
         deadline = self._deadline.cuts_at
         is_stopping = is_cut = False
         while self._under_way:
@@ -285,21 +453,29 @@ class Runner:
             if self._stop.is_set() and not is_stopping:
                 is_stopping = True
                 logs.stopping(self._settings.grace)
-                deadline = min(deadline, time.monotonic() + self._settings.grace)
-            if time.monotonic() < deadline:
+                deadline = min(deadline, self._timing.monotonic() + self._settings.grace)
+            if self._timing.monotonic() < deadline:
                 continue
             if is_cut:
                 break
             is_stopping = is_cut = True
             self._stop.set()
             self._pool.cut()
-            deadline = time.monotonic() + AFTER_CUT_SECONDS
+            deadline = self._timing.monotonic() + AFTER_CUT_SECONDS
         self._report.abandoned = len(self._under_way)
         self._report.unfinished += len(self._under_way)
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
+        self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
 
 
+def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:
+    """The one of two sequences that was recorded last."""
+    if one is None or one.start is None or (other.start is not None and other.start > one.start):
+        return other
+    return one
+
+
 def threads(max_workers: int) -> int:
-    """Threads for so many requests in flight: some load and save meanwhile."""
+    """Threads for this many requests in flight: some load and save meanwhile."""
     return max_workers + max(2, max_workers // 2)

@@ -1,72 +1,80 @@
-"""Who holds which work, and where its results go: all that a worker writes."""
+"""Where results go: for pending chunks, new transcripts, marks and failures.
+
+A sink writes; it neither claims nor releases. Each of its verbs may be repeated after a crash.
+"""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
-from stt_lib.domain.models import Chunk, ChunkSequence, Claim, Failure, Revision, Seam, Transcript
+from stt_lib.domain.models import Chunk, Failure, Transcript, identity
+from stt_lib.store import Store
 
 
-class Ledger(Protocol):
-    """The verbs of a claim's life. The store has them for pending chunks.
-
-    All of them raise `ClaimLost` when the claim is not ours any more, but for `release`, which
-    leaves alone what is not ours.
-    """
-
-    @property
-    def is_divisible(self) -> bool:
-        """Whether a part of a sequence may be saved without the rest."""
-
-    def claim(
-        self, sequence: ChunkSequence, token: str, *, since: datetime | None = None
-    ) -> Claim | None:
-        """Hold a sequence for a lease and load its audio; None when it is not to be had."""
-
-    def renew(self, ids: Sequence[Any], token: str) -> None:
-        """Hold these chunks for another lease."""
-
-    def release(self, ids: Sequence[Any], token: str) -> None:
-        """Give them back untouched."""
-
-    def name(self, claim: Claim) -> Revision:
-        """What a transcript of this claim is to be saved as."""
-
-    def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
-        """Which of these chunks (by `identity`) a saved transcript owns already."""
-
-    def has_transcribed_twin(self, claim: Claim, chunk: Chunk) -> bool:
-        """Whether another chunk of the same recording and index is in a transcript."""
-
-    def agree_on_seam(
-        self, original_id: Any, ids: tuple[Any, Any], seam: Seam, at: datetime
-    ) -> Seam:
-        """The seam between these two chunks: this one, unless somebody has decided before us."""
-
-    def seam_behind(self, original_id: Any, chunk_id: Any) -> Seam | None:
-        """The seam between a chunk and the next one, if anybody has decided."""
-
-    def transcript_of(self, original_id: Any, chunk_id: Any) -> Transcript | None:
-        """The transcript that owns a chunk, if any does."""
+class Sink(Protocol):
+    """The ends that the work on a claim can come to."""
 
     def save(self, transcript: Transcript) -> bool:
-        """Save a transcript durably; False when somebody else was first."""
+        """Save a transcript durably and mark its chunks; False if someone else was faster."""
 
-    def mark(self, ids: Sequence[Any], token: str, *, unsaved: Transcript | None = None) -> None:
-        """These chunks are done with; of an `unsaved` transcript the filter left nothing."""
+    def no_speech(self, transcript: Transcript) -> None:
+        """Record that the filter left nothing of this transcript."""
 
-    def blame(
+    def saved_before(self, ids: Sequence[Any]) -> None:
+        """Mark chunks that a saved transcript owns: a worker died before it marked them."""
+
+    def failed(
         self,
-        chunk_id: Any,
-        token: str,
+        chunks: Sequence[Chunk],
         failure: Failure,
         *,
+        attempt: str,
+        audio_at_fault: bool,
         due_in: float,
-        max_failures: int,
     ) -> None:
-        """The chunk's own audio failed."""
+        """Record a failure, once per `attempt`; the chunks are due again in `due_in` seconds."""
 
-    def excuse(
-        self, ids: Sequence[Any], token: str, failure: Failure, *, due_in: float = 0.0
+
+class ChunkSink:
+    """Saves transcripts of pending chunks and marks the chunks."""
+
+    def __init__(self, store: Store, max_failures: int) -> None:
+        """Chunks whose audio has failed `max_failures` times are parked."""
+        self._store = store
+        self._max_failures = max_failures
+
+    def save(self, transcript: Transcript) -> bool:
+        ids = transcript.chunk_ids
+        is_saved = self._store.transcripts.save(transcript)
+        if is_saved:
+            self.saved_before(ids)
+        else:
+            owned = self._store.transcripts.owned(transcript.original_id, ids)
+            self.saved_before([i for i in ids if identity(i) in owned])
+        return is_saved
+
+    def no_speech(self, transcript: Transcript) -> None:
+        if transcript.dropped:
+            self._store.dropped.save(transcript)
+        self._store.chunks.mark(transcript.chunk_ids, is_backed=False)
+
+    def saved_before(self, ids: Sequence[Any]) -> None:
+        if ids:
+            self._store.chunks.mark(ids, is_backed=True)
+
+    def failed(
+        self,
+        chunks: Sequence[Chunk],
+        failure: Failure,
+        *,
+        attempt: str,
+        audio_at_fault: bool,
+        due_in: float,
     ) -> None:
-        """They failed, and are not to blame."""
+        self._store.failures.record(
+            [chunk.id for chunk in chunks],
+            failure,
+            attempt=attempt,
+            audio_at_fault=audio_at_fault,
+            due_in=due_in,
+            max_failures=self._max_failures,
+        )

@@ -1,88 +1,91 @@
-"""What a run works on: where its sequences come from, and in whose ledger their results go."""
+"""What a run works on: where its sequences come from, and how their audio is loaded."""
 
 from collections.abc import Container, Hashable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from stt_lib.domain.models import ALL, ChunkSequence, Selection
+from stt_lib.domain.models import ALL, ChunkSequence, Loaded, Selection
 from stt_lib.domain.sequences import group, settled
-from stt_lib.pipeline.sinks import Ledger
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 
 
-class Task(Protocol):
-    """All that a run has to know of its work."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where the work is claimed and its results are written."""
+class Source(Protocol):
+    """Everything that a run needs to know about its work."""
 
     @property
     def has_priorities(self) -> bool:
-        """Whether something may come to stand before what is planned already."""
+        """Whether new work may come before work that is planned already.
 
-    def count(self) -> int:
-        """How much there is to do, told in the log as well."""
-
-    def share(self, sequence: ChunkSequence) -> int:
-        """How much of that a sequence is."""
-
-    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[ChunkSequence]:
-        """What may be worked on now, in order, but for these chunks, which are under way.
-
-        `since` is the start of the run by the database's clock. May raise errors of the driver
-        half-way: call through `patiently`, and start again.
+        Then every query starts from the top and replaces the plan; otherwise it continues where
+        the last one ended.
         """
 
-    def live_claims(self) -> dict[str, datetime]:
-        """Tokens of those who hold some of it now, and until when they do unless renewed."""
+    def count(self) -> int:
+        """The amount of work, which is logged as well."""
+
+    def amount(self, sequence: ChunkSequence) -> int:
+        """The part of `count` that a sequence is."""
+
+    def sequences(
+        self, *, run_started: datetime, excluding: Container[Hashable]
+    ) -> Iterator[ChunkSequence]:
+        """What may be worked on, in order, without chunks (by `identity`) that are excluded.
+
+        May raise errors of the driver half-way: call it through `Store.with_retries`.
+        """
+
+    def load(self, sequence: ChunkSequence) -> Loaded:
+        """Read what is left to do of a claimed sequence, with its audio; maybe nothing."""
 
 
-class Pending:
-    """The backlog: chunks that wait, newest first; or those of them that have failed before.
+class PendingChunks:
+    """The backlog: pending chunks, newest first, or only those that failed before.
 
-    The newest sequence of a recording is left alone until it is `settle` seconds old. Up to
-    `bridge` chunks without speech do not end a sequence.
+    The newest sequence of each recording is left alone until it is `settle` seconds old.
     """
+
+    has_priorities: Final = True
 
     def __init__(
         self,
         store: Store,
-        only: Selection = ALL,
+        selection: Selection = ALL,
         *,
         only_failed: bool = False,
         settle: float = 0.0,
-        bridge: int = 0,
     ) -> None:
         self._store = store
-        self._only = only
+        self._selection = selection
         self._only_failed = only_failed
         self._settle = timedelta(seconds=settle)
-        self._bridge = bridge
-
-    @property
-    def ledger(self) -> Store:
-        return self._store
-
-    has_priorities: Final = True
 
     def count(self) -> int:
-        chunks = self._store.count_pending(self._only, only_failed=self._only_failed)
+        chunks = self._store.chunks.count_pending(self._selection, only_failed=self._only_failed)
         logs.total_pending(chunks)
         return chunks
 
-    def share(self, sequence: ChunkSequence) -> int:
+    def amount(self, sequence: ChunkSequence) -> int:
         return len(sequence)
 
-    def sequences(self, *, since: datetime, but: Container[Hashable]) -> Iterator[ChunkSequence]:
-        sequences = group(
-            self._store.pending(
-                since=since, only=self._only, only_failed=self._only_failed, but=but
-            ),
-            bridge=self._bridge,
+    def sequences(
+        self, *, run_started: datetime, excluding: Container[Hashable]
+    ) -> Iterator[ChunkSequence]:
+        chunks = self._store.chunks.pending(
+            run_started=run_started,
+            selection=self._selection,
+            only_failed=self._only_failed,
+            excluding=excluding,
         )
-        return settled(sequences, self._store.now() - self._settle) if self._settle else sequences
+        sequences = group(chunks)
+        if self._settle:
+            sequences = settled(sequences, self._store.now() - self._settle)
+        return (replace(sequence, planned_at=run_started) for sequence in sequences)
 
-    def live_claims(self) -> dict[str, datetime]:
-        return self._store.live_claims(self._only)
+    def load(self, sequence: ChunkSequence) -> Loaded:
+        if sequence.planned_at is None:
+            raise ValueError("a sequence of another source")
+        return self._store.chunks.load(
+            sequence, run_started=sequence.planned_at, only_failed=self._only_failed
+        )

@@ -1,67 +1,72 @@
-"""The lookout of a watching run: passes on what MongoDB tells of new work, in a thread."""
+"""Watch mode: wakes the planner up when MongoDB reports a change, in a thread of its own."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from stt_lib.errors import SttError
 from stt_lib.store import Store
 from stt_lib.telemetry.events import Event
+from stt_lib.timing import REAL, Timing
 
 log = logging.getLogger("stt")
 
 IDLE_SECONDS = 15.0
-"""A pause that is worth a line in the log: longer than an ingester takes for one chunk."""
+"""Seconds. Pause that is worth a line in the log: longer than an ingester takes for one chunk."""
 
 
-class Lookout:
-    """Calls `tell` on news. Where there are none, the planner's own looks have to do."""
+class Watcher:
+    """Calls `wake_up` on changes. Where MongoDB reports none, polling has to do."""
 
-    def __init__(self, store: Store, tell: Callable[[], None], look_every: float) -> None:
-        """`look_every` seconds the planner looks by itself, and a broken stream is opened anew."""
+    def __init__(
+        self,
+        store: Store,
+        wake_up: Callable[[], None],
+        poll_seconds: float,
+        timing: Timing = REAL,
+    ) -> None:
+        """A broken change stream is opened again after `poll_seconds`."""
         self._store = store
-        self._tell = tell
-        self._look_every = look_every
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="stt-lookout", daemon=True)
-        self._thread.start()
+        self._wake_up = wake_up
+        self._poll_seconds = poll_seconds
+        self._is_over = timing.event()
+        timing.start_thread(self._watch, "stt-watcher")
 
     def stop(self) -> None:
-        """It may hang on MongoDB's answer, and is not waited for: it holds nothing."""
-        self._over.set()
+        """The thread may wait for MongoDB; it holds nothing, so nobody waits for it."""
+        self._is_over.set()
 
-    def _listen(self) -> None:
-        while not self._over.is_set():
+    def _watch(self) -> None:
+        while not self._is_over.is_set():
             try:
-                for _ in self._store.news():
-                    self._tell()
-                    if self._over.is_set():
+                for _ in self._store.change_stream.events():
+                    self._wake_up()
+                    if self._is_over.is_set():
                         return
             except SttError:
-                self._over.wait(self._look_every)  # the stream broke: MongoDB is away, or was
+                self._is_over.wait(self._poll_seconds)  # MongoDB is away, or was
             else:
                 log.info(
-                    "MongoDB does not tell of new chunks (it is no replica set, or may not): "
-                    "looking every %g s",
-                    self._look_every,
-                    extra=Event.WATCHING.of(seconds=self._look_every),
+                    "MongoDB reports no changes (it is not a replica set, or does not allow it):"
+                    " polling every %g s",
+                    self._poll_seconds,
+                    extra=Event.WATCHING.of(seconds=self._poll_seconds),
                 )
                 return
 
 
 class Idleness:
-    """Tells once when there has been nothing to do for a while; times of the monotonic clock."""
+    """Logs once when there has been nothing to do for a while; times of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._since: float | None = None
-        self._is_told = False
+        self._began: float | None = None
+        self._is_logged = False
 
     def lasts(self, now: float) -> None:
         """There is nothing to do."""
-        self._since = now if self._since is None else self._since
-        if not self._is_told and now - self._since >= IDLE_SECONDS:
-            self._is_told = True
+        self._began = now if self._began is None else self._began
+        if not self._is_logged and now - self._began >= IDLE_SECONDS:
+            self._is_logged = True
             log.info("Nothing to do: waiting for new chunks", extra=Event.IDLE.of())
 
     def ends(self) -> None:
-        self._since, self._is_told = None, False
+        self._began, self._is_logged = None, False

@@ -1,18 +1,15 @@
-"""One sequence from claim to mark: claim, load, post, filter, save, mark.
+"""One sequence from claim to mark: acquire, load, post, filter, save, mark, release.
 
-Whatever happens on the way, every chunk of the claim ends up marked, failed or given back.
+Whatever happens on the way, every chunk of a claim ends up marked, failed or released.
 """
 
 import logging
 import os
-import random
 import socket
-import threading
-import time
-import uuid
-from collections.abc import Hashable, Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import Any
 
 from stt_lib import filtering
 from stt_lib.config.settings import Settings
@@ -36,6 +33,7 @@ from stt_lib.errors import (
     AttemptError,
     AudioRejected,
     ClaimLost,
+    ConfigurationError,
     FailureKind,
     ServerBusy,
     ServerTrouble,
@@ -45,25 +43,39 @@ from stt_lib.errors import (
     Suspect,
     Unavailable,
 )
-from stt_lib.pipeline.context import Neighbours
-from stt_lib.pipeline.heartbeat import Leases, moment
-from stt_lib.pipeline.sinks import Ledger
-from stt_lib.servers.pool import Server, ServerPool
+from stt_lib.pipeline.context import Context
+from stt_lib.pipeline.heartbeat import Heartbeat
+from stt_lib.pipeline.planner import ends
+from stt_lib.pipeline.sinks import Sink
+from stt_lib.pipeline.sources import Source
+from stt_lib.servers.health import Server
+from stt_lib.servers.pool import ServerPool
+from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.stats import Stats
+from stt_lib.timing import REAL, Timing
+from stt_lib.timing import Event as StopEvent
 
 log = logging.getLogger("stt")
 
 MAX_MESSAGE = 300
+"""Characters of an error's message that are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a sequence ended; `seconds` from the first request to the last write."""
+    """How a sequence ended; `seconds` from the first request to the last write.
+
+    `is_refused` when someone else holds one of its chunks. `is_settled` unless it may still be
+    pending without a reason that the database knows: then this run must not try it again.
+    """
 
     sequence: ChunkSequence
     outcome: Outcome
-    seconds: float
+    seconds: float = 0.0
+    is_refused: bool = False
+    is_settled: bool = True
 
 
 class Worker:
@@ -71,47 +83,89 @@ class Worker:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: Store,
+        source: Source,
+        sink: Sink,
         pool: ServerPool,
-        leases: Leases,
+        heartbeat: Heartbeat,
         settings: Settings,
-        stop: threading.Event,
-        since: datetime | None = None,
+        stop: StopEvent,
+        *,
+        stats: Stats,
+        timing: Timing = REAL,
     ) -> None:
-        """`since` is the start of the run by the database's clock.
+        """Prepare for a run; nothing is claimed yet.
 
         Raises:
-            ConfigurationError: the person's file of phrases cannot be used.
+            ConfigurationError: the user's file of phrases cannot be used.
         """
-        self.ledger = ledger
+        self.store = store
+        self.source = source
+        self.sink = sink
         self.pool = pool
-        self.leases = leases
+        self.heartbeat = heartbeat
         self.settings = settings
         self.stop = stop
-        self.since = since
-        self.stats = pool.stats
-        self.rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self.stats = stats
+        self.timing = timing
         self.filter = filtering.policy(settings.filter, settings.filter_phrases)
         self._name = f"{socket.gethostname()}/{os.getpid()}"
 
-    def process(self, sequence: ChunkSequence, ticket: int) -> Result:
+    def process(
+        self, sequence: ChunkSequence, ticket: int, *, look_first: bool = False
+    ) -> Result | None:
         """Process a sequence whose ticket stands in the pool's line.
+
+        With other runs about, `look_first` spares MongoDB a claim that it would refuse: then the
+        result is None if somebody holds the sequence.
 
         Raises:
             Stopped: a stop was asked for before the end; nothing is lost, nothing held.
             Unavailable: MongoDB or all STT servers are away.
         """
         try:
-            token = f"{self._name}/{uuid.uuid4().hex}"
-            taken = moment()
-            claim = self.ledger.claim(sequence, token, since=self.since)
-            if claim is None:
+            if look_first and self.store.claims.held(ends([sequence])):
+                return None
+            token = f"{self._name}/{self.timing.random.getrandbits(128):032x}"
+            acquired_at = self.timing.boot_time()
+            if not self.store.claims.acquire(sequence, token, self._name):
                 log.debug("Skipped a sequence: another worker has it", extra=Event.SKIPPED.of())
-                return Result(sequence, Outcome.SKIPPED, 0.0)
-            with self.leases.hold(claim, taken):
-                return _Job(self, sequence, claim, ticket).run()
+                return Result(sequence, Outcome.SKIPPED, is_refused=True)
+            with self._held(token, acquired_at):
+                return self._work_on(sequence, token, ticket)
         finally:
             self.pool.step_out(ticket)
+
+    def _work_on(self, sequence: ChunkSequence, token: str, ticket: int) -> Result:
+        claim = Claim(token, sequence.original_id, self.source.load(sequence))
+        if not claim.loaded.chunks:
+            log.debug("Skipped a sequence: nothing is left to do", extra=Event.SKIPPED.of())
+            return Result(sequence, Outcome.SKIPPED, is_settled=False)
+        return _Job(self, sequence, claim, ticket).run()
+
+    @contextmanager
+    def _held(self, token: str, acquired_at: float) -> Iterator[None]:
+        """Renew the claim within the block; release it unless MongoDB is away."""
+        is_reachable = True
+        try:
+            with self.heartbeat.hold(token, acquired_at):
+                yield
+        except StoreUnavailable:
+            is_reachable = False
+            raise
+        finally:
+            if is_reachable:
+                self._release(token)
+
+    def _release(self, token: str) -> None:
+        try:
+            self.store.claims.release(token)
+        except SttError as error:
+            log.warning(
+                "A claim could not be released and will expire: %s",
+                error,
+                extra=Event.CLAIM_TROUBLE.of(),
+            )
 
 
 class _Job:
@@ -119,86 +173,95 @@ class _Job:
 
     def __init__(self, worker: Worker, sequence: ChunkSequence, claim: Claim, ticket: int) -> None:
         self._worker = worker
-        self._ledger = worker.ledger
+        self._sink = worker.sink
         self._settings = worker.settings
+        self._timing = worker.timing
         self._sequence = sequence
         self._claim = claim
         self._ticket = ticket
-        self._neighbours = Neighbours(worker.ledger, claim)
-        self._open = {identity(chunk.id): chunk for chunk in claim.chunks}
+        self._context = Context(worker.store, claim)
+        self._open = {identity(chunk.id): chunk for chunk in claim.loaded.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None
         self._is_announced = False
+        self._is_settled = True
 
     def run(self) -> Result:
         try:
+            self._process()
+        except ClaimLost as lost:
+            logs.skipped(self._sequence, f"result dropped: {lost}")
+            return Result(self._sequence, Outcome.SKIPPED, self._seconds(), is_settled=False)
+        return self._finished()
+
+    def _process(self) -> None:
+        try:
+            self._mark_saved_before()
             self._fail_unusable()
-            self._mark_owned(self._claim.owned)
             for run in self._runs():
                 self._transcribe(run)
-        except ClaimLost as lost:
-            return self._skipped(lost)
         except AttemptError as error:
-            self._excuse_rest(error)
-        except StoreUnavailable:
-            raise  # nor can the claim be given back: it will expire
-        except (Stopped, Unavailable):
-            self._give_back()
+            self._fail_rest(error)
+        except (ClaimLost, Stopped, Unavailable, ConfigurationError):
             raise
         except Exception as error:  # noqa: BLE001 - a defect must not stop the other sequences
-            self._blame_rest(error)
-        return self._finished()
+            self._fail_each(error)
 
     # -- before the request -------------------------------------------------------------------
 
+    def _mark_saved_before(self) -> None:
+        """A worker that saved a transcript died before it marked these chunks."""
+        owned = self._claim.loaded.owned
+        chunks = [chunk for key, chunk in self._open.items() if key in owned]
+        if chunks:
+            self._sink.saved_before([chunk.id for chunk in chunks])
+            self._close(chunks, Outcome.TRANSCRIBED)
+
     def _fail_unusable(self) -> None:
         """Chunks that cannot be posted fail alone, before any request."""
-        for chunk in self._claim.chunks:
+        for chunk in list(self._open.values()):
             problem = self._sequence.problem or chunk.problem or self._twin_of(chunk)
             if problem is not None:
-                self._blame(chunk, AttemptError(problem.kind, problem.message))
+                self._fail_one(chunk, AttemptError(problem.kind, problem.message))
 
     def _twin_of(self, chunk: Chunk) -> Problem | None:
-        """A chunk once known as a duplicate stays one after its twin was transcribed."""
-        if chunk.was_duplicate and self._ledger.has_transcribed_twin(self._claim, chunk):
+        """A chunk once known as a duplicate remains one after its twin was transcribed."""
+        chunks, original_id = self._worker.store.chunks, self._claim.original_id
+        if chunk.was_duplicate and chunks.has_transcribed_twin(original_id, chunk):
             return duplicate_index(chunk.index)
         return None
 
-    def _mark_owned(self, owned: Set[Hashable]) -> None:
-        """What a saved transcript owns already was not marked because somebody crashed."""
-        chunks = [self._open[i] for i in owned & self._open.keys()]
-        if chunks:
-            self._settle(chunks, Outcome.TRANSCRIBED)
-
     # -- the request --------------------------------------------------------------------------
 
+    @property
+    def _is_divisible(self) -> bool:
+        """Whether a part may be saved without the rest: a transcript is replaced as a whole."""
+        return self._sequence.revision is None
+
     def _runs(self) -> Iterable[tuple[Chunk, ...]]:
-        """What is to be posted together."""
+        """The chunks in groups that are posted together."""
         chunks = tuple(self._open.values())
-        if chunks and not self._ledger.is_divisible:
-            return [chunks]
-        return self._neighbours.runs(chunks)
+        return consecutive_runs(chunks) if self._is_divisible or not chunks else [chunks]
 
     def _transcribe(self, run: tuple[Chunk, ...]) -> None:
         heard = self._heard_in_context(run)
-        if heard is None and not self._ledger.is_divisible:
-            heard = Heard(run, self._post(run, run, is_search=False), run)
+        if heard is None and not self._is_divisible:
+            heard = Heard(run, self._post(run, run), run)
         if heard is not None:
             self._save(heard)
-            return
-        for part in consecutive_runs(run):
-            self._salvage(part)
+        else:
+            self._salvage(run)
 
     def _heard_in_context(self, run: tuple[Chunk, ...]) -> Heard | None:
-        """Post chunks with their neighbours; None without any, or if the server does not take it.
+        """Post chunks with their neighbours; None if there are none, or the server rejects it.
 
-        Then the chunks have to be tried alone before anything is said against them.
+        Then the chunks have to be tried alone before they are said to be at fault.
         """
-        audio = self._neighbours.with_context(run)
+        audio = self._context.around(run)
         if len(audio) == len(run):
             return None
         try:
-            return Heard(run, self._post(audio, run, is_search=False), audio)
+            return Heard(run, self._post(audio, run), audio)
         except (AudioRejected, Suspect) as error:
             logs.retrying(self._sequence, 1, error)
             return None
@@ -212,12 +275,12 @@ class _Job:
                 case Heard():
                     self._save(piece)
                 case Unusable():
-                    self._blame(piece.chunk, piece.error)
+                    self._fail_one(piece.chunk, piece.error)
 
-    def _post(self, audio: Sequence[Chunk], chunks: Sequence[Chunk], *, is_search: bool) -> Answer:
-        """Post the audio, in which the given chunks are ours.
-
-        Until there is an answer, a verdict on the audio, or no attempt left.
+    def _post(
+        self, audio: Sequence[Chunk], own: Sequence[Chunk], *, is_search: bool = False
+    ) -> Answer:
+        """Post audio, of which some chunks are our own, until there is an answer or a verdict.
 
         Trouble of the server or the network costs one of `retries`; a busy server costs none.
         A suspicion against whole audio gets one more attempt, elsewhere if possible, so that
@@ -228,18 +291,19 @@ class _Job:
         seconds = sum(chunk.seconds for chunk in audio)
         while True:
             with self._worker.pool.slot(self._ticket, audio=seconds, avoid=avoid) as slot:
-                self._started = self._started or time.monotonic()
+                self._make_sure_of(own)
+                self._started = self._started or self._timing.monotonic()
                 avoid = slot.server
                 try:
                     # What is logged before the request would keep the server waiting for it.
-                    return slot.transcribe(audio, when_sent=self._announce)
+                    return self._worker.pool.transcribe(slot, audio, self._announce)
                 except ServerBusy:
                     continue
                 except ServerTrouble as error:
                     failures += 1
                     if failures > self._settings.retries:
                         raise
-                    if slot.server.serves:  # else the pool has told already
+                    if slot.server.serves:  # otherwise the pool has logged it
                         self._announce()
                         logs.retrying(self._sequence, failures, error)
                 except Suspect as error:
@@ -250,8 +314,31 @@ class _Job:
             self._worker.stats.retried(slot.server.name)
             if failures + suspicions > 1 or not self._worker.pool.serves_besides(avoid):
                 self._wait(failures + suspicions)
-            # While we waited, or were frozen, the chunks may have become somebody else's task.
-            self._ledger.renew([chunk.id for chunk in chunks], self._claim.token)
+
+    def _make_sure_of(self, chunks: Sequence[Chunk]) -> None:
+        """Renew a claim that may have expired, and see whether the chunks are still to be done.
+
+        That is after a freeze, a long wait for a server, or a slow load of the audio.
+
+        Raises:
+            ClaimLost: someone else has taken them.
+        """
+        if self._worker.heartbeat.is_fresh(self._claim.token):
+            return
+        self._worker.heartbeat.renew(self._claim.token)
+        now = self._worker.source.load(self._sequence)
+        left = {identity(chunk.id) for chunk in now.chunks} - now.owned
+        if not left.issuperset(identity(chunk.id) for chunk in chunks):
+            raise ClaimLost("its chunks were transcribed meanwhile")
+
+    def _make_sure_of_claim(self) -> None:
+        """Before anything is written: after a freeze the chunks may be someone else's work.
+
+        Raises:
+            ClaimLost: the claim expired and was deleted.
+        """
+        if not self._worker.heartbeat.is_fresh(self._claim.token):
+            self._worker.heartbeat.renew(self._claim.token)
 
     def _announce(self) -> None:
         if not self._is_announced:
@@ -260,116 +347,122 @@ class _Job:
 
     def _wait(self, failures: int) -> None:
         base, cap = self._settings.backoff_base, self._settings.backoff_max
-        if self._worker.stop.wait(backoff.delay(failures, base, cap, self._worker.rng)):
+        if self._worker.stop.wait(backoff.delay(failures, base, cap, self._timing.random)):
             raise Stopped
 
     # -- after the request --------------------------------------------------------------------
 
     def _save(self, heard: Heard) -> None:
-        began = time.monotonic()
-        around = filtering.Surroundings.of(heard.answer, heard.audio)
-        verdict = filtering.judge(heard.answer.segments, around, self._worker.filter)
-        ids = [chunk.id for chunk in heard.chunks]
-        # A claim that was lost while we were frozen or cut off must not become a transcript.
-        if not self._worker.leases.is_fresh(self._claim.token):
-            self._ledger.renew(ids, self._claim.token)
-        own = self._neighbours.own(heard, verdict)
-        name, filtered = self._ledger.name(self._claim), self._settings.filter
-        transcript = _transcript(name, self._claim, heard, own, filtered)
-        if own.kept:
-            if not self._ledger.save(transcript):
-                self._mark_owned(self._ledger.owned(self._claim.original_id, ids))
-                raise ClaimLost("another worker has saved a transcript of these chunks")
-            self._settle(heard.chunks, Outcome.TRANSCRIBED)
-        else:
-            self._settle(heard.chunks, Outcome.EMPTY, unsaved=transcript)
-        self._worker.stats.saved(time.monotonic() - began)
+        began = self._timing.monotonic()
+        surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
+        verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
+        self._make_sure_of_claim()
+        own = self._context.own(heard, verdict)
+        transcript = self._transcript(heard, own)
+        if not own.kept:
+            self._sink.no_speech(transcript)
+        elif not self._sink.save(transcript):
+            raise ClaimLost("another worker has saved a transcript of these chunks")
+        self._close(heard.chunks, Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
+        self._worker.stats.saved(self._timing.monotonic() - began)
 
-    def _settle(
-        self, chunks: Sequence[Chunk], outcome: Outcome, *, unsaved: Transcript | None = None
-    ) -> None:
-        ids = [chunk.id for chunk in chunks]
-        self._ledger.mark(ids, self._claim.token, unsaved=unsaved)
-        self._close(chunks, outcome)
+    def _transcript(self, heard: Heard, verdict: filtering.Verdict) -> Transcript:
+        answer, timeline = heard.answer, heard.timeline
+        placed = timeline.place(dropped.segment for dropped in verdict.dropped)
+        revision = self._next_revision()
+        return Transcript(
+            id=revision.transcript_id,
+            revision=revision.number,
+            original_id=self._claim.original_id,
+            start=heard.chunks[0].start,
+            end=heard.chunks[-1].end,
+            chunk_ids=tuple(chunk.id for chunk in heard.chunks),
+            segments=tuple(timeline.place(verdict.kept)),
+            language=answer.language,
+            top_language_probs=answer.top_language_probs,
+            model=answer.model,
+            server=answer.server,
+            protocol=answer.protocol,
+            parameters={**answer.parameters, "filter": self._settings.filter},
+            dropped=tuple(
+                replace(dropped, segment=segment)
+                for dropped, segment in zip(verdict.dropped, placed, strict=True)
+            ),
+        )
+
+    def _next_revision(self) -> Revision:
+        old = self._sequence.revision
+        if old is None:
+            return Revision(self._worker.store.transcripts.new_id())
+        return replace(old, number=old.number + 1)
 
     def _close(self, chunks: Sequence[Chunk], outcome: Outcome) -> None:
+        """These chunks are done with: what they have come to is written."""
         self._outcomes.add(outcome)
         audio = sum(chunk.seconds for chunk in chunks)
         self._worker.stats.settled(outcome, len(chunks), audio)
         for chunk in chunks:
             self._open.pop(identity(chunk.id), None)
-        self._worker.leases.settle(self._claim.token, [chunk.id for chunk in chunks])
 
-    # -- when it fails ------------------------------------------------------------------------
+    # -- failures -----------------------------------------------------------------------------
 
-    def _blame(self, chunk: Chunk, error: AttemptError) -> None:
-        self._log_failure(error, chunk)
-        self._ledger.blame(
-            chunk.id,
-            self._claim.token,
-            _failure(error),
-            due_in=backoff.later_run_delay(chunk.failures + 1, self._worker.rng),
-            max_failures=self._settings.max_failures,
-        )
-        self._close([chunk], Outcome.ERROR)
+    def _fail_one(self, chunk: Chunk, error: AttemptError) -> None:
+        """The audio of this chunk is at fault, or the chunk itself."""
+        due_in = backoff.later_run_delay(chunk.failures + 1, self._timing.random)
+        self._fail([chunk], error, audio_at_fault=True, due_in=due_in)
 
-    def _excuse_rest(self, error: AttemptError) -> None:
-        self._log_failure(error)
+    def _fail_each(self, defect: Exception) -> None:
+        """A defect of stt, or a refusal of MongoDB: uncounted, it would be tried for ever."""
+        error = AttemptError(FailureKind.INTERNAL, f"internal error: {type(defect).__name__}")
+        error.__cause__ = defect
+        for chunk in list(self._open.values()):
+            self._fail_one(chunk, error)
+
+    def _fail_rest(self, error: AttemptError) -> None:
+        """The servers or the network are at fault."""
         chunks = list(self._open.values())
-        self._ledger.excuse(
-            [chunk.id for chunk in chunks],
-            self._claim.token,
-            _failure(error),
-            due_in=self._delay_after_excuses(max(chunk.excuses for chunk in chunks) + 1),
-        )
-        self._close(chunks, Outcome.ERROR)
+        due_in = self._delay_after(max(chunk.excuses for chunk in chunks) + 1)
+        self._fail(chunks, error, audio_at_fault=False, due_in=due_in)
 
-    def _delay_after_excuses(self, excuses: int) -> float:
-        """None at first, for the server is to blame, and the next run some way off.
+    def _delay_after(self, failures: int) -> float:
+        """Seconds. At first none: the servers are at fault, and the next run is some way off.
 
         But audio that fails in run after run while other audio is transcribed must not take
         a place in every run for ever.
         """
-        beyond = excuses - self._settings.max_failures
+        beyond = failures - self._settings.max_failures
         if beyond >= 0:
-            return backoff.later_run_delay(beyond + 1, self._worker.rng)
-        is_last_run = self._settings.look_every is not None
-        return backoff.same_run_delay(excuses, self._worker.rng) if is_last_run else 0.0
+            return backoff.later_run_delay(beyond + 1, self._timing.random)
+        is_last_run = self._settings.watch is not None
+        return backoff.same_run_delay(failures, self._timing.random) if is_last_run else 0.0
 
-    def _blame_rest(self, defect: Exception) -> None:
-        """A defect of ours, or a refusal of MongoDB: count it, or it would be tried for ever."""
-        error = AttemptError(FailureKind.INTERNAL, f"internal error: {type(defect).__name__}")
-        error.__cause__ = defect
-        for chunk in list(self._open.values()):
-            self._blame(chunk, error)
-
-    def _give_back(self) -> None:
-        ids = [chunk.id for chunk in self._open.values()]
-        if ids:
-            try:
-                self._ledger.release(ids, self._claim.token)
-            except SttError as error:
-                log.warning(
-                    "A claim could not be given back and will expire: %s",
-                    error,
-                    extra=Event.CLAIM_TROUBLE.of(),
-                )
-
-    def _skipped(self, lost: ClaimLost) -> Result:
-        logs.skipped(self._sequence, f"result dropped: {lost}")
-        self._give_back()
-        return Result(self._sequence, Outcome.SKIPPED, self._seconds())
-
-    def _log_failure(self, error: AttemptError, culprit: Chunk | None = None) -> None:
+    def _fail(
+        self, chunks: Sequence[Chunk], error: AttemptError, *, audio_at_fault: bool, due_in: float
+    ) -> None:
+        self._make_sure_of_claim()
         self._announce()
-        chunk_id = None if culprit is None else culprit.id
+        chunk_id: Any = chunks[0].id if audio_at_fault else None
         logs.failed(self._sequence, self._seconds(), error, chunk_id)
         self._worker.stats.blamed(error.kind)
+        try:
+            self._sink.failed(
+                chunks,
+                Failure(error.kind, str(error)[:MAX_MESSAGE], error.server),
+                attempt=self._claim.token,
+                audio_at_fault=audio_at_fault,
+                due_in=due_in,
+            )
+        except Unavailable:
+            raise
+        except SttError as refusal:  # the log has to do
+            self._is_settled = False
+            logs.failed(self._sequence, self._seconds(), refusal, chunk_id)
+        self._close(chunks, Outcome.ERROR)
 
     # -- the end ------------------------------------------------------------------------------
 
     def _seconds(self) -> float:
-        return 0.0 if self._started is None else time.monotonic() - self._started
+        return 0.0 if self._started is None else self._timing.monotonic() - self._started
 
     def _finished(self) -> Result:
         ranked = (Outcome.ERROR, Outcome.TRANSCRIBED, Outcome.EMPTY)
@@ -377,35 +470,4 @@ class _Job:
         self._announce()
         if outcome is not Outcome.ERROR:
             logs.completed(self._sequence, self._seconds(), outcome)
-        return Result(self._sequence, outcome, self._seconds())
-
-
-def _transcript(
-    name: Revision, claim: Claim, heard: Heard, verdict: filtering.Verdict, filtered: str
-) -> Transcript:
-    answer = heard.answer
-    timeline = heard.timeline
-    placed = timeline.place(dropped.segment for dropped in verdict.dropped)
-    return Transcript(
-        id=name.transcript_id,
-        revision=name.number,
-        original_id=claim.original_id,
-        start=heard.chunks[0].start,
-        end=heard.chunks[-1].end,
-        chunk_ids=tuple(chunk.id for chunk in heard.chunks),
-        segments=tuple(timeline.place(verdict.kept)),
-        language=answer.language,
-        top_language_probs=answer.top_language_probs,
-        model=answer.model,
-        server=answer.server,
-        protocol=answer.protocol,
-        parameters={**answer.parameters, "filter": filtered},
-        dropped=tuple(
-            replace(dropped, segment=segment)
-            for dropped, segment in zip(verdict.dropped, placed, strict=True)
-        ),
-    )
-
-
-def _failure(error: AttemptError) -> Failure:
-    return Failure(error.kind, str(error)[:MAX_MESSAGE], error.server)
+        return Result(self._sequence, outcome, self._seconds(), is_settled=self._is_settled)

@@ -1,1 +1,1 @@
-"""Read-only verdicts for people: the state of the backlog and of what a run needs."""
+"""Read-only verdicts for people: `status` of the backlog, `doctor` of what a run needs."""

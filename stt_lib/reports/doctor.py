@@ -1,4 +1,4 @@
-"""Whether all that a run needs is there and works; each finding says what to do."""
+"""Checks of everything that a run needs; each finding says what to do."""
 
 import shutil
 import tempfile
@@ -12,33 +12,34 @@ from typing import Final
 
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
-from stt_lib.servers import probe
 from stt_lib.servers.health_check import transcribe_probe
-from stt_lib.servers.options import Options
+from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
-"""The first with $unionWith, in which we load audio and owners at once."""
+"""Version. The first MongoDB with $unionWith, by which we load audio and owners at once."""
 
 MOST_SKEW: Final = timedelta(seconds=2)
+"""Duration. Largest difference between the clocks that needs no mention."""
+
 LEAST_LOG_DISK: Final = 200_000_000
-"""Bytes; the logs take 60 MB at most."""
+"""Bytes. Least free space for logs, which take up to 60 MB."""
 
 LEAST_MONGODB_DISK: Final = 1_000_000_000
-"""Bytes; MongoDB ends when it cannot write."""
+"""Bytes. Least free space for MongoDB, which exits when it cannot write."""
 
 
 class State(StrEnum):
-    """How bad it is: a note is worth knowing, a problem has to be solved."""
+    """Severity: a warning is worth knowing, a problem must be solved."""
 
     OK = "ok"
-    NOTE = "note"
+    WARNING = "warning"
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; `advice` says what to do about it."""
+    """The result of a check; `advice` says what to do about it."""
 
     check: str
     state: State
@@ -47,7 +48,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check one thing after the other, each real: nothing is taken on trust."""
+    """Run the checks one after the other; each tries the real thing."""
     yield from _database(settings)
     yield from _servers(settings)
     yield from _places(settings)
@@ -66,47 +67,47 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _version(store: Store) -> Finding:
-    version = ".".join(map(str, store.version))
+    version = ".".join(map(str, store.diagnostics.version))
     found = f"{store.address} answers, version {version}"
-    if store.version >= OLDEST_MONGODB:
+    if store.diagnostics.version >= OLDEST_MONGODB:
         return Finding("MongoDB", State.OK, found)
     oldest = ".".join(map(str, OLDEST_MONGODB[:2]))
-    return Finding("MongoDB", State.PROBLEM, found, f"stt needs {oldest} or newer: upgrade it")
+    return Finding("MongoDB", State.PROBLEM, found, f"upgrade it: stt needs {oldest} or newer")
 
 
 def _rights(store: Store) -> Finding:
-    refused = store.refused()
+    refused = store.diagnostics.refused()
     if not refused:
-        return Finding("rights", State.OK, f"may read and write in database {store.database}")
+        return Finding("rights", State.OK, f"may read and write in database {store.name}")
     return Finding(
         "rights",
         State.PROBLEM,
-        f"this user may not {', '.join(refused)} in database {store.database}",
-        "grant it readWrite there: db.grantRolesToUser(USER, ['readWrite'])",
+        f"this user may not {', '.join(refused)} in database {store.name}",
+        "grant the role: db.grantRolesToUser(USER, ['readWrite'])",
     )
 
 
 def _chunks(store: Store) -> Finding:
-    chunks = store.estimated_chunks()
+    chunks = store.diagnostics.estimated_chunks()
     if chunks:
-        return Finding("chunks", State.OK, f"about {chunks:,} in {store.database}.audio_chunks")
+        return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
     return Finding(
         "chunks",
-        State.NOTE,
-        f"there are none in {store.database}.audio_chunks",
-        "if there should be some: is MONGODB_DATABASE the ingester's?",
+        State.WARNING,
+        f"none in {store.name}.audio_chunks",
+        "if you expect some, check that MONGODB_DATABASE is the ingester's",
     )
 
 
 def _indexes(store: Store) -> Finding:
-    missing = store.missing_indexes()
+    missing = store.indexes.missing()
     if not missing:
-        return Finding("indexes", State.OK, "all are there")
+        return Finding("indexes", State.OK, "complete")
     return Finding(
         "indexes",
-        State.NOTE,
+        State.WARNING,
         f"missing: {', '.join(index.name for index in missing)}",
-        "the next run makes them, if this user may; it takes minutes on a large collection",
+        "the next run builds them if this user may; that can take minutes",
     )
 
 
@@ -115,21 +116,21 @@ def _clock(store: Store) -> Finding:
     theirs = store.now()
     answered = datetime.now(UTC)
     skew = max(asked - theirs, theirs - answered, timedelta(0))
-    told = f"{skew.total_seconds():.1f} s apart from MongoDB's"
+    difference = f"{skew.total_seconds():.1f} s apart from MongoDB's"
     if skew <= MOST_SKEW:
-        return Finding("clock", State.OK, told)
+        return Finding("clock", State.OK, difference)
     return Finding(
         "clock",
-        State.NOTE,
-        told,
-        "claims go by MongoDB's and are safe, but times in logs differ: synchronise both hosts",
+        State.WARNING,
+        difference,
+        "synchronise both hosts: claims use MongoDB's clock and are safe, but log times differ",
     )
 
 
 def _mongodb_disk(store: Store) -> Finding:
-    disk = store.disk()
+    disk = store.diagnostics.disk()
     if disk is None:
-        return Finding("its disk", State.NOTE, "MongoDB does not say how full it is")
+        return Finding("its disk", State.WARNING, "MongoDB does not report its free space")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
 
 
@@ -150,32 +151,36 @@ def _server(url: str, settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("server", State.PROBLEM, str(error))
     except ServerBusy as error:
-        return Finding("server", State.NOTE, str(error), "it works for others: try again later")
+        return Finding(
+            "server",
+            State.WARNING,
+            str(error),
+            "it is busy: try again later",
+        )
     except AttemptError as error:
         return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
-    speed = probe.SECONDS / trial.seconds
     model = f", model {trial.answer.model}" if trial.answer.model else ""
     found = (
-        f"{trial.server} transcribes (protocol {trial.protocol}{model}):"
-        f" 1 s of speech in {trial.seconds:.2f} s, {speed:.1f} times real time"
+        f"{trial.server} transcribed a test clip in {trial.seconds:.1f} s"
+        f" (protocol {trial.protocol}{model})"
     )
     if trial.answer.segments:
         return Finding("server", State.OK, found)
     return Finding(
         "server",
-        State.NOTE,
-        f"{found}, but heard nothing in it",
-        "try it with speech of yours: python stt.py --limit 1",
+        State.WARNING,
+        f"{found}, but heard no speech in it",
+        "try it with your own speech: python stt.py --limit 1",
     )
 
 
 _ADVICE: Final = {
-    FailureKind.CONNECTION: "start it, or correct STT_SERVER_URL; is a firewall in between?",
-    FailureKind.TIMEOUT: "it hangs, or loads its model: try again, then restart it; "
+    FailureKind.CONNECTION: "start it, correct STT_SERVER_URL, or look for a firewall in between",
+    FailureKind.TIMEOUT: "it may be loading its model: try again, then restart it; "
     "--timeout-base allows more time",
-    FailureKind.SERVER_ERROR: "its own log says why",
-    FailureKind.INVALID_AUDIO: "it cannot decode Ogg Opus: does it find ffmpeg?",
-    FailureKind.REJECTED: "its own log says why",
+    FailureKind.SERVER_ERROR: "the server's log says why",
+    FailureKind.INVALID_AUDIO: "it cannot decode Ogg Opus: check that ffmpeg is installed there",
+    FailureKind.REJECTED: "the server's log says why",
 }
 
 
@@ -189,25 +194,25 @@ def _places(settings: Settings) -> Iterator[Finding]:
 
 
 def _log_folder(file: Path) -> Finding:
-    """Try it, with a file that is gone at once."""
+    """Try to write there, with a file that is deleted at once."""
     folder = _existing(file.parent)
     try:
         with tempfile.TemporaryFile(dir=folder):
             if file.exists():
                 file.open("ab").close()
     except OSError as error:
-        advice = "let this user write there, or choose another place with --log-file"
+        advice = "make it writable for this user, or choose another file with --log-file"
         return Finding("log", State.PROBLEM, f"{file}: {error.strerror}", advice)
-    return Finding("log", State.OK, f"{file} can be written")
+    return Finding("log", State.OK, f"{file} is writable")
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the one in which it would be made."""
+    """The folder, or the nearest existing one above it."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _room(check: str, free: int, total: int, least: int) -> Finding:
-    found = f"{free / 1e9:.1f} of {total / 1e9:.0f} GB are free"
+    found = f"{free / 1e9:.1f} of {total / 1e9:.0f} GB free"
     if free >= least:
         return Finding(check, State.OK, found)
-    return Finding(check, State.PROBLEM, found, "make room, before it is full")
+    return Finding(check, State.PROBLEM, found, "free some space before the disk is full")

@@ -1,4 +1,4 @@
-"""How the work stands: collected from the database, weighed into one verdict; writes nothing."""
+"""The state of the backlog, read from the database and weighed into one verdict."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +24,20 @@ HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(weeks=1)
 DAYS: Final = 8
-"""Today and the week before it."""
+"""Days. Today and the week before it."""
 
 SAMPLE: Final = 5000
-"""Chunks read from either end of the backlog; in one of up to twice as many, all are."""
+"""Chunks. Read from each end of the backlog; up to twice this many are counted exactly."""
 
 SHORTEST: Final = timedelta(minutes=1)
-"""Of what is done in less time no speed is made."""
+"""Duration. Shortest period over which a speed is computed."""
+
+FARTHEST: Final = timedelta(days=36525)
+"""Duration. Longer estimates are reported as never."""
 
 
-class Verdict(StrEnum):
-    """Whether the work is done as fast as it comes."""
+class Trend(StrEnum):
+    """Whether the work is done as fast as it arrives."""
 
     UP_TO_DATE = "up to date"
     KEEPING_UP = "keeping up"
@@ -46,9 +49,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is pending and not parked; `is_estimate` when `sequences` was not counted.
+    """Chunks that are pending and not parked; `is_estimate` if `sequences` was not counted.
 
-    `chunk_seconds` is what one chunk lasts, as the starts of its neighbours tell.
+    `chunk_seconds` is the duration of a chunk, derived from the start times of its neighbours.
     """
 
     chunks: int
@@ -67,7 +70,7 @@ class Backlog:
 class Status:
     """How the work stands at `now`, by the database's clock.
 
-    `days` ends with today; `working_since` is when the first chunk of the last hour was done.
+    `days` ends with today; `working_since` is when the first transcript of the last hour was saved.
     """
 
     now: datetime
@@ -83,7 +86,7 @@ class Status:
 
     @property
     def speed(self) -> float:
-        """Seconds of audio done per second: lately, or on average where nothing was lately."""
+        """Seconds of audio transcribed per second: recently, or else on average."""
         if self.working_since is not None:
             span = max(self.now - self.working_since, SHORTEST)
             return self._rate(self.hour.transcribed, span)
@@ -93,76 +96,76 @@ class Status:
 
     @property
     def speed_of(self) -> str:
-        """The time that `speed` is an average of."""
+        """The period over which `speed` is an average."""
         if self.working_since is not None:
             return "last hour"
         return "last day" if self.day.transcribed else "last week"
 
     @property
     def inflow(self) -> float:
-        """Seconds of audio that arrive per second, over the last day."""
-        return self._rate(self.day.arrived, DAY)
+        """Seconds of speech recorded per second, over the last day."""
+        return self._rate(self.day.recorded, DAY)
 
     @property
     def waiting(self) -> int:
-        """Chunks that have failed and are left alone until a later run."""
+        """Chunks that failed and whose retry is not due yet."""
         return sum(kind.waiting for kind in self.failed)
 
     @property
     def due(self) -> int:
-        """Chunks that may be worked on now."""
+        """Chunks that may be transcribed now."""
         return max(0, self.backlog.chunks - self.waiting)
 
     @property
     def next_due(self) -> datetime | None:
-        """When the first of those that wait is due."""
+        """When the first of the waiting chunks is due."""
         return min((kind.next_due for kind in self.failed if kind.next_due), default=None)
 
     @property
     def done_in(self) -> timedelta | None:
-        """Until what is due is done, if speed and inflow stay; None when that is never.
+        """Time until everything due is done at the present speed and inflow.
 
-        None, too, when nothing is due but something waits.
+        None if that is never, or if nothing is due but something waits.
         """
         if not self.backlog.chunks:
             return timedelta(0)
         seconds = self.due * self.backlog.chunk_seconds
         gain = self.speed - self.inflow
-        if not self.due or gain <= 0 or seconds / gain > timedelta.max.total_seconds() / 2:
+        if not self.due or gain <= 0 or seconds / gain > FARTHEST.total_seconds():
             return None
         return timedelta(seconds=seconds / gain)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Trend:
         if not self.backlog.chunks:
-            return Verdict.UP_TO_DATE
+            return Trend.UP_TO_DATE
         if not self.due:
-            return Verdict.WAITING
+            return Trend.WAITING
         if not self.day.transcribed and not self.holders:
-            return Verdict.STANDING_STILL
+            return Trend.STANDING_STILL
         oldest = self.backlog.oldest
         if oldest is not None and self.now - oldest <= DAY:
-            return Verdict.KEEPING_UP
-        return Verdict.FALLING_BEHIND if self.done_in is None else Verdict.CATCHING_UP
+            return Trend.KEEPING_UP
+        return Trend.FALLING_BEHIND if self.done_in is None else Trend.CATCHING_UP
 
     def _rate(self, chunks: int, span: timedelta) -> float:
         return chunks * self.backlog.chunk_seconds / span.total_seconds()
 
 
 def look(store: Store) -> Status:
-    """Collect everything; days begin at local midnight."""
+    """Collect the figures; days begin at local midnight."""
     now = store.now()
-    soon = now + HOUR  # the clocks of ingesters differ a little
+    soon = now + HOUR  # the clocks of ingesters may differ a little
     days = _days(now)
     spans = [Span(now - width, soon) for width in (HOUR, DAY, WEEK)]
     spans += [Span(*ends) for ends in zip(days, [*days[1:], soon], strict=True)]
-    is_quick = store.counts_quickly
-    with ThreadPoolExecutor() as threads:  # MongoDB answers them side by side
+    is_quick = store.statistics.is_quick
+    with ThreadPoolExecutor() as threads:  # MongoDB answers them concurrently
         backlog = threads.submit(_backlog, store)
-        activity = threads.submit(store.activity, spans)
-        holders = threads.submit(store.holders)
-        failed = threads.submit(store.failed_kinds)
-        working_since = threads.submit(store.first_done_since, now - HOUR)
+        activity = threads.submit(store.statistics.activity, spans)
+        holders = threads.submit(store.claims.holders)
+        failed = threads.submit(store.failures.kinds)
+        working_since = threads.submit(store.statistics.first_done_since, now - HOUR)
     hour, day, week, *daily = activity.result()
     return Status(
         now=now,
@@ -179,15 +182,15 @@ def look(store: Store) -> Status:
 
 
 def _days(now: datetime) -> list[datetime]:
-    """The midnights at which the last days began; a day may last 23 or 25 hours."""
+    """The midnights at which the last days began; a day may have 23 or 25 hours."""
     today = now.astimezone().date()
     dates = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     return [datetime.combine(day, time()).astimezone() for day in dates]
 
 
 def _backlog(store: Store) -> Backlog:
-    chunks = store.count_pending()
-    first, last = store.first_and_last_pending(SAMPLE)
+    chunks = store.chunks.count_pending()
+    first, last = store.chunks.first_and_last_pending(SAMPLE)
     known = {chunk.id for chunk in first}
     seen = first + [chunk for chunk in last if chunk.id not in known]
     sequences = list(group(seen))
@@ -205,7 +208,7 @@ def _backlog(store: Store) -> Backlog:
 
 
 def _chunk_seconds(sequences: Sequence[ChunkSequence]) -> float:
-    """How far the starts of consecutive chunks lie apart, usually; else what an ingester cuts."""
+    """The usual distance between the starts of consecutive chunks, or else the nominal one."""
     gaps = [gap for sequence in sequences if (gap := _gap(sequence.chunks)) > 0]
     return median(gaps) if gaps else NOMINAL_CHUNK_SECONDS
 

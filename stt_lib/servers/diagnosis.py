@@ -1,10 +1,23 @@
-"""What to try when a server does not answer as its protocol promises: a guess at what it is."""
+"""What an error answer means: status codes to errors, with a guess at what to do about them."""
 
+import email.utils
 import json
 import re
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
+from stt_lib.errors import (
+    AudioRejected,
+    FailureKind,
+    ServerBusy,
+    ServerMisconfigured,
+    ServerTrouble,
+    Suspect,
+)
 from stt_lib.servers.transport import Reply
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
 PROTOCOLS = {
     "transcribe": "POST /transcribe",
@@ -25,6 +38,69 @@ _SHORT_BYTES = 4096
 _NOT_FOUND = {"detail": "Not Found"}  # what FastAPI says of a path that it does not have
 
 
+def check_status(reply: Reply, server: str, protocol: str) -> None:
+    """Raise what a status code other than 2xx asks for; the body only decides between kinds."""
+    status = reply.status
+    if 200 <= status < 300:
+        return
+    said = f"{server} answered {status}{_phrase(status)}"
+    if status in (429, 503) or (status >= 500 and _says_busy(reply)):
+        raise ServerBusy(f"{said}: busy", server, retry_after(reply.headers.get("retry-after")))
+    _check_set_up(reply, said, server, protocol)
+    if status == 408:
+        raise ServerTrouble(FailureKind.TIMEOUT, said, server)
+    if status in (400, 415, 422):
+        raise AudioRejected(FailureKind.INVALID_AUDIO, f"{said}: not audio", server)
+    if 400 <= status < 500:
+        raise AudioRejected(FailureKind.REJECTED, said, server)
+    raise Suspect(FailureKind.SERVER_ERROR, said, server)
+
+
+def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
+    """Raise what a person has to mend: the model, the key, the address, the protocol."""
+    status = reply.status
+    if status in (400, 403, 404, 422) and _is_about_the_model(reply):
+        wanted = "it does not have the model: name one of its own with --model"
+        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {wanted}", server)
+    if status in (401, 403):
+        wanted = "set STT_API_KEY to the key that it expects"
+        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {wanted}", server)
+    is_nowhere = status in (404, 405, 501) or 300 <= status < 400
+    if is_nowhere or (status == 422 and _is_about_the_form(reply)):
+        guess = hint(reply, protocol)
+        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {guess}", server)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        return ""
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header, in either of its forms; None if there is none.
+
+    Source: RFC 9110 section 10.2.3 (seconds, or a date).
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+# -- guesses ----------------------------------------------------------------------------------
+
+
 def hint(reply: Reply, protocol: str) -> str:
     """One sentence on which protocol or address to try; never quotes the answer."""
     body = _json(reply)
@@ -43,17 +119,17 @@ def hint(reply: Reply, protocol: str) -> str:
     )
 
 
-def is_about_the_model(reply: Reply) -> bool:
+def _is_about_the_model(reply: Reply) -> bool:
     """Whether a refusal says that the server does not have the model."""
     return isinstance(_json(reply), dict) and bool(_NO_MODEL.search(_short(reply)))
 
 
-def is_about_the_form(reply: Reply) -> bool:
+def _is_about_the_form(reply: Reply) -> bool:
     """Whether the server misses a field or file, or has no use for ours, in FastAPI's words."""
     return bool(_missed(_json(reply)))
 
 
-def says_busy(reply: Reply) -> bool:
+def _says_busy(reply: Reply) -> bool:
     """Whether the text of an error says that the server is busy; long ones are not messages."""
     return b"busy" in _short(reply).lower()
 

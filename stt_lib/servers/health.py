@@ -1,28 +1,48 @@
-"""A circuit breaker: whether a server is in service, as a pure state machine."""
+"""The health of one server: its circuit breaker, its pauses, and what it is known to hold.
 
+Times are of any monotonic clock, in seconds.
+"""
+
+import logging
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 
 from stt_lib.domain.backoff import delay
+from stt_lib.errors import AttemptError, FailureKind, ServerBusy, ServerMisconfigured
+from stt_lib.servers.deadlines import Deadlines
+from stt_lib.servers.throttling import ConcurrencyLimit
+from stt_lib.servers.transport import display_name
+from stt_lib.telemetry.events import Event
+from stt_lib.timing import Timing
 
 THRESHOLD = 3
+"""Failures in a row that open the breaker."""
+
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
-TOLD_RESTS = 8
-"""Of one outage so many rests are told, then each of twice as many: it may last a weekend."""
+
+LOGGED_RESTS = 8
+"""Rests of one outage that are logged; then each of twice as many: it may last a weekend."""
+
+BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
+
+RECENT_SECONDS = 30.0
+"""Seconds. An answer no older than this is evidence that a server works."""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Closed while the server serves; open while it rests; then one trial decides.
+    """A circuit breaker: closed while the server serves, open while it rests, then one trial.
 
-    Times are of any monotonic clock, in seconds. Each failed trial lengthens the rest.
+    Each failed trial lengthens the rest.
     """
 
     rng: random.Random
     failures: int = 0
     openings: int = 0
-    rest_ends: float | None = field(default=None)
+    rest_ends: float | None = None
 
     @property
     def closed(self) -> bool:
@@ -31,23 +51,23 @@ class Breaker:
     @property
     def is_news(self) -> bool:
         """Whether the rest that has begun is worth a line in the log."""
-        return self.openings <= TOLD_RESTS or self.openings.bit_count() == 1
+        return self.openings <= LOGGED_RESTS or self.openings.bit_count() == 1
 
     def is_trial_due(self, now: float) -> bool:
         return self.rest_ends is not None and now >= self.rest_ends
 
     def success(self) -> bool:
-        """Note an answer; True when that brings the server back into service."""
+        """Note an answer; returns whether it closed the breaker."""
         came_back = not self.closed
         self.failures = self.openings = 0
         self.rest_ends = None
         return came_back
 
     def failure(self, now: float, *, certain: bool = False) -> bool:
-        """Note trouble; True when the server is to rest (again) because of it.
+        """Note trouble; returns whether the server is to rest (again) because of it.
 
         `certain`: nobody listens there, or a trial failed, so that one failure is enough.
-        Requests that were under way when the server began to rest do not lengthen the rest.
+        Requests that were in flight when the breaker opened do not lengthen the rest.
         """
         self.failures += 1
         if not self.closed and not (certain and self.is_trial_due(now)):
@@ -58,3 +78,147 @@ class Breaker:
         rest = delay(self.openings, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, self.rng)
         self.rest_ends = now + rest
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A change in a server's health, to be logged once no lock is held."""
+
+    level: int
+    text: str
+    extra: dict[str, object]
+
+
+class Server:
+    """One STT server and all that is known of it. Not thread-safe: the pool's lock guards it."""
+
+    def __init__(
+        self,
+        protocol: str,
+        url: str,
+        *,
+        ceiling: int,
+        workers: int,
+        timeout: Callable[[int], float],
+        timing: Timing,
+    ) -> None:
+        self.protocol = protocol
+        self.url = url
+        self.name = display_name(url)
+        self.breaker = Breaker(timing.random)
+        self.limit = ConcurrencyLimit(ceiling)
+        self.deadlines = Deadlines(timeout, workers=workers)
+        self.pace = 0.0
+        """Recent seconds per second of audio."""
+        self.in_flight = 0
+        self.on_trial = False
+        self.misconfigured = False
+        self._timing = timing
+        self._busy_answers = 0
+        self._paused_until = 0.0
+        self._answered_at = float("-inf")
+        self._is_known_as_slow = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether its last word was an answer, not trouble."""
+        return not self.is_out and not self._busy_answers
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets no requests but trials."""
+        return self.misconfigured or not self.breaker.closed
+
+    @property
+    def room(self) -> int:
+        """Requests that it may get now."""
+        return self.limit.value - self.in_flight
+
+    @property
+    def has_answered_lately(self) -> bool:
+        return self._timing.monotonic() - self._answered_at < RECENT_SECONDS
+
+    @property
+    def owes(self) -> bool:
+        """Whether it may still be computing something for this process."""
+        return self.deadlines.held(self._timing.monotonic()) > 0
+
+    def takes_requests(self, now: float) -> bool:
+        return not self.is_out and now >= self._paused_until and self.room > 0
+
+    def wants_trial(self, now: float) -> bool:
+        return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
+
+    # -- what happened to a request -----------------------------------------------------------
+
+    def answered(self) -> News | None:
+        """It works."""
+        self._answered_at = self._timing.monotonic()
+        self._busy_answers = 0
+        if not self.breaker.success():
+            return None
+        return self._news(logging.INFO, "answers again", Event.SERVER_BACK)
+
+    def measured(self, seconds: float, audio: float) -> None:
+        """It transcribed `audio` seconds in `seconds`."""
+        pace = seconds / max(audio, 1e-3)
+        self.pace = 0.8 * self.pace + 0.2 * pace if self.pace else pace
+        self.limit.answered(self.in_flight)
+
+    def was_slow(self) -> News | None:
+        """It needs longer than the timeouts assume: worth a hint, once."""
+        if self._is_known_as_slow:
+            return None
+        self._is_known_as_slow = True
+        text = (
+            "takes longer than the timeouts assume: raise --timeout-per-chunk, or run fewer workers"
+        )
+        return self._news(logging.WARNING, text, Event.SERVER_SLOW)
+
+    def refused(self, kind: FailureKind, *, started: float) -> None:
+        """A request that was sent at `started` failed; some failures mean too many at once."""
+        if kind in (FailureKind.BUSY, FailureKind.TIMEOUT):
+            self.limit.refused(self._timing.monotonic(), started=started)
+
+    def failed(self, error: AttemptError, *, certain: bool = False) -> News | None:
+        """It is in trouble; `certain` as for `Breaker.failure`."""
+        if isinstance(error, ServerBusy):
+            return self._pause(error)
+        if isinstance(error, ServerMisconfigured):
+            return self._give_up(error)
+        now = self._timing.monotonic()
+        return self._rest(error, now) if self.breaker.failure(now, certain=certain) else None
+
+    def _pause(self, busy: ServerBusy) -> News | None:
+        """All threads together leave a busy server alone for as long as it asks."""
+        self._busy_answers += 1
+        seconds = busy.retry_after
+        if seconds is None:
+            rng = self._timing.random
+            seconds = delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
+        self._paused_until = max(self._paused_until, self._timing.monotonic() + seconds)
+        if self._busy_answers > 1:
+            return None
+        text = f"is busy, pausing until {self._time_in(seconds)}"
+        return self._news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
+
+    def _rest(self, error: AttemptError, now: float) -> News:
+        self.limit.restart()
+        rest = (self.breaker.rest_ends or now) - now
+        level = logging.WARNING if self.breaker.is_news else logging.DEBUG
+        text = f"rests until {self._time_in(rest)}: {error}"
+        facts = {"kind": error.kind, "seconds": round(rest, 1)}
+        return self._news(level, text, Event.SERVER_RESTS, **facts)
+
+    def _give_up(self, error: AttemptError) -> News | None:
+        if self.misconfigured:
+            return None
+        self.misconfigured = True
+        text = f"is out for this run: {error}"
+        return self._news(logging.ERROR, text, Event.SERVER_OUT, kind=error.kind)
+
+    def _news(self, level: int, text: str, event: Event, **facts: object) -> News:
+        return News(level, f"STT server {self.name} {text}", event.of(server=self.name, **facts))
+
+    def _time_in(self, seconds: float) -> str:
+        return f"{self._timing.now().astimezone() + timedelta(seconds=seconds):%H:%M:%S}"

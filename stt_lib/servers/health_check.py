@@ -1,18 +1,34 @@
-"""One real transcription of a second of speech, by one server: the only proof that it works."""
+"""One real transcription of a second of speech by one server: the only proof that it works."""
 
-import time
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 
-from stt_lib.domain.models import Answer
-from stt_lib.servers import probe, protocols
-from stt_lib.servers.options import Options
-from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
+from stt_lib.domain.models import Answer, Chunk
+from stt_lib.servers import protocols
+from stt_lib.servers.protocols import Options, Request
+from stt_lib.servers.transport import display_name, http_channels
+from stt_lib.timing import REAL
+
+PROBE_SECONDS = 1.0
+
+
+def probe(now: datetime) -> Chunk:
+    """A second of speech that comes with stt, as a chunk."""
+    return Chunk(
+        id=None,
+        index=0,
+        start=now,
+        data=files("stt_lib.servers").joinpath("probe.opus").read_bytes(),
+        format="opus",
+        seconds=PROBE_SECONDS,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a server said, and after how many seconds."""
+    """What a server answered, and after how many seconds."""
 
     protocol: str
     server: str
@@ -31,20 +47,11 @@ def transcribe_probe(
     """
     protocol, address = protocols.parse(url, protocol)
     server = display_name(address)
-    channel = Channel(authorities(ca_file))
-    watchdog = Watchdog([channel])  # a server that drips its answer must not hold us either
-    started = time.monotonic()
+    channel = http_channels(ca_file)()
+    started = REAL.monotonic()
     try:
-        answer = protocols.transcribe(
-            protocol,
-            channel,
-            address,
-            (probe.clip(),),
-            options=options,
-            server=server,
-            seconds=seconds,
-        )
+        request = Request(channel, address, options, server, seconds)
+        answer = protocols.post(protocol, request, (probe(REAL.now()),))
     finally:
-        watchdog.stop()
         channel.close()
-    return Trial(protocol, server, answer, time.monotonic() - started)
+    return Trial(protocol, server, answer, REAL.monotonic() - started)

@@ -1,104 +1,51 @@
-"""The pool of STT servers: who may post now, to which server, and what is done when none serves.
+"""The pool of STT servers: who may post now, to which server, and what happens if none serves.
 
-At most `max_in_flight` requests are under way at any moment. Whoever wants to post stands in
-line with a ticket; the line is served in the order of the tickets, so that the newest sequences
-start first whichever thread is ready first.
+At most `max_in_flight` requests are in flight at any moment. Whoever wants to post stands in line
+with a ticket; the line is served in the order of the tickets, so that the newest sequences start
+first whichever thread is ready first.
 """
 
 import logging
-import random
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Final
 
-from stt_lib.domain.backoff import delay
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import (
     AttemptError,
     AudioRejected,
     FailureKind,
     ServerBusy,
-    ServerMisconfigured,
     ServersUnavailable,
     ServerTrouble,
     Stopped,
     Suspect,
 )
-from stt_lib.servers import probe, protocols
-from stt_lib.servers.health import Breaker
-from stt_lib.servers.options import Options
-from stt_lib.servers.throttling import Limit, Pacer
-from stt_lib.servers.transport import Channel, Watchdog, authorities, display_name
+from stt_lib.servers import health_check, protocols
+from stt_lib.servers.deadlines import Pending
+from stt_lib.servers.health import News, Server
+from stt_lib.servers.protocols import Options, Request
+from stt_lib.servers.throttling import RateLimiter
+from stt_lib.servers.transport import Channel, do_nothing
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.stats import Stats
+from stt_lib.timing import REAL, Timing
+from stt_lib.timing import Event as Flag
 
 log = logging.getLogger("stt")
 
-POLL_SECONDS = 0.25
-"""How soon a waiting thread notices that a rest is over or a stop was asked for."""
-
-RECENT_SECONDS = 30.0
-"""An answer so recent is evidence that a server works."""
-
-BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
-
-
-@dataclass(slots=True, eq=False)
-class Server:
-    """One STT server and what we know of its health; times of the monotonic clock.
-
-    `pace` is its recent seconds per second of audio.
-    """
-
-    protocol: str
-    url: str
-    breaker: Breaker
-    limit: Limit
-    pace: float = 0.0
-    in_flight: int = 0
-    on_trial: bool = False
-    misconfigured: bool = False
-    busy_answers: int = 0
-    paused_until: float = 0.0
-    answered_at: float = float("-inf")
-    name: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.name = display_name(self.url)
-
-    @property
-    def serves(self) -> bool:
-        """Whether its last word was an answer, not trouble."""
-        return self.breaker.closed and not self.busy_answers and not self.misconfigured
-
-    def takes_requests(self, now: float) -> bool:
-        return (
-            self.breaker.closed
-            and not self.misconfigured
-            and now >= self.paused_until
-            and self.room > 0
-        )
-
-    @property
-    def room(self) -> int:
-        """Requests that it may get right now."""
-        return self.limit.value - self.in_flight
-
-    def wants_trial(self, now: float) -> bool:
-        return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
+POLL_SECONDS: Final = 0.25
+"""Seconds. Interval at which a waiting thread looks for the end of a pause, or a stop."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Grant:
-    """A place to post; `is_trial` when a clip of ours has to be posted there first."""
+class Slot:
+    """The right to post one request at a time to a server, through a channel."""
 
     server: Server
     channel: Channel
-    is_trial: bool
+    is_trial: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -106,8 +53,8 @@ class _Waiter:
     ticket: int
     audio: float
     avoid: Server | None
-    granted: threading.Event = field(default_factory=threading.Event)
-    grant: _Grant | None = None
+    granted: Flag
+    slot: Slot | None = None
 
 
 class ServerPool:
@@ -121,58 +68,75 @@ class ServerPool:
         protocol: str,
         max_in_flight: int,
         server_max: int | None = None,
-        adapts: bool = True,
         rate_limit: float | None = None,
         audio_rate: float | None = None,
         timeout: Callable[[int], float],
         server_wait: float,
-        ca_file: Path | None = None,
-        stop: threading.Event,
-        stats: Stats | None = None,
+        stop: Flag,
+        stats: Stats,
+        channels: Callable[[], Channel],
+        timing: Timing = REAL,
     ) -> None:
         """Set up; nothing is sent yet.
 
-        `options` go to every server; `protocol` is that of the URLs which do not name theirs.
-        `timeout` gives the seconds allowed for a request of so many chunks; after `server_wait`
-        seconds without any server in service, every wait ends with `ServersUnavailable`.
-        `server_max` bounds the requests at one server, `adapts` lets their number find itself
-        below that; `rate_limit` is in requests per second, `audio_rate` in seconds of audio per
-        second.
+        `options` go to every server; `protocol` is that of URLs which do not name theirs.
+        `timeout` gives the seconds that an idle server may take for a number of chunks; after
+        `server_wait` seconds without any server in service every wait ends with
+        `ServersUnavailable`. `server_max` bounds the requests at one server; `rate_limit` is in
+        requests per second, `audio_rate` in seconds of audio per second. `channels` opens
+        connections.
         """
-        rng = random.Random()  # noqa: S311 - jitter, not cryptography
-        self._rng = rng
         ceiling = min(max_in_flight, server_max or max_in_flight)
         self.servers = [
-            Server(*protocols.parse(url, protocol), Breaker(rng), Limit(ceiling, adapts=adapts))
+            Server(
+                *protocols.parse(url, protocol),
+                ceiling=ceiling,
+                workers=max_in_flight,
+                timeout=timeout,
+                timing=timing,
+            )
             for url in urls
         ]
-        self._requests = Pacer(rate_limit)
-        self._audio = Pacer(audio_rate)
+        self.stats = stats
+        self._requests = RateLimiter(rate_limit)
+        self._audio = RateLimiter(audio_rate)
         self._options = options
-        self._timeout = timeout
         self._server_wait = server_wait
         self._stop = stop
-        self.stats = stats or Stats()
-        trusted = authorities(ca_file)
-        self._channels = [Channel(trusted) for _ in range(max_in_flight)]
+        self._timing = timing
+        self._channels = [channels() for _ in range(max_in_flight)]
         self._idle = list(self._channels)
-        self._lock = threading.Lock()
+        self._lock = timing.lock()  # never held across anything that may wait
         self._line: set[int] = set()
         self._waiting: dict[int, _Waiter] = {}
+        self._under_way: dict[Channel, tuple[Server, Pending]] = {}
         self._out_since: float | None = None
         self._last_trouble: AttemptError | None = None
         self._over: ServersUnavailable | None = None
-        self._watchdog = Watchdog(self._channels)
 
     def close(self) -> None:
-        self._watchdog.stop()
         for channel in self._channels:
             channel.close()
 
     def cut(self) -> None:
-        """End all requests under way at once: their threads see a broken connection."""
+        """Abort all requests in flight: their threads see a broken connection."""
         for channel in self._channels:
             channel.cut()
+
+    # -- deadlines ----------------------------------------------------------------------------
+
+    def timeout(self, chunks: int) -> float:
+        """Seconds that a request would be allowed if the best server got it now."""
+        with self._lock:
+            now = self._timing.monotonic()
+            usable = [server for server in self.servers if not server.is_out] or self.servers
+            return min(server.deadlines.seconds(chunks, now) for server in usable)
+
+    def ends_at(self) -> float | None:
+        """Monotonic seconds at which the last request in flight is answered or given up."""
+        with self._lock:
+            ends = (server.deadlines.ends_at for server in self.servers)
+            return max((end for end in ends if end is not None), default=None)
 
     # -- the line -----------------------------------------------------------------------------
 
@@ -193,44 +157,42 @@ class ServerPool:
             return any(other.serves for other in self.servers if other is not server)
 
     @contextmanager
-    def slot(self, ticket: int, *, audio: float, avoid: Server | None = None) -> Iterator["Slot"]:
-        """Wait for a place to post `audio` seconds; elsewhere than at `avoid` if possible.
+    def slot(self, ticket: int, *, audio: float, avoid: Server | None = None) -> Iterator[Slot]:
+        """Wait for a slot to post `audio` seconds; elsewhere than at `avoid` if possible.
 
         Raises:
             Stopped: the run is to end.
             ServersUnavailable: no server has been in service for `server_wait` seconds.
         """
-        server, channel = self._enter(_Waiter(ticket, audio, avoid))
+        slot = self._enter(_Waiter(ticket, audio, avoid, self._timing.event()))
         try:
-            yield Slot(self, server, channel)
+            yield slot
         finally:
-            self._leave(server, channel)
+            self._leave(slot)
 
-    def _enter(self, waiter: _Waiter) -> tuple[Server, Channel]:
+    def _enter(self, waiter: _Waiter) -> Slot:
         with self._lock:
             self._waiting[waiter.ticket] = waiter
         try:
-            while True:
-                grant = self._granted(waiter)
-                if not grant.is_trial:
-                    return grant.server, grant.channel
-                self._try_out(grant.server, grant.channel)
+            while (slot := self._granted(waiter)).is_trial:
+                self._try_out(slot)
+            return slot
         finally:
             with self._lock:
                 del self._waiting[waiter.ticket]
                 self._line.discard(waiter.ticket)
                 self._dispatch()
 
-    def _granted(self, waiter: _Waiter) -> _Grant:
+    def _granted(self, waiter: _Waiter) -> Slot:
         with self._lock:
-            waiter.grant = None
+            waiter.slot = None
             waiter.granted.clear()
             self._line.add(waiter.ticket)
         while True:
             with self._lock:
                 self._dispatch()
-                if waiter.grant is not None:
-                    return waiter.grant
+                if waiter.slot is not None:
+                    return waiter.slot
                 if self._stop.is_set():
                     raise Stopped
                 self._check_outage()
@@ -238,8 +200,8 @@ class ServerPool:
             waiter.granted.wait(min(POLL_SECONDS, pause) if pause else POLL_SECONDS)
 
     def _seconds_to_the_next(self) -> float:
-        """What the rates still ask for. The lock is held."""
-        now = time.monotonic()
+        """Seconds that the rates still demand. The lock is held."""
+        now = self._timing.monotonic()
         return max(self._requests.seconds_left(now), self._audio.seconds_left(now))
 
     def _dispatch(self) -> None:
@@ -255,77 +217,155 @@ class ServerPool:
             server.in_flight += 1
             server.on_trial = server.on_trial or is_trial
             if not is_trial:
-                self._requests.take(time.monotonic())
-                self._audio.take(time.monotonic(), waiter.audio)
-            waiter.grant = _Grant(server, self._idle.pop(), is_trial)
+                now = self._timing.monotonic()
+                self._requests.take(now)
+                self._audio.take(now, waiter.audio)
+            waiter.slot = Slot(server, self._idle.pop(), is_trial)
             waiter.granted.set()
 
     def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
         """A server that is due for a trial, else the one with most room; and whether it is one."""
-        now = time.monotonic()
+        now = self._timing.monotonic()
         for server in self.servers:
             if server.wants_trial(now):
                 return server, True
         open_ = [server for server in self.servers if server.takes_requests(now)]
         return min(open_, key=lambda s: (s is avoid, -s.room, s.pace), default=None), False
 
-    def _leave(self, server: Server, channel: Channel) -> None:
+    def _leave(self, slot: Slot) -> None:
         with self._lock:
-            server.in_flight -= 1
-            self._idle.append(channel)
+            slot.server.in_flight -= 1
+            self._idle.append(slot.channel)
             self._dispatch()
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def transcribe(
+        self, slot: Slot, chunks: Sequence[Chunk], when_sent: Callable[[], None] = do_nothing
+    ) -> Answer:
+        """Post consecutive chunks, oldest first; `when_sent` is called once they are on their way.
+
+        Raises:
+            ServerTrouble: the fault of the server or the network.
+            Suspect: it failed, though the server works with other audio.
+            AudioRejected: the server says that the audio is at fault, and works with other audio.
+        """
+        server, started = slot.server, self._timing.monotonic()
+        try:
+            answer = self._post(slot, chunks, started, when_sent)
+        except ServerTrouble as error:
+            self.stats.failed(server.name, error.kind)
+            with self._lock:
+                server.refused(error.kind, started=started)
+            self._trouble(server, error, certain=error.unreachable)
+            raise
+        except (Suspect, AudioRejected) as error:
+            self.stats.failed(server.name, error.kind)
+            self._clear_the_server_of(error, slot, alone=len(chunks) == 1)
+            raise
+        self._answered(server)
+        self._measured(server, started, sum(chunk.seconds for chunk in chunks))
+        return answer
+
+    def _post(
+        self,
+        slot: Slot,
+        chunks: Sequence[Chunk],
+        started: float,
+        when_sent: Callable[[], None] = do_nothing,
+    ) -> Answer:
+        """Post, and keep account of what the server holds."""
+        server, pending = slot.server, None
+        with self._lock:
+            seconds = server.deadlines.seconds(len(chunks), started)
+
+        def sent() -> float:
+            nonlocal pending
+            when_sent()
+            if pending is None:  # a protocol may post again in another format
+                pending = self._sent(slot, len(chunks), started)
+            return pending.allowed
+
+        request = Request(slot.channel, server.url, self._options, server.name, seconds, sent)
+        failure: FailureKind | None = FailureKind.INTERNAL
+        try:
+            answer = protocols.post(server.protocol, request, chunks)
+            failure = None
+            return answer
+        except AttemptError as error:
+            failure = error.kind
+            raise
+        finally:
+            if pending is not None:
+                self._ended(slot, pending, failure)
+
+    def _sent(self, slot: Slot, chunks: int, started: float) -> Pending:
+        with self._lock:
+            now = self._timing.monotonic()
+            pending = slot.server.deadlines.sent(chunks, now, started=started)
+            self._under_way[slot.channel] = slot.server, pending
+            return pending
+
+    def _ended(self, slot: Slot, request: Pending, failure: FailureKind | None) -> None:
+        server, news = slot.server, None
+        with self._lock:
+            del self._under_way[slot.channel]
+            now = self._timing.monotonic()
+            if failure is FailureKind.TIMEOUT:
+                server.deadlines.abandoned(request, now)
+            elif failure is not None:
+                server.deadlines.failed(request)
+            elif server.deadlines.answered(request, now):
+                news = server.was_slow()
+        _log(news)
+
+    def _clear_the_server_of(self, error: AttemptError, slot: Slot, *, alone: bool) -> None:
+        """Turn a complaint about the audio into trouble unless the server works with other audio.
+
+        A chunk that fails alone is about to be blamed. If the complaint may be the server's own
+        fault, only a trial can clear the server.
+        """
+        if isinstance(error, AudioRejected) and not alone:
+            return
+        with self._lock:
+            recently = slot.server.has_answered_lately
+        if recently and not (alone and isinstance(error, Suspect)):
+            return
+        if not self._probe(slot):
+            raise ServerTrouble(error.kind, str(error), slot.server.name) from error
 
     # -- health -------------------------------------------------------------------------------
 
-    def _try_out(self, server: Server, channel: Channel) -> None:
+    def _try_out(self, slot: Slot) -> None:
         """One real transcription decides whether a resting server is back."""
         try:
-            self._probe(server, channel)
+            self._probe(slot)
         finally:
             with self._lock:
-                server.on_trial = False
-            self._leave(server, channel)
+                slot.server.on_trial = False
+            self._leave(slot)
 
-    def _probe(self, server: Server, channel: Channel) -> bool:
-        """Post a clip that every working server transcribes; True when it does."""
+    def _probe(self, slot: Slot) -> bool:
+        """Post a clip that every working server transcribes; returns whether it did."""
+        chunks = (health_check.probe(self._timing.now()),)
         try:
-            self._post(server, channel, (probe.clip(),))
+            self._post(slot, chunks, self._timing.monotonic())
         except AttemptError as error:
-            self._trouble(server, error, certain=not isinstance(error, ServerBusy))
+            self._trouble(slot.server, error, certain=not isinstance(error, ServerBusy))
             return False
-        self._answered(server)
+        self._answered(slot.server)
         return True
-
-    def _post(self, server: Server, channel: Channel, chunks: Sequence[Chunk]) -> Answer:
-        return protocols.transcribe(
-            server.protocol,
-            channel,
-            server.url,
-            chunks,
-            options=self._options,
-            server=server.name,
-            seconds=self._timeout(len(chunks)),
-        )
 
     def _answered(self, server: Server) -> None:
         with self._lock:
-            server.answered_at = time.monotonic()
-            server.busy_answers = 0
             self._out_since = None
-            if server.breaker.success():
-                log.info(
-                    "STT server %s answers again",
-                    server.name,
-                    extra=Event.SERVER_BACK.of(server=server.name),
-                )
+            news = server.answered()
+        _log(news)
 
     def _measured(self, server: Server, started: float, audio: float) -> None:
+        seconds = self._timing.monotonic() - started
         with self._lock:
-            now = time.monotonic()
-            seconds = now - started
-            pace = seconds / max(audio, 1e-3)
-            server.pace = 0.8 * server.pace + 0.2 * pace if server.pace else pace
-            server.limit.answered(now, audio=audio, seconds=seconds, in_flight=server.in_flight)
+            server.measured(seconds, audio)
         self.stats.answered(server.name, seconds=seconds, audio=audio)
         log.debug(
             "Answer of STT server %s after %.2fs for %.1f s of audio",
@@ -335,57 +375,27 @@ class ServerPool:
             extra=Event.ANSWERED.of(server=server.name, seconds=round(seconds, 3)),
         )
 
-    def _too_much(self, server: Server, started: float) -> None:
-        with self._lock:
-            server.limit.refused(time.monotonic(), started=started)
-
     def _trouble(self, server: Server, error: AttemptError, *, certain: bool = False) -> None:
         with self._lock:
-            now = time.monotonic()
             self._last_trouble = error
-            if isinstance(error, ServerBusy):
-                self._pause(server, error, now)
-            elif isinstance(error, ServerMisconfigured):
-                self._give_up_on(server, error)
-            elif server.breaker.failure(now, certain=certain):
-                rest = (server.breaker.rest_ends or now) - now
-                log.log(
-                    logging.WARNING if server.breaker.is_news else logging.DEBUG,
-                    "STT server %s rests until %s: %s",
-                    server.name,
-                    _clock(rest),
-                    error,
-                    extra=Event.SERVER_RESTS.of(
-                        server=server.name, kind=error.kind, seconds=round(rest, 1)
-                    ),
-                )
-            if self._out_since is None and not any(s.serves for s in self.servers):
-                self._out_since = now
+            news = server.failed(error, certain=certain)
+            hangs = error.kind is FailureKind.TIMEOUT and server.is_out
+            overdue = self._overdue(server) if hangs else []
+        _log(news)
+        for channel in overdue:
+            channel.expire()
 
-    def _pause(self, server: Server, busy: ServerBusy, now: float) -> None:
-        """All threads together leave a busy server alone for as long as it asks."""
-        server.busy_answers += 1
-        seconds = busy.retry_after
-        if seconds is None:
-            seconds = delay(server.busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, self._rng)
-        server.paused_until = max(server.paused_until, now + seconds)
-        if server.busy_answers == 1:
-            log.info(
-                "STT server %s is busy, pausing until %s",
-                server.name,
-                _clock(seconds),
-                extra=Event.SERVER_BUSY.of(server=server.name, seconds=round(seconds, 1)),
-            )
+    def _overdue(self, server: Server) -> list[Channel]:
+        """Where a server that hangs is still waited for, only because much was sent to it.
 
-    def _give_up_on(self, server: Server, error: AttemptError) -> None:
-        if not server.misconfigured:
-            server.misconfigured = True
-            log.error(
-                "STT server %s is out for this run: %s",
-                server.name,
-                error,
-                extra=Event.SERVER_OUT.of(server=server.name, kind=error.kind),
-            )
+        The lock is held.
+        """
+        now = self._timing.monotonic()
+        return [
+            channel
+            for channel, (holder, request) in self._under_way.items()
+            if holder is server and server.deadlines.is_overdue(request, now)
+        ]
 
     def _check_outage(self) -> None:
         """Raise when no server has been in service for too long. The lock is held."""
@@ -397,62 +407,18 @@ class ServerPool:
             raise self._over
 
     def _is_outage(self) -> bool:
+        """An outage begins when no server serves, and none may still be computing for us."""
         if all(server.misconfigured for server in self.servers):
             return True
-        if self._out_since is None or any(server.in_flight for server in self.servers):
+        if self._out_since is None:
+            if not any(server.serves or server.owes for server in self.servers):
+                self._out_since = self._timing.monotonic()
             return False
-        return time.monotonic() - self._out_since >= self._server_wait
+        if any(server.in_flight for server in self.servers):
+            return False
+        return self._timing.monotonic() - self._out_since >= self._server_wait
 
 
-class Slot:
-    """The right to post to one server, until the slot is left."""
-
-    def __init__(self, pool: ServerPool, server: Server, channel: Channel) -> None:
-        self._pool = pool
-        self.server = server
-        self._channel = channel
-
-    def transcribe(self, chunks: Sequence[Chunk], when_sent: Callable[[], None]) -> Answer:
-        """Post consecutive chunks, oldest first; `when_sent` is called once they are on their way.
-
-        Raises:
-            ServerTrouble: the server's or the network's doing.
-            Suspect: it failed, though the server works with other audio.
-            AudioRejected: the server says that the audio is at fault, and works with other audio.
-        """
-        pool, server = self._pool, self.server
-        started = time.monotonic()
-        try:
-            with self._channel.telling(when_sent):
-                answer = pool._post(server, self._channel, chunks)
-        except ServerTrouble as error:
-            pool.stats.failed(server.name, error.kind)
-            if error.kind in (FailureKind.BUSY, FailureKind.TIMEOUT):
-                pool._too_much(server, started)
-            pool._trouble(server, error, certain=error.unreachable)
-            raise
-        except (Suspect, AudioRejected) as error:
-            pool.stats.failed(server.name, error.kind)
-            self._clear_the_server_of(error, alone=len(chunks) == 1)
-            raise
-        pool._answered(server)
-        pool._measured(server, started, sum(chunk.seconds for chunk in chunks))
-        return answer
-
-    def _clear_the_server_of(self, error: AttemptError, *, alone: bool) -> None:
-        """Turn a complaint about the audio into trouble unless the server works with other audio.
-
-        A chunk that fails alone is about to be blamed, so that nothing less than a trial counts
-        when the complaint may be the server's own fault.
-        """
-        if isinstance(error, AudioRejected) and not alone:
-            return
-        recently = time.monotonic() - self.server.answered_at < RECENT_SECONDS
-        if recently and not (alone and isinstance(error, Suspect)):
-            return
-        if not self._pool._probe(self.server, self._channel):
-            raise ServerTrouble(error.kind, str(error), self.server.name) from error
-
-
-def _clock(seconds: float) -> str:
-    return (datetime.now().astimezone() + timedelta(seconds=seconds)).strftime("%H:%M:%S")
+def _log(news: News | None) -> None:
+    if news is not None:
+        log.log(news.level, "%s", news.text, extra=news.extra)

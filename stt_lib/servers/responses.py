@@ -1,161 +1,179 @@
-"""What an answer means: status codes to errors, JSON to an `Answer`.
+"""What a server heard: JSON to an `Answer`, validated once, here.
 
-Liberal in what is taken: numbers of any kind, fields that we do not know, scores that are not
-there. Strict in what comes out: finite times within the audio that do not run backwards.
+Unknown fields are ignored, and so are scores and words that make no sense: the text matters. What
+comes out has finite times within the audio that do not run backwards.
 """
 
-import email.utils
+import itertools
 import math
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
-from typing import Annotated, Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 from pydantic import (
-    AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    StrictFloat,
-    StrictInt,
     StrictStr,
+    StringConstraints,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
-from stt_lib.domain.models import Answer, Segment
-from stt_lib.errors import (
-    AudioRejected,
-    FailureKind,
-    ServerBusy,
-    ServerMisconfigured,
-    ServerTrouble,
-    Suspect,
-)
-from stt_lib.servers import diagnosis, languages, words
+from stt_lib.domain.models import Answer, Segment, Word
+from stt_lib.errors import FailureKind, Suspect
+from stt_lib.servers import diagnosis, languages
 from stt_lib.servers.transport import Reply
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
+MAX_NUMBER: Final = 1e6
+"""Larger than any time in seconds and any score."""
+
+LANGUAGES: Final = 5
+"""Probable languages that are kept."""
 
 
-def _finite_or_none(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+# -- shapes -----------------------------------------------------------------------------------
 
 
-def _name_or_none(value: object) -> str | None:
-    is_name = isinstance(value, str) and _NAME.fullmatch(value.strip())
-    return str(value).strip() if is_name else None
+def _usable(value: object) -> object:
+    """A score that cannot be computed says nothing about the text, so it is absent, not wrong."""
+    is_number = isinstance(value, int | float)
+    return value if not is_number or abs(value) <= MAX_NUMBER else None  # type: ignore[arg-type]
 
 
-_NAME = re.compile(r"[\w./\\:@+-]{1,200}")
-_Number = StrictFloat | StrictInt
-_Finite = Annotated[_Number, Field(allow_inf_nan=False)]
-_Name = Annotated[str | None, BeforeValidator(_name_or_none)]
-"""The name of a model: what cannot be one is as good as none."""
-_Score = Annotated[_Number | None, AfterValidator(_finite_or_none)]
-"""A score that cannot be computed says nothing of the text, so it is absent, not wrong."""
+def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
+
+
+def _named(*order: str) -> Callable[[object], object]:
+    """Some servers send objects as lists, because that is how JSON writes named tuples."""
+
+    def named(value: object) -> object:
+        return dict(zip(order, value, strict=False)) if isinstance(value, list) else value
+
+    return named
+
+
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-MAX_NUMBER, le=MAX_NUMBER)]
+_Score = Annotated[_Number | None, BeforeValidator(_usable)]
+_Language = Annotated[StrictStr, StringConstraints(max_length=100)]
+_Name = StringConstraints(strip_whitespace=True, pattern=r"^[\w./\\:@+-]{1,200}$")
+_Model = Annotated[Annotated[StrictStr, _Name] | None, WrapValidator(_or_none)]
+_Duration = Annotated[Annotated[float, Field(gt=0, le=MAX_NUMBER)] | None, WrapValidator(_or_none)]
+"""Some servers send the number as text."""
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class _Word(_Shape):
+    start: _Number
+    end: _Number
+    text: Annotated[StrictStr, StringConstraints(pattern=r"\S")] = Field(
+        validation_alias=AliasChoices("word", "text")
+    )
+    probability: Annotated[_Number | None, WrapValidator(_or_none)] = Field(
+        None, validation_alias=AliasChoices("probability", "score")
+    )
+
+
+_WordRow = Annotated[_Word, BeforeValidator(_named("start", "end", "word", "probability"))]
+_Words = Annotated[list[_WordRow] | None, WrapValidator(_or_none)]
+
+
+class _Segment(_Shape):
+    start: _Number
+    end: _Number
+    text: StrictStr
+    no_speech_prob: _Score = None
+    avg_logprob: _Score = None
+    compression_ratio: _Score = None
+    words: _Words = None
+
+    def record(self, length: float) -> Segment:
+        """Times within the audio that never run backwards."""
+        start = _within(self.start, 0.0, length)
+        scores = (self.no_speech_prob, self.avg_logprob, self.compression_ratio)
+        if self.avg_logprob == 0:
+            # Nothing is ever that certain: a server without scores fills in constants.
+            scores = (None, None, None)
+        end = _within(self.end, start, length)
+        return Segment(start, end, self.text, *scores, words=_records(self.words, length))
 
 
 _ROW = (
     *("id", "seek", "start", "end", "text", "tokens", "temperature"),
     *("avg_logprob", "compression_ratio", "no_speech_prob", "words"),
 )
-"""The order of faster-whisper's segments as tuples."""
+_SegmentRow = Annotated[_Segment, BeforeValidator(_named(*_ROW))]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(hide_input_in_errors=True)
+class _Transcription(_Shape):
+    segments: list[_SegmentRow]
+    language: _Language | None = None
+    top_language_probs: list[tuple[_Language, _Number]] | None = None
+    model: _Model = None
 
 
-class _Segment(_Model):
-    start: _Finite
-    end: _Finite
-    text: StrictStr
-    no_speech_prob: _Score = None
-    avg_logprob: _Score = None
-    compression_ratio: _Score = None
-    words: Any = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        """Older services send segments as rows, because that is how JSON writes named tuples."""
-        return dict(zip(_ROW, value, strict=False)) if isinstance(value, list) else value
-
-    def record(self, length: float | None) -> Segment:
-        """Times within the audio, as far as its length is known, that never run backwards."""
-        start = _within(self.start, length)
-        scores = (self.no_speech_prob, self.avg_logprob, self.compression_ratio)
-        if self.avg_logprob == 0:
-            # Nothing is ever that certain: a server without scores fills in constants.
-            scores = (None, None, None)
-        end = max(start, _within(self.end, length))
-        return Segment(start, end, self.text, *scores, words=words.read(self.words, length))
-
-
-def _within(moment: float, length: float | None) -> float:
-    return max(0.0, min(float(moment), math.inf if length is None else length))
-
-
-class _Transcription(_Model):
-    segments: list[_Segment]
-    language: StrictStr | None = None
-    top_language_probs: list[tuple[StrictStr, _Finite]] | None = None
-    model: _Name = None
-
-
-class _VerboseJson(_Model):
+class _VerboseJson(_Shape):
     """`verbose_json` of OpenAI's API, and what is close to it."""
 
     text: StrictStr | None = None
-    segments: list[_Segment] | None = None
-    words: Any = None
-    language: StrictStr | None = None
-    duration: Any = None
-    model: _Name = None
-    language_probabilities: dict[str, _Finite] | None = None
+    segments: list[_SegmentRow] | None = None
+    words: _Words = None
+    language: _Language | None = None
+    duration: _Duration = None
+    model: _Model = None
+    language_probabilities: dict[_Language, _Number] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "_VerboseJson":
         if self.text is None and self.segments is None:
-            raise ValueError("neither text nor segments")
+            raise ValueError("lacks text and segments")
+        if self.words and not self.segments and not self.spoken:
+            raise ValueError("has words, but no text")
         return self
 
     @property
-    def told_duration(self) -> float | None:
-        """Some send the number as text."""
-        try:
-            seconds = float(self.duration)
-        except (TypeError, ValueError):
-            return None
-        return seconds if math.isfinite(seconds) and seconds > 0 else None
+    def spoken(self) -> str:
+        return (self.text or "").strip()
+
+
+# -- answers ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Verbose:
-    """An answer, and how far into the audio the server came for certain, if it told."""
+    """An answer, and how far into the audio the server came for certain, if it is known."""
 
     answer: Answer
     reach: float | None
 
 
 def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
-    """Read `{"language", "top_language_probs", "segments", "model"}`, our own protocol's answer.
+    """Read `{"language", "top_language_probs", "segments", "model"}`, the user's own protocol.
 
     `seconds` is the length of the audio, where it is known.
 
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
     """
-    check_status(reply, server, "transcribe")
     heard = _parsed(_Transcription, reply, server, "transcribe")
+    length = math.inf if seconds is None else seconds
+    probs = heard.top_language_probs
     return Answer(
-        segments=tuple(segment.record(seconds) for segment in heard.segments),
+        segments=tuple(segment.record(length) for segment in heard.segments),
         language=heard.language or None,
-        top_language_probs=_languages(heard),
-        model=heard.model or None,
+        top_language_probs=None if probs is None else tuple(probs),
+        model=heard.model,
         server=server,
     )
 
@@ -163,56 +181,45 @@ def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
 def verbose_json(
     reply: Reply, server: str, *, protocol: str, seconds: float | None, fallback: float
 ) -> Verbose:
-    """Read `{"text", "language", "duration", "segments", …}`, of which much may be missing.
+    """Read `{"text", "language", "duration", "segments", …}`, much of which may be missing.
 
-    Text without segments becomes one segment over the whole audio, of `fallback` seconds where
-    neither `seconds` nor the server knows better.
+    Text without segments becomes one segment over the whole audio: `seconds`, or what the server
+    says, or `fallback`.
 
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
     """
-    check_status(reply, server, protocol)
     heard = _parsed(_VerboseJson, reply, server, protocol)
+    length = math.inf if seconds is None else seconds
     segments = heard.segments or []
-    told = [segment.end for segment in segments]
-    told += [heard.told_duration] if heard.told_duration else []
-    if not segments and heard.text and heard.text.strip():
-        end = seconds or heard.told_duration or fallback
-        segments = [_Segment(start=0.0, end=end, text=heard.text)]
-    records = tuple(segment.record(seconds) for segment in segments)
-    beside = words.read(heard.words, seconds)
-    if beside and not any(record.words for record in records):
-        records = words.shared_out(records, beside)
+    ends = [segment.end for segment in segments] + ([heard.duration] if heard.duration else [])
+    if not segments and heard.spoken:
+        end = seconds or heard.duration or fallback
+        segments = [_Segment(start=0.0, end=end, text=heard.text or "")]
+    records = tuple(segment.record(length) for segment in segments)
+    if not any(record.words for record in records):
+        records = _shared_out(records, _records(heard.words, length))
     answer = Answer(
         segments=records,
         language=languages.code(heard.language),
         top_language_probs=_ranked(heard.language_probabilities),
-        model=heard.model or None,
+        model=heard.model,
         server=server,
     )
-    return Verbose(answer, max(told, default=None))
+    return Verbose(answer, max(ends, default=None))
 
 
-def _languages(heard: _Transcription) -> tuple[tuple[str, float], ...] | None:
-    if heard.top_language_probs is None:
-        return None
-    return tuple((name, float(prob)) for name, prob in heard.top_language_probs)
-
-
-def _ranked(probs: dict[str, float | int] | None) -> tuple[tuple[str, float], ...] | None:
+def _ranked(probs: dict[str, float] | None) -> tuple[tuple[str, float], ...] | None:
     if not probs:
         return None
-    best = sorted(probs.items(), key=lambda pair: pair[1], reverse=True)[:_LANGUAGES]
-    return tuple((name, float(prob)) for name, prob in best)
+    return tuple(sorted(probs.items(), key=lambda pair: pair[1], reverse=True)[:LANGUAGES])
 
 
-_LANGUAGES = 5
-"""How many of the probable languages are kept."""
-
-_Shape = TypeVar("_Shape", bound=_Model)
+_AnyShape = TypeVar("_AnyShape", bound=_Shape)
 
 
-def _parsed(shape: type[_Shape], reply: Reply, server: str, protocol: str) -> _Shape:
+def _parsed(shape: type[_AnyShape], reply: Reply, server: str, protocol: str) -> _AnyShape:
+    diagnosis.check_status(reply, server, protocol)
     try:
         return shape.model_validate_json(reply.body)
     except ValidationError as error:
@@ -222,74 +229,54 @@ def _parsed(shape: type[_Shape], reply: Reply, server: str, protocol: str) -> _S
 def _invalid(error: ValidationError, reply: Reply, server: str, protocol: str) -> NoReturn:
     """Say where the answer is wrong, never what it says: that may be transcript text."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    # Keys of the server's own may be text as well: only the names of fields are quoted.
+    place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in _FIELDS)
     if first["type"] == "json_invalid":
         what = "is not JSON"
     elif first["type"] == "missing":
         what = f"lacks {place}"
-    elif not place and first["type"] == "value_error":
-        what = "lacks text and segments"
+    elif first["type"] == "value_error":
+        what = first["msg"].removeprefix("Value error, ")
     else:
         what = f"has a wrong value at {place or 'its top level'} ({first['type']})"
     message = f"the answer of {server} {what}: {diagnosis.hint(reply, protocol)}"
     raise Suspect(FailureKind.INVALID_ANSWER, message, server) from None
 
 
-def check_status(reply: Reply, server: str, protocol: str) -> None:
-    """Raise what a status code other than 2xx asks for; the body only decides between kinds."""
-    status = reply.status
-    if 200 <= status < 300:
-        return
-    said = f"{server} answered {status}{_phrase(status)}"
-    if status in (429, 503) or (status >= 500 and diagnosis.says_busy(reply)):
-        raise ServerBusy(f"{said}: busy", server, retry_after(reply.headers.get("retry-after")))
-    _check_set_up(reply, said, server, protocol)
-    if status == 408:
-        raise ServerTrouble(FailureKind.TIMEOUT, said, server)
-    if status in (400, 415, 422):
-        raise AudioRejected(FailureKind.INVALID_AUDIO, f"{said}: not audio", server)
-    if 400 <= status < 500:
-        raise AudioRejected(FailureKind.REJECTED, said, server)
-    raise Suspect(FailureKind.SERVER_ERROR, said, server)
+_FIELDS = {
+    name for shape in (_Transcription, _VerboseJson, _Segment) for name in shape.model_fields
+}
 
 
-def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
-    """Raise what a person has to mend: the model, the key, the address, the protocol."""
-    status = reply.status
-    if status in (400, 403, 404, 422) and diagnosis.is_about_the_model(reply):
-        wanted = "it does not have the model: name one of its own with --model"
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {wanted}", server)
-    if status in (401, 403):
-        wanted = "set STT_API_KEY to the key that it expects"
-        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {wanted}", server)
-    is_nowhere = status in (404, 405, 501) or 300 <= status < 400
-    if is_nowhere or (status == 422 and diagnosis.is_about_the_form(reply)):
-        guess = diagnosis.hint(reply, protocol)
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {guess}", server)
+# -- words ------------------------------------------------------------------------------------
 
 
-def _phrase(status: int) -> str:
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
+def _within(moment: float, earliest: float, latest: float) -> float:
+    return max(earliest, min(moment, latest))
 
 
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header, in either of its forms; None if there is none.
+def _records(words: Sequence[_Word] | None, length: float) -> tuple[Word, ...]:
+    """Words whose times lie within the audio and never run backwards."""
+    records: list[Word] = []
+    start = 0.0
+    for word in words or ():
+        start = _within(word.start, start, length)
+        end = _within(word.end, start, length)
+        records.append(Word(start, end, word.text, word.probability))
+    return tuple(records)
 
-    Source: RFC 9110 section 10.2.3 (seconds, or a date).
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER_SECONDS)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+def _shared_out(segments: Sequence[Segment], words: Sequence[Word]) -> tuple[Segment, ...]:
+    """Give each segment its words from one list for all: by their number, else by their times."""
+    counts = [len(segment.text.split()) for segment in segments]
+    if sum(counts) == len(words):
+        rest = iter(words)
+        return tuple(
+            replace(segment, words=tuple(itertools.islice(rest, count)))
+            for segment, count in zip(segments, counts, strict=True)
+        )
+    ends = [segment.start for segment in segments[1:]] + [math.inf]
+    return tuple(
+        replace(segment, words=tuple(w for w in words if segment.start <= w.start < end))
+        for segment, end in zip(segments, ends, strict=False)
+    )

@@ -1,18 +1,18 @@
-"""One request over HTTP: the only module that knows requests.
+"""One request over HTTP: the only module that knows requests and urllib3.
 
-What the network does becomes an error of ours here; what the answer means is decided elsewhere.
+Failures of the network become errors of stt here; what an answer means is decided elsewhere.
 """
 
+import functools
+import http.client
 import socket
 import ssl
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -31,45 +31,99 @@ from stt_lib.errors import (
     ServerTrouble,
     Suspect,
 )
+from stt_lib.timing import REAL, Timing
 
 CONNECT_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-"""Five minutes of speech are some 30 kB of JSON; word times and odd spacing some 500 kB."""
+"""Bytes. Five minutes of speech are about 30 kB of JSON; word times and indentation, 500 kB."""
 
 Part = tuple[str, tuple[str, bytes, str] | tuple[None, str]]
 """Name of the field, then file name, content and media type; or None and the value."""
 
+WhenSent = Callable[[], float | None]
+"""Called once a request has been sent; may return the seconds that it is allowed from its start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that came in whole, whatever it says; header names are lower-case."""
+    """A complete answer, whatever it says; header names are lower-case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-_posting = threading.local()  # the channel by which this thread posts
+def do_nothing() -> None:
+    """The default of callbacks."""
 
 
-def _nothing() -> None:
-    """For requests of which nobody asked to be told that they are sent."""
+class Channel(Protocol):
+    """Sends one request at a time; a simulation has channels of its own."""
+
+    def post(
+        self,
+        url: str,
+        parts: list[Part],
+        headers: Mapping[str, str],
+        *,
+        server: str,
+        seconds: float,
+        when_sent: WhenSent = do_nothing,
+    ) -> Reply:
+        """Post a multipart request and return the complete answer.
+
+        All of it takes at most `seconds`, or what `when_sent` returns.
+
+        Raises:
+            ServerTrouble: refused, broken, or too slow.
+            ServerMisconfigured: the address cannot be used at all.
+            Suspect: the answer is larger than any transcript.
+        """
+
+    def cut(self) -> None:
+        """Abort the request in flight; callable from any thread."""
+
+    def expire(self) -> None:
+        """Let the request in flight run out of time now; callable from any thread."""
+
+    def close(self) -> None: ...
+
+
+# -- connections ------------------------------------------------------------------------------
+
+_posting = threading.local()  # the channel through which this thread posts
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips every interim answer (1xx), as RFC 9110 section 15.2 demands; http.client knows 100.
+
+    Taken for the answer, it would leave the real one to the next request on the connection.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 <= status < 200:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
 
 
 class _OfChannel:
-    """A connection that its channel knows, so that it can be cut, and tells when it has sent."""
+    """A connection that registers with its channel, and reports when a request has been sent."""
 
+    response_class: Any = _FinalResponse
     sock: Any
+    timeout: Any
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        # The channel bounds the request as a whole. The time for connecting must not become
-        # the time for sending: a busy server may leave our upload in its queue for a while.
+        # The channel bounds the request as a whole. The timeout for connecting must not apply
+        # to sending: a busy server may leave our upload in its queue for a while.
         self.sock.settimeout(None)
         _posting.channel.connections.add(self)
 
     def getresponse(self) -> Any:
-        _posting.channel.when_sent()
+        self.timeout = _posting.channel.seconds_left_once_sent()
         return super().getresponse()  # type: ignore[misc]
 
 
@@ -101,12 +155,8 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
 
-def authorities(ca_file: Path | None) -> ssl.SSLContext | None:
-    """Who is trusted if not only the usual authorities: those in `ca_file` (PEM) as well.
-
-    Raises:
-        ConfigurationError: the file cannot be used.
-    """
+def _authorities(ca_file: Path | None) -> ssl.SSLContext | None:
+    """The usual certificate authorities and those in `ca_file` (PEM); None without a file."""
     if ca_file is None:
         return None
     trusted = ssl.create_default_context()
@@ -121,28 +171,27 @@ def authorities(ca_file: Path | None) -> ssl.SSLContext | None:
     return trusted
 
 
-class Channel:
-    """Kept-alive connections for one request at a time; `cut` may be called by any thread."""
+# -- channels ---------------------------------------------------------------------------------
 
-    def __init__(self, trusted: ssl.SSLContext | None = None) -> None:
-        """Certificates are checked, by default against the usual authorities."""
+
+class HttpChannel:
+    """Kept-alive connections for one request at a time."""
+
+    def __init__(
+        self, trusted: ssl.SSLContext | None, watchdog: "_Watchdog", timing: Timing
+    ) -> None:
         self.connections: WeakSet[Any] = WeakSet()
         self.deadline: float | None = None
-        self.when_sent: Callable[[], None] = _nothing
-        self._session = requests.Session()
+        self._began = 0.0
+        self._when_sent: WhenSent = do_nothing
+        self._timing = timing
+        self._watchdog = watchdog
         self._known: dict[str, PreparedRequest] = {}
+        self._session = requests.Session()
         self._session.trust_env = False  # a .netrc must not add to what we send
         self._session.mount("http://", _Adapter(None))
         self._session.mount("https://", _Adapter(trusted))
-
-    @contextmanager
-    def telling(self, when_sent: Callable[[], None]) -> Iterator[None]:
-        """Call this, in the thread that posts, whenever a request has been sent."""
-        self.when_sent = when_sent
-        try:
-            yield
-        finally:
-            self.when_sent = _nothing
+        watchdog.watch(self)
 
     def post(
         self,
@@ -152,58 +201,70 @@ class Channel:
         *,
         server: str,
         seconds: float,
+        when_sent: WhenSent = do_nothing,
     ) -> Reply:
-        """Post a multipart request and read the whole answer, all within `seconds`.
-
-        Redirects are answers, not followed: they would carry the key and the audio elsewhere.
-
-        Raises:
-            ServerTrouble: refused, broken, or too slow.
-            ServerMisconfigured: the address cannot be used at all.
-            Suspect: the answer is larger than any transcript.
-        """
-        _posting.channel = self
+        """See `Channel`. Redirects are not followed: the key and the audio stay with the server."""
         body, media = _multipart(parts)
-        deadline = time.monotonic() + seconds
-        self.deadline = deadline
+        prepared = self._prepared(url, body, {**headers, "Content-Type": media})
+        _posting.channel = self
+        self._when_sent = when_sent
+        self._began = self._timing.monotonic()
+        self.deadline = self._began + seconds
         try:
-            with self._session.send(
-                self._prepared(url, body, {**headers, "Content-Type": media}),
-                timeout=(min(CONNECT_SECONDS, seconds), seconds),
-                allow_redirects=False,
-                stream=True,
-                proxies=_proxies(url),
-            ) as response:
-                reply = Reply(
-                    response.status_code,
-                    {name.lower(): value for name, value in response.headers.items()},
-                    _body(response, server),
-                )
+            reply = self._exchanged(prepared, url, server, seconds)
         except (requests.RequestException, urllib3_errors.HTTPError, OSError) as error:
-            if time.monotonic() >= deadline:
-                raise _too_late(server, seconds) from None
+            if self._is_late:
+                raise self._too_late(server) from None
             # Without the cause: its text may quote what the server sent, and the log shows it.
-            raise _translated(error, server, seconds) from None
+            raise _translated(error, server) or self._too_late(server) from None
+        else:
+            if self._is_late:
+                raise self._too_late(server)  # what was cut off may look complete
         finally:
             self.deadline = None
-        if time.monotonic() >= deadline:
-            raise _too_late(server, seconds)  # what was cut off may look whole
-        if reply.status >= 500:
-            self._session.close()  # a server that failed so often hangs up, a moment later
+        if not 200 <= reply.status < 500:
+            self._session.close()  # a server that fails like this hangs up a moment later
         return reply
 
     def _prepared(self, url: str, body: bytes, headers: Mapping[str, str]) -> PreparedRequest:
-        """A request to an address already known, without taking that to pieces once more."""
+        """A request; what is the same for every request to an address is prepared once."""
         if url not in self._known:
             self._known[url] = self._session.prepare_request(requests.Request("POST", url))
-        prepared = self._known[url].copy()  # what one request carries is not the next one's
+        prepared = self._known[url].copy()
         prepared.headers.update(headers)
         prepared.headers["Content-Length"] = str(len(body))
         prepared.body = body
         return prepared
 
+    def _exchanged(self, prepared: PreparedRequest, url: str, server: str, seconds: float) -> Reply:
+        with self._session.send(
+            prepared,
+            timeout=(min(CONNECT_SECONDS, seconds), seconds),
+            allow_redirects=False,
+            stream=True,
+            proxies=_proxies(url),
+        ) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(response.status_code, headers, _body(response, server))
+
+    def seconds_left_once_sent(self) -> float:
+        """For the connection: the request has been sent; returns the time left for its answer."""
+        allowed = self._when_sent()
+        if allowed is not None:
+            self.deadline = self._began + allowed
+        deadline = self.deadline or self._began
+        return max(deadline - self._timing.monotonic(), 1e-3)
+
+    @property
+    def _is_late(self) -> bool:
+        return self.deadline is not None and self._timing.monotonic() >= self.deadline
+
+    def _too_late(self, server: str) -> ServerTrouble:
+        seconds = (self.deadline or self._began) - self._began
+        message = f"Connection timeout: no complete answer from {server} within {seconds:g} s"
+        return ServerTrouble(FailureKind.TIMEOUT, message, server)
+
     def cut(self) -> None:
-        """End the request under way, at once, by closing its connection under it."""
         for connection in list(self.connections):
             sock = connection.sock
             if sock is not None:
@@ -212,42 +273,67 @@ class Channel:
                 except OSError:
                     continue  # closed already
 
+    def expire(self) -> None:
+        if self.deadline is not None:
+            self.deadline = self._timing.monotonic()
+            self.cut()
+
     def close(self) -> None:
+        self._watchdog.forget(self)
         self._session.close()
 
 
-class Watchdog:
+def http_channels(ca_file: Path | None = None, timing: Timing = REAL) -> Callable[[], Channel]:
+    """What opens channels. Certificates are checked; authorities in `ca_file` are trusted, too.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    return functools.partial(HttpChannel, _authorities(ca_file), _Watchdog(timing), timing)
+
+
+class _Watchdog:
     """Cuts requests that have run past their deadline.
 
     A timeout of requests bounds the wait for the next byte; a server that sends a byte a second
-    would hold a worker for ever.
+    would hold a worker forever. The thread lives as long as there are channels.
     """
 
-    _LOOK_EVERY_SECONDS = 0.5
+    _INTERVAL_SECONDS = 0.5
 
-    def __init__(self, channels: list[Channel]) -> None:
-        self._channels = channels
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stt-watchdog", daemon=True)
-        self._thread.start()
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._channels: list[HttpChannel] = []
+        self._over = timing.event()
+        self._thread: Any = None
 
-    def _watch(self) -> None:
-        while not self._over.wait(self._LOOK_EVERY_SECONDS):
-            now = time.monotonic()
+    def watch(self, channel: HttpChannel) -> None:
+        self._channels = [*self._channels, channel]
+        if self._thread is None:
+            self._thread = self._timing.start_thread(self._run, "stt-watchdog")
+
+    def forget(self, channel: HttpChannel) -> None:
+        self._channels = [other for other in self._channels if other is not channel]
+        if not self._channels:
+            self._over.set()
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._INTERVAL_SECONDS):
+            now = self._timing.monotonic()
             for channel in self._channels:
                 deadline = channel.deadline
                 if deadline is not None and now >= deadline:
                     channel.cut()
 
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
+
+# -- requests ---------------------------------------------------------------------------------
 
 
 def _multipart(parts: list[Part]) -> tuple[bytes, str]:
     """Body and media type of a form (RFC 7578), in a third of the time that requests takes.
 
-    The names of fields and files are ours, so that nothing in them has to be escaped.
+    The names of fields and files are chosen by stt, so nothing in them has to be escaped.
     """
     boundary = uuid.uuid4().hex
     pieces: list[bytes] = []
@@ -269,14 +355,10 @@ def display_name(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-_known_proxies: dict[str, Any] = {}
-
-
+@functools.cache
 def _proxies(url: str) -> Any:
-    """The proxies of the environment, looked up once per address: it costs as much as a post."""
-    if url not in _known_proxies:
-        _known_proxies[url] = requests.utils.get_environ_proxies(url)
-    return _known_proxies[url]
+    """The proxies of the environment; looking them up costs as much as a request."""
+    return requests.utils.get_environ_proxies(url)
 
 
 def _body(response: requests.Response, server: str) -> bytes:
@@ -284,21 +366,21 @@ def _body(response: requests.Response, server: str) -> bytes:
     for piece in response.iter_content(64 * 1024):
         size += len(piece)
         if size > MAX_ANSWER_BYTES:
-            raise Suspect(
-                FailureKind.INVALID_ANSWER,
-                f"{server} sent more than {MAX_ANSWER_BYTES // 2**20} MiB",
-                server,
-            )
+            message = f"{server} sent more than {MAX_ANSWER_BYTES // 2**20} MiB"
+            raise Suspect(FailureKind.INVALID_ANSWER, message, server)
         pieces.append(piece)
     return b"".join(pieces)
 
 
-def _translated(error: Exception, server: str, seconds: float) -> ServerTrouble:
-    """Every failure of the network, in the words of the person who runs the server."""
+# -- errors -----------------------------------------------------------------------------------
+
+
+def _translated(error: Exception, server: str) -> ServerTrouble | None:
+    """A failure of the network, in the words of whoever runs the server; None for a timeout."""
     if isinstance(error, requests.ConnectTimeout):
         return _unreachable(f"Connection timeout: {server} does not accept connections", server)
     if isinstance(error, requests.Timeout | TimeoutError):
-        return _too_late(server, seconds)
+        return None
     if isinstance(error, _UNUSABLE):
         message = f"{server} is not an address that can be used ({type(error).__name__})"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
@@ -315,11 +397,6 @@ def _translated(error: Exception, server: str, seconds: float) -> ServerTrouble:
         return _unreachable(f"{server} refused the connection: is it running?", server)
     message = f"the connection to {server} broke ({type(reason).__name__})"
     return ServerTrouble(FailureKind.CONNECTION, message, server)
-
-
-def _too_late(server: str, seconds: float) -> ServerTrouble:
-    message = f"Connection timeout: no complete answer from {server} within {seconds:g} s"
-    return ServerTrouble(FailureKind.TIMEOUT, message, server)
 
 
 _UNUSABLE = (
@@ -339,7 +416,7 @@ def _unreachable(message: str, server: str) -> ServerTrouble:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What is at the bottom: requests wraps urllib3, which wraps the socket's error."""
+    """The innermost error: requests wraps urllib3, which wraps the socket's."""
     seen = error
     while True:
         inner = getattr(seen, "reason", None) or next(

@@ -1,17 +1,17 @@
-"""News: MongoDB tells when there may be new work, so that nobody has to ask for it."""
+"""The change stream: MongoDB reports when there may be new work, so that nobody has to poll."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pymongo import errors as mongo_errors
 
-from stt_lib.store.database import UNAUTHORIZED_CODES, Connection, Document
+from stt_lib.store.database import UNAUTHORIZED_CODES, Database, Document
 
 AWAIT_MS: Final = 10_000
-"""MongoDB answers after so long when nothing has happened."""
+"""Milliseconds. MongoDB answers after this long when nothing has happened."""
 
 _NO_CHANGE_STREAMS: Final = 40573
-"""The code of the answer of a standalone mongod."""
+"""Error code of a standalone mongod."""
 
 _CHANGED: Final[Document] = {
     "$objectToArray": {"$ifNull": ["$updateDescription.updatedFields", {}]}
@@ -32,28 +32,30 @@ _MAY_BE_WORK: Final[list[Document]] = [
     },
     {"$project": {"_id": 1}},
 ]
-"""New chunks, and those that the voice-activity detector has come to; not what workers write."""
+"""New chunks, and chunks that the voice-activity detector changed; not what workers write."""
 
 
-class News(Connection):
-    """Change streams, where there are any."""
+class ChangeStream:
+    """Changes of `audio_chunks`, where MongoDB supports change streams."""
 
-    def news(self) -> Iterator[None]:
-        """Yield whenever there may be new work; ends where MongoDB cannot tell or may not.
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
-        What happens before the stream is open, or while it is broken, is not told: so ask now and
-        then as well.
+    def events(self) -> Iterator[None]:
+        """Yield whenever there may be new work; ends where MongoDB has no change streams.
+
+        Changes before the stream is open, or while it is broken, are missed: poll as well.
 
         Raises:
-            SttError: the stream broke; it may be opened anew.
+            SttError: the stream broke; it may be opened again.
         """
         try:
-            with self._chunks.watch(_MAY_BE_WORK, max_await_time_ms=AWAIT_MS) as stream:
+            with self._db.chunks.watch(_MAY_BE_WORK, max_await_time_ms=AWAIT_MS) as stream:
                 for _ in stream:
                     yield
         except mongo_errors.PyMongoError as error:
             if not _is_impossible(error):
-                raise self._translated(error) from None
+                raise self._db.translated(error) from None
 
 
 def _is_impossible(error: mongo_errors.PyMongoError) -> bool:

@@ -1,247 +1,337 @@
-"""The backlog: what is pending, and the claims on it."""
+"""The collection `audio_chunks`: what is pending, loading it, and marking it as transcribed."""
 
-from collections.abc import Container, Hashable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from pymongo import InsertOne, UpdateMany, UpdateOne
+from pymongo.collection import Collection
 from pymongo.command_cursor import CommandCursor
 
-from stt_lib.domain import models
-from stt_lib.domain.models import ALL, Selection, identity
-from stt_lib.errors import ClaimLost
-from stt_lib.store import mapping
-from stt_lib.store.database import Document
-from stt_lib.store.indexes import (
-    FAILED,
-    NEWEST_FIRST,
-    PENDING,
-    PLAN,
-    WITHOUT_EMPTY_STT,
-    WORKABLE,
-    Schema,
+from stt_lib.domain.models import (
+    ALL,
+    Chunk,
+    ChunkRef,
+    ChunkSequence,
+    Loaded,
+    NewChunk,
+    Selection,
+    identity,
 )
+from stt_lib.errors import WriteRefused
+from stt_lib.store import mapping
+from stt_lib.store.database import Database, Document, is_duplicate, unwaited
+from stt_lib.store.group_commit import GroupCommit
+from stt_lib.store.ids import possible_ids
+from stt_lib.store.indexes import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Indexes
 from stt_lib.store.mapping import nested
-from stt_lib.store.selection import only_selected
+from stt_lib.timing import Timing
 
-LOADED: Final[Document] = {
+OLDEST_FIRST: Final = [(name, -direction) for name, direction in NEWEST_FIRST]
+
+_LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
-    **dict.fromkeys(["vad.prob", "vad.has_speech"], 1),
-    **dict.fromkeys(["stt.failures", "stt.excuses", "stt.error.kind", "stt.seam"], 1),
-    **dict.fromkeys(["transcribed_at", "ingested_at"], 1),
+    **dict.fromkeys(["vad.prob", "vad.has_speech", "transcribed_at"], 1),
+    **dict.fromkeys(
+        ["stt.failures", "stt.excuses", "stt.error.kind", "stt.error.at", "stt.retry_at"], 1
+    ),
 }
+_MARKED: Final[Document] = {"$currentDate": {"transcribed_at": True}, "$unset": {"stt": True}}
+"""Update. The mark also removes everything that we stored on the chunk."""
+
+_PRIORITIZED_AT_ONCE: Final = 10_000
+"""Ids in one update: far below the 16 MB that a command may have."""
 
 
-class Backlog(Schema):
-    """Pending chunks and who holds them."""
+class Chunks:
+    """Chunks, pending and done."""
 
-    def count_pending(self, only: Selection = ALL, *, only_failed: bool = False) -> int:
-        """How many chunks are pending and not parked, or with `only_failed` have failed before."""
-        index = "stt_failed" if only_failed else "stt_pending"
-        if only == ALL and self._is_indexed(index):
-            return self._call(lambda: self._count_keys({}, index), seconds=None)
-        counted = [*only_selected(only, {"_id": 1}), {"$count": "chunks"}]
-        rows = self._call(lambda: list(self._backlog(counted, only_failed)), seconds=None)
-        return int(rows[0]["chunks"]) if rows else 0
-
-    def _backlog(self, stages: list[Document], only_failed: bool) -> CommandCursor[Document]:
-        """What is pending, or has failed before, through the stages of a pipeline.
-
-        The partial index holds the wanted chunks and no others. Asked for with a filter,
-        MongoDB would read every document to check it once more, audio and all.
-        """
-        index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
-        if self._is_indexed(index):
-            return self._chunks.aggregate(stages, hint=index, batchSize=1000)
-        return self._chunks.aggregate([{"$match": wanted}, *stages], allowDiskUse=True)
+    def __init__(self, database: Database, indexes: Indexes, timing: Timing) -> None:
+        self._db = database
+        self._indexes = indexes
+        # A mark that a transcript backs may be lost: the next run finds the owner and repeats it.
+        backed, alone = unwaited(database.chunks), database.chunks
+        self._backed: GroupCommit[ChunkUpdate, None] = GroupCommit(
+            lambda marks: update_chunks(database, backed, marks), timing
+        )
+        self._unbacked: GroupCommit[ChunkUpdate, None] = GroupCommit(
+            lambda marks: update_chunks(database, alone, marks), timing
+        )
 
     # -- planning -----------------------------------------------------------------------------
+
+    def count_pending(self, selection: Selection = ALL, *, only_failed: bool = False) -> int:
+        """How many chunks are pending and not parked, or with `only_failed` failed before."""
+        index = "stt_failed" if only_failed else "stt_pending"
+        if selection == ALL and self._indexes.has(index):
+            # This command counts the keys of an index without looking at each.
+            command = {"count": "audio_chunks", "query": {}, "hint": index}
+            return int(self._db.run(lambda: self._db.raw.command(command), seconds=None)["n"])
+        stages = [*only_selected(selection, {"_id": 1}), {"$count": "chunks"}]
+        rows = self._db.run(lambda: list(self.backlog(stages, only_failed)), seconds=None)
+        return int(rows[0]["chunks"]) if rows else 0
+
+    def backlog(self, stages: list[Document], only_failed: bool) -> CommandCursor[Document]:
+        """Pending chunks, or those that failed before, through the stages of a pipeline.
+
+        The partial index holds these chunks and no others. With a filter, MongoDB would read
+        every document to check it once more, audio included.
+        """
+        index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
+        if self._indexes.has(index):
+            return self._db.chunks.aggregate(stages, hint=index, batchSize=1000)
+        return self._db.chunks.aggregate([{"$match": wanted}, *stages], allowDiskUse=True)
 
     def pending(
         self,
         *,
-        since: datetime,
-        only: Selection = ALL,
+        run_started: datetime,
+        selection: Selection = ALL,
         only_failed: bool = False,
-        but: Container[Hashable] = frozenset(),
-    ) -> Iterator[models.ChunkRef]:
-        """Stream what may be worked on now, newest first: metadata, never audio.
+        excluding: Container[Hashable] = frozenset(),
+    ) -> Iterator[ChunkRef]:
+        """Stream what may be worked on, newest first and by priority: metadata, never audio.
 
-        Chunks under somebody's live claim are left out, and so are those that became due again
-        only after `since`, the start of the run: what fails in a run is not picked again in it.
-        `only_failed` streams what has failed before `since` instead, parked or not due as it may
-        be. May raise errors of the driver half-way: call through `patiently`, and start again.
+        What fails in a run is not planned again in it: its retry is due after `run_started`. With
+        `only_failed`, streams what failed before `run_started`, parked or not due as it may be.
+        May raise errors of the driver half-way: call through `with_retries`, and start again.
         """
         newest_first = {"$sort": dict(NEWEST_FIRST)}
-        now = self._hello()["localTime"]
-        cursor = self._backlog([newest_first, *only_selected(only, PLAN)], only_failed)
-        with cursor:
+        with self.backlog([newest_first, *only_selected(selection, PLAN)], only_failed) as cursor:
             for document in cursor:
-                if identity(document["_id"]) in but:
+                if identity(document["_id"]) in excluding:
                     continue
-                if _is_claimable(document, now) and (
-                    _failed_before(document, since) if only_failed else _is_due(document, since)
-                ):
+                if _is_due(document, run_started, only_failed):
                     yield mapping.chunk_ref(document)
 
-    # -- claims -------------------------------------------------------------------------------
+    def first_and_last_pending(self, limit: int) -> tuple[list[ChunkRef], list[ChunkRef]]:
+        """The first `limit` pending chunks in the order of work, and the last."""
+        first = self._db.run(lambda: self._some_pending(NEWEST_FIRST, limit), seconds=None)
+        last = self._db.run(lambda: self._some_pending(OLDEST_FIRST, limit), seconds=None)
+        return first, last[::-1]
 
-    def claim(
-        self, sequence: models.ChunkSequence, token: str, *, since: datetime | None = None
-    ) -> models.Claim | None:
-        """Claim a sequence and load its audio; None when somebody else has its newest chunk.
+    def _some_pending(self, order: list[tuple[str, int]], limit: int) -> list[ChunkRef]:
+        stages: list[Document] = [{"$sort": dict(order)}, {"$limit": limit}, {"$project": PLAN}]
+        return list(map(mapping.chunk_ref, self.backlog(stages, only_failed=False)))
 
-        The newest chunk is won first, by one atomic update: of two workers only one goes on.
-        Then the rest; what was won beyond a chunk that was not is given back. Chunks that failed
-        elsewhere after `since`, the start of the run, and have to wait now, are not claimed: the
-        plan could not know that.
+    # -- loading ------------------------------------------------------------------------------
+
+    def load(
+        self, sequence: ChunkSequence, *, run_started: datetime, only_failed: bool = False
+    ) -> Loaded:
+        """Read a claimed sequence: what is still to do of it, who owns it, what lies beside it.
+
+        Checks again everything that the plan required, so that a stale plan is harmless.
         """
         ids = [chunk.id for chunk in sequence.chunks]
-        taken = {"$set": {"stt.claim": self._claim_of(token)}}
-        newest = {
-            "_id": sequence.newest.id,
-            "original_id": sequence.original_id,  # the likely shard key of a sharded collection
-            **self._claimable(token, since),
-        }
-        # Logs keep the order of writes: what the second waits for makes the first safe, too.
-        chunks = self._chunks if len(ids) == 1 else self._chunks_unwaited
-        won = self._call(lambda: chunks.find_one_and_update(newest, [taken], projection={"_id": 1}))
-        if won is None:
-            return None
-        if len(ids) > 1:
-            rest = {"_id": {"$in": ids[:-1]}, **self._claimable(token, since)}
-            self._call(lambda: self._chunks.update_many(rest, [taken]))
-        return self._load(sequence, token)
+        pipeline = self._load_stages(sequence, ids, FAILED if only_failed else WORKABLE)
+        found: dict[Hashable, Chunk] = {}
+        owned: set[Hashable] = set()
+        neighbours: list[Chunk] = []
+        for document in self._db.run(lambda: list(self._db.chunks.aggregate(pipeline))):
+            if "chunk_ids" in document:
+                owned.update(map(identity, mapping.owned_ids(document)))
+            elif "is_neighbour" in document:
+                neighbours.append(mapping.chunk(document))
+            elif _is_due(document, run_started, only_failed):
+                found[identity(document["_id"])] = mapping.chunk(document)
+        chunks = tuple(found[i] for i in map(identity, ids) if i in found)
+        if len(chunks) < len(ids):  # there are more ends than the query knew of
+            neighbours = list(self.neighbours(sequence.original_id, chunks))
+        return Loaded(chunks, frozenset(owned & found.keys()), tuple(neighbours))
 
-    def _claimable(self, token: str, since: datetime | None) -> Document:
-        """Free or expired, or ours already (the answer to our first try was lost)."""
-        free: list[Document] = [{"$lte": ["$stt.claim.until", "$$NOW"]}]
-        if since is not None:
-            is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
-            waits = {"$or": [is_parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
-            free.append({"$or": [{"$lte": ["$stt.error.at", since]}, {"$not": [waits]}]})
-        return {**PENDING, "$or": [{"$expr": {"$and": free}}, {"stt.claim.by": token}]}
-
-    def _load(self, sequence: models.ChunkSequence, token: str) -> models.Claim | None:
-        """What is held now, and which of it a transcript owns already: in one query."""
-        ids = [chunk.id for chunk in sequence.chunks]
-        owner: list[Document] = [
-            {"$match": owners(sequence.original_id, ids)},
-            {"$project": {"chunk_ids": 1}},
-        ]
-        pipeline: list[Document] = [
-            {"$match": held_by(ids, token)},
-            {"$project": LOADED},
+    def _load_stages(
+        self, sequence: ChunkSequence, ids: list[Any], states: Document
+    ) -> list[Document]:
+        """One query for three: each command costs the client as much as the next."""
+        owner = [{"$match": owners(sequence.original_id, ids)}, {"$project": {"chunk_ids": 1}}]
+        stages: list[Document] = [
+            {"$match": {"_id": {"$in": ids}, **states}},
+            {"$project": _LOADED},
             {"$unionWith": {"coll": "transcriptions", "pipeline": owner}},
         ]
-        if self._is_indexed("stt_place") and sequence.problem is None:
-            around = _around(sequence.original_id, sequence.chunks)
-            beside = [{"$match": around}, {"$project": LOADED}]
-            pipeline.append({"$unionWith": {"coll": "audio_chunks", "pipeline": beside}})
-        found: dict[Hashable, models.Chunk] = {}
-        owned: set[Hashable] = set()
-        for document in self._call(lambda: list(self._chunks.aggregate(pipeline))):
-            if "chunk_ids" in document:
-                owned.update(map(identity, document["chunk_ids"]))
-            else:
-                found[identity(document["_id"])] = mapping.chunk(document)
-        won = [found.get(identity(chunk_id)) for chunk_id in ids]
-        first = max((at + 1 for at, chunk in enumerate(won) if chunk is None), default=0)
-        beyond = [chunk.id for chunk in won[:first] if chunk is not None]
-        if beyond:
-            self.release(beyond, token)
-        chunks = tuple(chunk for chunk in won[first:] if chunk is not None)
-        owned.intersection_update(identity(chunk.id) for chunk in chunks)
-        if not chunks:
+        beside = None if sequence.problem else self._beside(sequence.original_id, sequence.chunks)
+        if beside is not None:
+            fields = {**_LOADED, "is_neighbour": {"$literal": True}}
+            pipeline = [{"$match": beside}, {"$project": fields}]
+            stages.append({"$unionWith": {"coll": "audio_chunks", "pipeline": pipeline}})
+        return stages
+
+    def audio(self, ids: Sequence[Any]) -> tuple[Chunk, ...]:
+        """Those of these chunks that still exist, with their audio, in this order."""
+        found = self._find({"_id": {"$in": list(ids)}})
+        by_id = {identity(chunk.id): chunk for chunk in found}
+        return tuple(by_id[i] for i in map(identity, ids) if i in by_id)
+
+    def neighbours(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> tuple[Chunk, ...]:
+        """The chunks with speech directly before and after these, wherever one is missing."""
+        query = self._beside(original_id, chunks)
+        return () if query is None else self._find(query)
+
+    def _beside(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> Document | None:
+        held = {chunk.index for chunk in chunks if chunk.index is not None and not chunk.problem}
+        beside = {index + step for index in held for step in (-1, 1)} - held
+        if not beside or not self._indexes.has("stt_place"):
             return None
-        neighbours = [found[key] for key in found.keys() - set(map(identity, ids))]
-        if first:  # somebody else has the chunk before those that we won
-            neighbours += self._speech_before(sequence, chunks[0])
-        return models.Claim(
-            token, sequence.original_id, chunks, frozenset(owned), tuple(neighbours)
+        place = {"original_id": {"$eq": original_id}, "index": {"$in": sorted(beside)}}
+        return {**place, "vad.has_speech": True}
+
+    def _find(self, query: Document) -> tuple[Chunk, ...]:
+        found = self._db.run(lambda: list(self._db.chunks.find(query, _LOADED)))
+        return tuple(map(mapping.chunk, found))
+
+    def existing(self, ids: Sequence[Any]) -> set[Hashable]:
+        """Which of these chunks (by `identity`) still exist."""
+        query = {"_id": {"$in": list(ids)}}
+        found = self._db.run(lambda: list(self._db.chunks.find(query, {"_id": 1})))
+        return {identity(document["_id"]) for document in found}
+
+    def has_transcribed_twin(self, original_id: Any, chunk: Chunk) -> bool:
+        """Whether a transcript owns another chunk of the same recording and index."""
+        place = {"original_id": {"$eq": original_id}, "index": chunk.index}
+        twins = {**place, "_id": {"$ne": chunk.id}}
+        found = self._db.run(lambda: list(self._db.chunks.find(twins, {"_id": 1})))
+        query = owners(original_id, [twin["_id"] for twin in found])
+        return bool(found) and self._db.run(
+            lambda: self._db.transcriptions.find_one(query, {"_id": 1}) is not None
         )
 
-    def _speech_before(
-        self, sequence: models.ChunkSequence, chunk: models.Chunk
-    ) -> list[models.Chunk]:
-        if not self._is_indexed("stt_place"):
-            return []
-        place = {"original_id": sequence.original_id, "index": chunk.index - 1}
-        query = {**place, "vad.has_speech": True}
-        return list(map(mapping.chunk, self._call(lambda: list(self._chunks.find(query, LOADED)))))
+    # -- writing ------------------------------------------------------------------------------
 
-    def neighbours_of(
-        self, original_id: Any, chunks: Sequence[models.Chunk]
-    ) -> tuple[models.Chunk, ...]:
-        """The chunks around these of a recording that a claim on them comes with."""
-        if not self._is_indexed("stt_place"):
-            return ()
-        query = _around(original_id, chunks)
-        return tuple(map(mapping.chunk, self._call(lambda: list(self._chunks.find(query, LOADED)))))
+    def mark(self, ids: Sequence[Any], *, is_backed: bool) -> None:
+        """Mark chunks as transcribed; harmless for those that are.
 
-    def renew(self, ids: Sequence[Any], token: str) -> None:
-        """Hold the claim for another lease.
+        `is_backed`: a saved transcript owns them. Otherwise the mark itself is the verdict that
+        they hold no speech, and has to survive a failover.
 
         Raises:
-            ClaimLost: not all of the chunks are ours any more.
+            WriteRefused: MongoDB does not let some of them be changed; the others are marked.
         """
-        until = [{"$set": {"stt.claim": self._claim_of(token)}}]
-        held = held_by(ids, token)
-        matched = self._call(lambda: self._chunks.update_many(held, until)).matched_count
-        if matched != len(ids):
-            raise ClaimLost(f"{len(ids) - matched} of {len(ids)} chunks are claimed by another")
+        group = self._backed if is_backed else self._unbacked
+        group.submit(ChunkUpdate.of(self._db, ids, {"transcribed_at": None}, _MARKED))
 
-    def release(self, ids: Sequence[Any], token: str) -> None:
-        """Give chunks back untouched; those that are not ours any more are left alone."""
-        forget: list[Document] = [{"$unset": "stt.claim"}, WITHOUT_EMPTY_STT]
-        self._call(lambda: self._chunks.update_many(held_by(ids, token), forget))
+    def prioritize(self, recording: str, level: int) -> int:
+        """Give the pending chunks of a recording a priority, parked ones included; 0 removes it.
 
-    def live_claims(self, only: Selection = ALL) -> dict[str, datetime]:
-        """Tokens that hold pending chunks now, and until when they do unless renewed."""
-        return self._call(lambda: self._live_claims(only))
+        Returns how many there are.
+        """
+        update = {"$set": {"priority": level}} if level else {"$unset": {"priority": True}}
+        ids = self._db.run(lambda: self._pending_of(recording), seconds=None)
+        return sum(
+            self._update_pending(ids[start : start + _PRIORITIZED_AT_ONCE], update)
+            for start in range(0, len(ids), _PRIORITIZED_AT_ONCE)
+        )
 
-    def _live_claims(self, only: Selection) -> dict[str, datetime]:
-        now = self._hello()["localTime"]
-        live: dict[str, datetime] = {}
-        query = {**WORKABLE, "stt.claim.until": {"$gt": now}}
-        claims = [{"$match": query}, *only_selected(only, {"stt.claim": 1})]
-        for document in self._backlog(claims, only_failed=False):
-            token = str(nested(document, "stt.claim.by"))
-            until = nested(document, "stt.claim.until")
-            live[token] = max(until, live.get(token, until))
-        return live
+    def _pending_of(self, recording: str) -> list[Any]:
+        stages = only_selected(Selection(recording=recording), {"_id": 1})
+        found = [
+            document["_id"]
+            for only_failed in (False, True)
+            for document in self.backlog(stages, only_failed)
+        ]
+        return list({identity(chunk_id): chunk_id for chunk_id in found}.values())
+
+    def _update_pending(self, ids: list[Any], update: Document) -> int:
+        query = {"_id": {"$in": ids}, **PENDING}
+        return self._db.run(lambda: self._db.chunks.update_many(query, update)).matched_count
+
+    def insert(self, new_chunks: Iterable[NewChunk]) -> int:
+        """Insert chunks of the embedded ingester; returns how many were new."""
+        now = datetime.now(UTC)
+        return sum(self._insert(mapping.new_chunk(chunk, now)) for chunk in new_chunks)
+
+    def _insert(self, document: Document) -> bool:
+        refusals = self._db.bulk(self._db.chunks, [InsertOne(document)])
+        if refusals and not is_duplicate(refusals[0]):
+            raise self._db.refused(refusals[0], [document["_id"]])
+        return not refusals
 
 
-def _around(original_id: Any, chunks: Sequence[models.ChunkRef | models.Chunk]) -> Document:
-    """The chunks with speech on both sides of a sequence, and those without in its gaps."""
-    held = {chunk.index for chunk in chunks if chunk.index is not None}
-    first, last = min(held), max(held)
-    gaps = [index for index in range(first, last) if index not in held]
-    beside = {"index": {"$in": [first - 1, last + 1]}, "vad.has_speech": True}
-    between = {"index": {"$in": gaps}, "vad.has_speech": False}
-    place = {"original_id": original_id}
-    return {**place, "$or": [beside, between]} if gaps else {**place, **beside}
+# -- updates of chunks ------------------------------------------------------------------------
 
 
-def held_by(ids: Sequence[Any], token: str) -> Document:
-    """Those of these chunks that this token holds."""
-    return {"_id": {"$in": list(ids)}, "stt.claim.by": token, "transcribed_at": None}
+@dataclass(frozen=True, slots=True)
+class ChunkUpdate:
+    """The same change to several chunks."""
+
+    ids: Sequence[Any]
+    condition: Document
+    change: Any
+    together: UpdateMany
+
+    @classmethod
+    def of(
+        cls,
+        database: Database,
+        ids: Sequence[Any],
+        condition: Document,
+        change: Document | list[Document],
+    ) -> "ChunkUpdate":
+        query = database.encoded({"_id": {"$in": list(ids)}, **condition})
+        return cls(ids, condition, change, UpdateMany(query, change))
+
+    @property
+    def one_by_one(self) -> list[UpdateOne]:
+        return [UpdateOne({"_id": i, **self.condition}, self.change) for i in self.ids]
+
+
+def update_chunks(
+    database: Database, collection: Collection[Document], updates: Sequence[ChunkUpdate]
+) -> list[WriteRefused | None]:
+    """Change chunks, with one statement for each update; returns the refusal of each.
+
+    A refused statement is repeated chunk by chunk, so that a bad chunk costs only itself.
+    """
+    refusals = database.bulk(collection, [update.together for update in updates])
+    return [
+        _update_one_by_one(database, collection, update) if position in refusals else None
+        for position, update in enumerate(updates)
+    ]
+
+
+def _update_one_by_one(
+    database: Database, collection: Collection[Document], update: ChunkUpdate
+) -> WriteRefused | None:
+    refusals = database.bulk(collection, update.one_by_one)
+    refused = [update.ids[position] for position in refusals]
+    return database.refused(next(iter(refusals.values())), refused) if refused else None
+
+
+# -- queries ----------------------------------------------------------------------------------
+
+
+def only_selected(selection: Selection, fields: Document) -> list[Document]:
+    """Stages of a pipeline that let the chunks of a selection through, with these fields.
+
+    A query would make MongoDB read the documents to check what a partial index leaves out. A
+    computed field is filtered by the keys of the index alone.
+    """
+    conditions: list[Document] = []
+    if selection.since is not None or selection.until is not None:
+        conditions.append({"$eq": [{"$type": "$start"}, "date"]})
+    if selection.since is not None:
+        conditions.append({"$gte": ["$start", selection.since]})
+    if selection.until is not None:
+        conditions.append({"$lt": ["$start", selection.until]})
+    if selection.recording is not None:
+        ids = {"$literal": possible_ids(selection.recording)}
+        conditions.append({"$in": ["$original_id", ids]})
+    if not conditions:
+        return [{"$project": fields}]
+    computed = {**fields, "is_selected": {"$and": conditions}}
+    return [{"$project": computed}, {"$match": {"is_selected": True}}]
 
 
 def owners(original_id: Any, ids: Sequence[Any]) -> Document:
     """The transcripts that own some of these chunks."""
-    return {"original": original_id, "chunk_ids": {"$in": list(ids), "$exists": True}}
+    return {
+        "original": {"$eq": original_id},
+        "chunk_ids": {"$in": list(ids), "$exists": True},
+    }
 
 
-def _is_claimable(document: Document, now: datetime) -> bool:
-    until = nested(document, "stt.claim.until")
-    return not isinstance(until, datetime) or until <= now
-
-
-def _is_due(document: Document, since: datetime) -> bool:
-    retry_at = nested(document, "stt.retry_at")
-    return not isinstance(retry_at, datetime) or retry_at <= since
-
-
-def _failed_before(document: Document, since: datetime) -> bool:
-    failed_at = nested(document, "stt.error.at")
-    return not isinstance(failed_at, datetime) or failed_at <= since
+def _is_due(document: Document, run_started: datetime, only_failed: bool) -> bool:
+    """Whether a run that began then may work on a pending chunk."""
+    moment = nested(document, "stt.error.at" if only_failed else "stt.retry_at")
+    return not isinstance(moment, datetime) or moment <= run_started

@@ -1,30 +1,36 @@
-"""The connection: how every operation is done, and what its failures mean.
+"""The connection to MongoDB: how operations run, and what their failures mean.
 
-An operation is repeated while MongoDB is away, for as long as `mongo_wait` says, and then
-`StoreUnavailable` is raised. The driver's errors become ours here and nowhere else.
+An operation is repeated while MongoDB is away, for up to `mongo_wait` seconds; then
+`StoreUnavailable` is raised. Every operation can be repeated after a lost answer without a
+different effect. The driver's errors are mapped to ours here and nowhere else.
 """
 
+import itertools
 import logging
-import random
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
+import bson
 import pymongo
-import tenacity
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain.backoff import delay
-from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError
+from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError, WriteRefused
+from stt_lib.store.ids import shown_id
 from stt_lib.telemetry.events import Event
+from stt_lib.timing import Event as StopEvent
+from stt_lib.timing import Timing
 
 Document = dict[str, Any]
+Refusals = Mapping[int, Document]
+"""Write errors by the position of their operation in a bulk write."""
+
 T = TypeVar("T")
 
 log = logging.getLogger("stt")
@@ -32,10 +38,21 @@ log = logging.getLogger("stt")
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 OPERATION_SECONDS: Final = 20.0
-"""Longer than any of our operations takes on a healthy server; indexes and counts excepted."""
+"""Seconds. More than any operation needs on a healthy server, except builds and counts."""
 
 STOPPING_SECONDS: Final = 10.0
-"""How long a result in hand may wait for MongoDB after a stop was asked for."""
+"""Seconds. Maximum wait for MongoDB with a result in hand once a stop was requested."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+LARGEST_DOCUMENT: Final = 16 * 1024 * 1024
+"""Bytes. MongoDB's limit."""
+
+DURABLE: Final = WriteConcern("majority", j=True)
+"""Survives a failover and a killed mongod. Without `j`, a set of one member takes 100 ms."""
+
+UNWAITED: Final = WriteConcern(1)
+"""For writes that a crash or a failover may undo, because the next run repeats them."""
+
 _TRANSIENT_CODES: Final = frozenset(
     # HostUnreachable, HostNotFound, LockTimeout, CursorNotFound, MaxTimeMSExpired,
     # WriteConcernFailed, WriteConcernTimeout, NetworkTimeout, ShutdownInProgress, WriteConflict,
@@ -44,133 +61,58 @@ _TRANSIENT_CODES: Final = frozenset(
     {6, 7, 24, 43, 50, 64, 75, 89, 91, 112, 175, 189, 237, 262, 9001}
     | {10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436}
 )
+_DUPLICATE_KEY: Final = 11000
+_REASONS: Final = {
+    121: "a validator of the collection forbids the document",
+    10334: "the document would be too large",
+    17419: "the document would be too large",
+}
 UNAUTHORIZED_CODES: Final = frozenset({13, 18, 8000})
+_INVALID_NAMESPACE: Final = 73
 
 
-class Connection:
+class Database:
     """The user's database. Thread-safe."""
 
     def __init__(
-        self,
-        uri: str,
-        database: str | None = None,
-        *,
-        lease: float = 60.0,
-        mongo_wait: float = 60.0,
-        stop: threading.Event | None = None,
+        self, uri: str, name: str | None, *, mongo_wait: float, stop: StopEvent, timing: Timing
     ) -> None:
-        """Connect; `lease` and `mongo_wait` in seconds.
+        """Connect; `mongo_wait` in seconds.
 
-        Once `stop` is set, an operation waits for MongoDB no longer than `STOPPING_SECONDS`.
+        Once `stop` is set, an operation waits for MongoDB at most `STOPPING_SECONDS`.
 
         Raises:
-            ConfigurationError: the URI is not usable, or the login is refused.
+            ConfigurationError: the URI or the name is unusable, or the login is refused.
             StoreUnavailable: no usable server answered within five seconds.
         """
-        self._client = _client(uri)
-        options: CodecOptions[Document] = CodecOptions(
-            tz_aware=True,
-            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-            unicode_decode_error_handler="replace",
-        )
-        self._db = self._client.get_database(
-            database or self._client.get_default_database("stt").name,
-            codec_options=options,
-            write_concern=WriteConcern("majority"),
-            read_preference=pymongo.ReadPreference.PRIMARY,
-        )
-        self._chunks: Collection[Document] = self._db["audio_chunks"]
-        # For what may be forgotten by a crash or a failover. Waiting for a majority, but not for
-        # the journal, would be no middle way: on a set of one member that takes 100 ms.
-        self._chunks_unwaited = self._chunks.with_options(write_concern=WriteConcern(1))
-        self._transcriptions: Collection[Document] = self._db["transcriptions"]
-        self._lease_ms = round(lease * 1000)
         self._mongo_wait = mongo_wait
-        self._stop = stop or threading.Event()
+        self._stop = stop
+        self._timing = timing
+        self._has_warned = False
+        self.when_hint_fails: Callable[[], None] = lambda: None
+        self._client, self.raw = _opened(uri, name)
+        self.chunks: Collection[Document] = self.raw["audio_chunks"]
+        self.transcriptions: Collection[Document] = self.raw["transcriptions"]
+        self.claims: Collection[Document] = self.raw["stt_claims"]
+        self.dropped: Collection[Document] = self.raw["stt_dropped"]
+        self.seams: Collection[Document] = self.raw["stt_seams"]
         try:
-            self._call(self._hello, seconds=CONNECT_SECONDS, wait=0)
+            self.run(self._hello, seconds=CONNECT_SECONDS, wait=0)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        with pymongo.timeout(CLOSE_SECONDS):  # it says good-bye, but to whom, if MongoDB is away?
+        with pymongo.timeout(CLOSE_SECONDS):  # closing sends a message; MongoDB may be away
             self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def now(self) -> datetime:
-        """The time by the database's clock."""
-        moment: datetime = self._call(self._hello)["localTime"]
+        """The time by MongoDB's clock (UTC)."""
+        moment: datetime = self.run(self._hello)["localTime"]
         return moment
 
     def _hello(self) -> Document:
-        return self._db.command("hello", codec_options=self._db.codec_options)
-
-    def patiently(self, operation: Callable[[], T]) -> T:
-        """Repeat a reading operation while MongoDB is away, for as long as `mongo_wait` says."""
-        return self._call(operation, seconds=None)
-
-    def _call(
-        self,
-        operation: Callable[[], T],
-        *,
-        seconds: float | None = OPERATION_SECONDS,
-        wait: float | None = None,
-    ) -> T:
-        """Do an operation, again and again while MongoDB is away, for `wait` seconds in all."""
-        patience = self._mongo_wait if wait is None else wait
-        try:
-            return self._repeatedly(
-                _limited(operation, seconds, time.monotonic() + patience), patience
-            )
-        except mongo_errors.DuplicateKeyError:
-            raise
-        except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
-            raise self._translated(error) from None  # its text may quote our documents
-
-    def _repeatedly(self, operation: Callable[[], T], patience: float) -> T:
-        try:
-            return operation()  # nearly always enough, and what follows costs half a query
-        except mongo_errors.PyMongoError as error:
-            if patience <= 0 or not _is_transient(error):
-                raise
-        rng = random.Random()  # noqa: S311 - jitter, not cryptography
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_transient),
-            stop=lambda state: self._is_too_late(state, patience),
-            wait=lambda state: delay(state.attempt_number, 0.2, 5.0, rng),
-            sleep=self._pause,
-            before_sleep=_tell,
-            reraise=True,
-        )
-        return attempts(operation)
-
-    def _is_too_late(self, state: tenacity.RetryCallState, patience: float) -> bool:
-        if self._stop.is_set():
-            patience = min(patience, STOPPING_SECONDS)
-        return (state.seconds_since_start or 0.0) >= patience
-
-    def _pause(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            time.sleep(min(seconds, 0.5))  # a result in hand is still worth some tries
-
-    def _translated(self, error: Exception) -> Exception:
-        if _is_transient(error):
-            return StoreUnavailable(
-                f"MongoDB at {self.address} is not available ({short(error)}): "
-                "is it running, and is MONGODB_URI right?"
-            )
-        if getattr(error, "code", None) in UNAUTHORIZED_CODES:
-            return ConfigurationError(
-                f"MongoDB at {self.address} refuses ({short(error)}): "
-                "check the user and password in MONGODB_URI and the rights of that user"
-            )
-        return StoreError(f"MongoDB at {self.address} cannot do that ({short(error)})")
+        return self.raw.command("hello", codec_options=self.raw.codec_options)
 
     @property
     def address(self) -> str:
@@ -178,32 +120,167 @@ class Connection:
         servers = self._client.topology_description.server_descriptions()
         return ", ".join(f"{host}:{port}" for host, port in sorted(servers))
 
+    def run(
+        self,
+        operation: Callable[[], T],
+        *,
+        seconds: float | None = OPERATION_SECONDS,
+        wait: float | None = None,
+    ) -> T:
+        """Run an operation, and repeat it while MongoDB is away.
 
-def _client(uri: str) -> pymongo.MongoClient[Document]:
-    try:
-        given = {name.lower() for name in pymongo.uri_parser.parse_uri(uri)["options"]}
-        defaults: dict[str, Any] = {
-            "serverSelectionTimeoutMS": round(CONNECT_SECONDS * 1000),
-            "connectTimeoutMS": round(CONNECT_SECONDS * 1000),
-            "appname": "stt",
-        }
-        options = {name: value for name, value in defaults.items() if name.lower() not in given}
-        return pymongo.MongoClient(uri, **options)
-    except (mongo_errors.PyMongoError, ValueError, OSError) as error:
-        raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
+        `seconds` limits one attempt (None: no limit), `wait` all of them (default: `mongo_wait`).
 
+        Raises:
+            StoreUnavailable: MongoDB stayed away.
+            StoreError: MongoDB refuses the operation.
+            ConfigurationError: the user lacks a right.
+        """
+        began = self._timing.monotonic()
+        patience = self._mongo_wait if wait is None else wait
+        for attempt in itertools.count(1):
+            try:
+                return self._limited(operation, seconds, began + patience)
+            except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
+                if not _is_transient(error) or self._is_too_late(began, patience):
+                    raise self.translated(error) from None  # its text may quote documents
+                self._prepare_retry(error, attempt)
+        raise AssertionError("unreachable")
 
-def _limited(operation: Callable[[], T], seconds: float | None, deadline: float) -> Callable[[], T]:
-    """Limit an operation, and the search for a server before it, which it shares the time with."""
-    if seconds is None:
-        return operation
-
-    def within_time() -> T:
-        left = max(deadline - time.monotonic(), CONNECT_SECONDS)
+    def _limited(self, operation: Callable[[], T], seconds: float | None, deadline: float) -> T:
+        """The limit includes the search for a server, which precedes the operation."""
+        if seconds is None:
+            return operation()
+        left = max(deadline - self._timing.monotonic(), CONNECT_SECONDS)
         with pymongo.timeout(min(seconds, left)):
             return operation()
 
-    return within_time
+    def _is_too_late(self, began: float, patience: float) -> bool:
+        if self._stop.is_set():
+            patience = min(patience, STOPPING_SECONDS)
+        return self._timing.monotonic() - began >= patience
+
+    def _prepare_retry(self, error: Exception, attempt: int) -> None:
+        if _lacks_index(error):
+            self._has_warned = False
+        self.when_hint_fails()
+        if attempt == 1:  # once per operation, so that an outage does not flood the log
+            log.warning(
+                "MongoDB is away (%s), trying again", short(error), extra=Event.MONGODB_AWAY.of()
+            )
+        seconds = delay(attempt, FIRST_DELAY, LONGEST_DELAY, self._timing.random)
+        if self._stop.wait(seconds):
+            self._timing.sleep(min(seconds, 0.5))  # a result in hand is still worth some tries
+
+    def bulk(self, collection: Collection[Document], operations: Sequence[Any]) -> Refusals:
+        """Write operations side by side, whatever becomes of each; returns those refused.
+
+        When the write concern failed, nobody knows what was written: all is repeated.
+        """
+
+        def write() -> Refusals:
+            try:
+                collection.bulk_write(operations, ordered=False)
+            except mongo_errors.BulkWriteError as error:
+                _raise_unknown(error.details or {})
+                return {refusal["index"]: refusal for refusal in (error.details)["writeErrors"]}
+            return {}
+
+        return self.run(write)
+
+    def encoded(self, document: Mapping[str, Any]) -> RawBSONDocument:
+        """The document as it is sent; encoded early, a bad one harms no companion.
+
+        Raises:
+            StoreError: BSON cannot hold it, or it is larger than MongoDB allows.
+        """
+        try:
+            encoded = bson.encode(document, codec_options=self.raw.codec_options)
+        except (BSONError, OverflowError, TypeError) as error:
+            raise self.translated(error) from None
+        if len(encoded) > LARGEST_DOCUMENT:
+            raise StoreError(f"a document of {len(encoded):,} bytes is too large for MongoDB")
+        return RawBSONDocument(encoded)
+
+    def readable(self, documents: Iterable[Document], read: Callable[[Document], T]) -> Iterator[T]:
+        """Those documents that can be read; one warning stands for all that cannot."""
+        for document in documents:
+            try:
+                yield read(document)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                if not self._has_warned:
+                    self._has_warned = True
+                    log.warning(
+                        "A transcript cannot be read and is skipped, perhaps others as well: %s",
+                        shown_id(document["_id"]),
+                    )
+
+    def refused(self, refusal: Document, ids: Sequence[Any] = ()) -> WriteRefused:
+        """The error for an operation of a bulk write that MongoDB refused; `ids` of its chunks."""
+        why = _REASONS.get(refusal.get("code", 0)) or f"error {refusal.get('code')}"
+        return WriteRefused(f"MongoDB at {self.address} refuses a write: {why}", ids)
+
+    def translated(self, error: Exception) -> SttError:
+        """Our error for one of the driver's."""
+        at = f"MongoDB at {self.address}"
+        if _is_transient(error):
+            return StoreUnavailable(
+                f"{at} is not available ({short(error)}): is it running, and is MONGODB_URI right?"
+            )
+        code = getattr(error, "code", None)
+        if code in UNAUTHORIZED_CODES:
+            return ConfigurationError(
+                f"{at} refuses ({short(error)}): "
+                "check the user and password in MONGODB_URI and the rights of that user"
+            )
+        if code == _INVALID_NAMESPACE:
+            return ConfigurationError(f"{at} cannot have a database of this name: MONGODB_DATABASE")
+        return StoreError(f"{at} refuses the operation ({short(error)})")
+
+
+def is_duplicate(refusal: Document) -> bool:
+    """Whether a unique index refused the write."""
+    return refusal.get("code") == _DUPLICATE_KEY
+
+
+def unwaited(collection: Collection[Document]) -> Collection[Document]:
+    """The collection for writes that need not survive a crash."""
+    return collection.with_options(write_concern=UNWAITED)
+
+
+def _opened(
+    uri: str, name: str | None
+) -> tuple[pymongo.MongoClient[Document], pymongo.database.Database[Document]]:
+    options: CodecOptions[Document] = CodecOptions(
+        tz_aware=True,
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+        unicode_decode_error_handler="replace",
+    )
+    try:
+        client = _client(uri)
+    except Exception as error:  # noqa: BLE001 - the driver raises all kinds for a bad URI
+        raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
+    try:
+        return client, client.get_database(
+            name or client.get_default_database("stt").name,
+            codec_options=options,
+            write_concern=DURABLE,
+            read_preference=pymongo.ReadPreference.PRIMARY,
+        )
+    except Exception as error:  # noqa: BLE001
+        client.close()
+        raise ConfigurationError(f"The database name cannot be used: {error}") from None
+
+
+def _client(uri: str) -> pymongo.MongoClient[Document]:
+    given = {option.lower() for option in pymongo.uri_parser.parse_uri(uri)["options"]}
+    defaults: dict[str, Any] = {
+        "serverSelectionTimeoutMS": round(CONNECT_SECONDS * 1000),
+        "connectTimeoutMS": round(CONNECT_SECONDS * 1000),
+        "appname": "stt",
+    }
+    options = {option: value for option, value in defaults.items() if option.lower() not in given}
+    return pymongo.MongoClient(uri, **options)
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -212,29 +289,27 @@ def _is_transient(error: BaseException) -> bool:
         return True
     if not isinstance(error, mongo_errors.PyMongoError):
         return False
-    code = getattr(error, "code", None)
     return (
         error.timeout
-        or code in _TRANSIENT_CODES
-        or _is_for_want_of_an_index(error)
+        or getattr(error, "code", None) in _TRANSIENT_CODES
+        or _lacks_index(error)
         or error.has_error_label("RetryableWriteError")
         or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
 
 
-def _is_for_want_of_an_index(error: mongo_errors.PyMongoError) -> bool:
-    """An index is listed as soon as somebody begins to build it, but can be used only later."""
+def _lacks_index(error: BaseException) -> bool:
+    """Whether a hinted index was dropped, or is listed but still being built."""
     return isinstance(error, mongo_errors.OperationFailure) and "hint provided" in str(error)
 
 
-def _tell(state: tenacity.RetryCallState) -> None:
-    """Once per operation, so that an outage is seen but does not flood the log."""
-    if state.attempt_number == 1 and state.outcome is not None:
-        log.warning(
-            "MongoDB is away (%s), trying again",
-            short(state.outcome.exception()),
-            extra=Event.MONGODB_AWAY.of(),
-        )
+def _raise_unknown(details: Mapping[str, Any]) -> None:
+    """Raise if a bulk write failed in a way that says nothing about its operations."""
+    for error in details.get("writeConcernErrors", ()):
+        raise mongo_errors.WriteConcernError(error.get("errmsg", ""), error.get("code"), error)
+    for error in details.get("writeErrors", ()):
+        if error.get("code") in _TRANSIENT_CODES:
+            raise mongo_errors.OperationFailure(error.get("errmsg", ""), error["code"], error)
 
 
 def short(error: BaseException | None) -> str:

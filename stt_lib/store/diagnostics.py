@@ -1,4 +1,4 @@
-"""What there is to know of the database before a run; looking leaves no trace in it."""
+"""What `doctor` wants to know of the database before a run; looking changes nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from bson import ObjectId
 
 from stt_lib.errors import ConfigurationError, StoreError
-from stt_lib.store.database import Document
-from stt_lib.store.indexes import INDEXES, Index, Schema
+from stt_lib.store.database import Database, Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,46 +17,45 @@ class Disk:
     total: int
 
 
-class Checkup(Schema):
-    """Version, rights, indexes, disk."""
+class Diagnostics:
+    """Version, rights, size, disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
     @property
     def version(self) -> tuple[int, ...]:
         """MongoDB's version, as 6, 0, 5."""
-        return tuple(self._call(lambda: self._db.command("buildInfo"))["versionArray"][:3])
-
-    @property
-    def database(self) -> str:
-        """Its name."""
-        return self._db.name
+        return tuple(self._db.run(lambda: self._db.raw.command("buildInfo"))["versionArray"][:3])
 
     def estimated_chunks(self) -> int:
-        """How many chunks there are, by the collection's own books."""
-        return self._call(self._chunks.estimated_document_count)
-
-    def missing_indexes(self) -> list[Index]:
-        """Those of ours that the next run would make."""
-        return [index for index in INDEXES if not self._is_indexed(index.name)]
+        """How many chunks there are, by the collection's metadata."""
+        return self._db.run(self._db.chunks.estimated_document_count)
 
     def refused(self) -> list[str]:
-        """What this user may not do, though a run has to; tried with writes that change nothing."""
+        """What a run needs and this user may not do; tried with writes that change nothing."""
         return [what for what, trial in self._trials().items() if not self._may(trial)]
 
     def _trials(self) -> Mapping[str, Callable[[], object]]:
         nobody, nothing = {"_id": ObjectId()}, {"$set": {"stt": None}}
-        chunks, transcriptions = self._chunks, self._transcriptions
+        db = self._db
         return {
-            "find in audio_chunks": lambda: chunks.find_one(nobody),
-            "update audio_chunks": lambda: chunks.update_one(nobody, nothing),
-            "find in transcriptions": lambda: transcriptions.find_one(nobody),
+            "find in audio_chunks": lambda: db.chunks.find_one(nobody),
+            "update audio_chunks": lambda: db.chunks.update_one(nobody, nothing),
+            "find in transcriptions": lambda: db.transcriptions.find_one(nobody),
             # An _id must not be a list: what passes the check of rights fails at the next one.
-            "insert into transcriptions": lambda: transcriptions.insert_one(_impossible()),
-            "update transcriptions": lambda: transcriptions.update_one(nobody, nothing),
+            "insert into transcriptions": lambda: db.transcriptions.insert_one(_impossible()),
+            "update transcriptions": lambda: db.transcriptions.update_one(nobody, nothing),
+            "insert into stt_claims": lambda: db.claims.insert_one(_impossible()),
+            "update stt_claims": lambda: db.claims.update_one(nobody, nothing),
+            "delete from stt_claims": lambda: db.claims.delete_one(nobody),
+            "insert into stt_dropped": lambda: db.dropped.insert_one(_impossible()),
+            "update stt_dropped": lambda: db.dropped.update_one(nobody, nothing),
         }
 
     def _may(self, trial: Callable[[], object]) -> bool:
         try:
-            self._call(trial)
+            self._db.run(trial)
         except ConfigurationError:
             return False
         except StoreError:
@@ -67,7 +65,7 @@ class Checkup(Schema):
     def disk(self) -> Disk | None:
         """None where MongoDB does not say, or not to this user."""
         try:
-            stats = self._call(lambda: self._db.command("dbStats"))
+            stats = self._db.run(lambda: self._db.raw.command("dbStats"))
         except ConfigurationError:
             return None
         total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")

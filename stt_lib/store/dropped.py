@@ -1,127 +1,155 @@
-"""What the filter dropped: found again, and taken back."""
+"""What the hallucination filter dropped: kept, found again, and restored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from pymongo import errors as mongo_errors
+from pymongo import InsertOne
 
-from stt_lib.domain import models
-from stt_lib.domain.models import identity
+from stt_lib.domain.models import Explained, Transcript, identity
 from stt_lib.errors import InputError
 from stt_lib.store import mapping
 from stt_lib.store.chunks import owners
-from stt_lib.store.database import Document
+from stt_lib.store.database import Database, Document, is_duplicate
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import WITHOUT_EMPTY_STT, Schema
 
 _DETECTED: Final = {"index": 1, "start": 1, "vad.prob": 1}
 _MAX_TRANSCRIPTS: Final = 1000
-"""Of a recording: three days of speech."""
+"""Count. Of one recording: three days of speech."""
 
 
-class Explanations(Schema):
-    """Transcripts, saved or set aside, with what was dropped from them."""
+class Dropped:
+    """Transcripts, saved or dropped as a whole, with what the filter dropped from them.
 
-    def explained(self, text: str) -> list[models.Explained]:
-        """Find what was heard in a transcript, a chunk or a recording of this id, oldest first."""
+    Text of a sequence that has no transcript is a document of `stt_dropped`. Older versions kept
+    it on the sequence's first chunk, as `stt.dropped`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def save(self, transcript: Transcript) -> None:
+        """Keep a transcript of which the filter left nothing; call it before the mark."""
+        document = mapping.dropped_transcript(transcript, datetime.now(UTC))
+        query = {"_id": document["_id"]}
+        self._db.run(lambda: self._db.dropped.replace_one(query, document, upsert=True))
+
+    # -- finding ------------------------------------------------------------------------------
+
+    def explained(self, text: str) -> list[Explained]:
+        """What was heard in a transcript, a chunk or a recording with this id, oldest first."""
         ids = possible_ids(text)
         found = self._saved({"_id": {"$in": ids}}) or self._of_chunks(ids)
         if not found:
             found = self._saved({"original": {"$in": ids}, "chunk_ids": {"$exists": True}})
             saved = {identity(explained.transcript.id) for explained in found}
-            aside = self._aside({"original_id": {"$in": ids}})
-            found += [a for a in aside if identity(a.transcript.id) not in saved]
-        found.sort(key=lambda explained: explained.transcript.start)
-        return found
+            dropped = self._unsaved({"original": {"$in": ids}}) + self._on_chunks(
+                {"original_id": {"$in": ids}}
+            )
+            found += [d for d in dropped if identity(d.transcript.id) not in saved]
+        return sorted(found, key=lambda explained: explained.transcript.start)
 
-    def _of_chunks(self, ids: Sequence[Any]) -> list[models.Explained]:
+    def _of_chunks(self, ids: Sequence[Any]) -> list[Explained]:
         query = {"_id": {"$in": ids}}
         fields = {"original_id": 1, "stt.dropped_with": 1}
-        for chunk in self._call(lambda: list(self._chunks.find(query, fields))):
-            holder = mapping.nested(chunk, "stt.dropped_with")
-            found = self._saved(owners(chunk.get("original_id"), [chunk["_id"]]))
-            found = found or self._aside({"_id": chunk["_id"] if holder is None else holder})
+        for chunk in self._db.run(lambda: list(self._db.chunks.find(query, fields))):
+            owner = owners(chunk.get("original_id"), [chunk["_id"]])
+            first = mapping.nested(chunk, "stt.dropped_with") or chunk["_id"]
+            found = self._saved(owner) or self._unsaved(owner) or self._on_chunks({"_id": first})
             if found:
                 return found
         return []
 
-    def _saved(self, query: Document) -> list[models.Explained]:
-        cursor = self._transcriptions.find(query, limit=_MAX_TRANSCRIPTS)
-        return self._explained(self._call(lambda: list(cursor.clone())), is_saved=True)
+    def _saved(self, query: Document) -> list[Explained]:
+        cursor = self._db.transcriptions.find(query, limit=_MAX_TRANSCRIPTS)
+        found = self._db.run(lambda: list(cursor.clone()))
+        return self._with_chunks(found, is_saved=True)
 
-    def _aside(self, query: Document) -> list[models.Explained]:
-        aside = {**query, "stt.dropped": {"$exists": True}}
-        cursor = self._chunks.find(aside, {"stt.dropped": 1}, limit=_MAX_TRANSCRIPTS)
-        chunks = self._call(lambda: list(cursor.clone()), seconds=None)
-        return self._explained([chunk["stt"]["dropped"] for chunk in chunks], is_saved=False)
+    def _unsaved(self, query: Document) -> list[Explained]:
+        cursor = self._db.dropped.find(query, limit=_MAX_TRANSCRIPTS)
+        found = self._db.run(lambda: list(cursor.clone()))
+        return self._with_chunks(map(mapping.undropped, found), is_saved=False)
 
-    def _explained(self, found: list[Document], *, is_saved: bool) -> list[models.Explained]:
-        ids = [chunk_id for document in found for chunk_id in document.get("chunk_ids", ())]
-        cursor = self._chunks.find({"_id": {"$in": ids}}, _DETECTED)
-        chunks = {
-            identity(chunk["_id"]): chunk for chunk in self._call(lambda: list(cursor.clone()))
-        }
-        return [
-            mapping.explained(
-                document,
-                [chunks[i] for i in map(identity, document.get("chunk_ids", ())) if i in chunks],
-                is_saved=is_saved,
-            )
-            for document in found
-        ]
+    def _on_chunks(self, query: Document) -> list[Explained]:
+        """As older versions kept it."""
+        query = {**query, "stt.dropped": {"$exists": True}}
+        cursor = self._db.chunks.find(query, {"stt.dropped": 1}, limit=_MAX_TRANSCRIPTS)
+        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        return self._with_chunks((chunk["stt"]["dropped"] for chunk in found), is_saved=False)
 
-    def restore(self, explained: models.Explained, places: Collection[int] | None = None) -> int:
+    def _with_chunks(self, documents: Iterable[Document], *, is_saved: bool) -> list[Explained]:
+        found = list(documents)
+        ids = [chunk_id for document in found for chunk_id in mapping.owned_ids(document)]
+        cursor = self._db.chunks.find({"_id": {"$in": ids}}, _DETECTED)
+        chunks = {identity(c["_id"]): c for c in self._db.run(lambda: list(cursor.clone()))}
+
+        def read(document: Document) -> Explained:
+            own = [i for i in map(identity, mapping.owned_ids(document)) if i in chunks]
+            return mapping.explained(document, [chunks[i] for i in own], is_saved=is_saved)
+
+        return list(self._db.readable(found, read))
+
+    # -- restoring ----------------------------------------------------------------------------
+
+    def restore(self, explained: Explained, places: Collection[int] | None = None) -> int:
         """Put dropped segments back, all or those at these places; returns how many.
 
-        What was set aside as a whole becomes a transcript. Doing it again changes nothing.
+        What was dropped as a whole becomes a transcript. Repeating it changes nothing.
 
         Raises:
             InputError: another transcript owns the chunks, or it was changed meanwhile.
         """
-        record = explained.transcript
         if explained.is_saved:
-            return self._put_back(record, places)
-        held = self._call(
-            lambda: self._chunks.find_one({"_id": record.chunk_ids[0]}, {"stt.dropped": 1})
-        )
-        document = mapping.nested(held or {}, "stt.dropped")
-        segments = mapping.restored(document, places) if document else None
-        if segments is None:
-            return 0
-        self._save_aside({**document, **segments})
-        self._forget(record.chunk_ids)
-        return len(segments["segments"])
-
-    def _put_back(self, record: models.Transcript, places: Collection[int] | None) -> int:
-        query = {"_id": record.id}
-        document = self._call(lambda: self._transcriptions.find_one(query))
+            return self._put_back(explained.transcript, places)
+        document = self._kept(explained.transcript)
         segments = mapping.restored(document, places) if document else None
         if document is None or segments is None:
             return 0
-        unchanged = {
-            **query,
-            "segments": document["segments"],
-            "dropped_segments": document["dropped_segments"],
-        }
-        done = self._call(lambda: self._transcriptions.update_one(unchanged, {"$set": segments}))
+        self._save_as_transcript({**document, **segments})
+        self._forget(explained.transcript)
+        return len(segments["segments"])
+
+    def _put_back(self, record: Transcript, places: Collection[int] | None) -> int:
+        query = {"_id": record.id}
+        document = self._db.run(lambda: self._db.transcriptions.find_one(query))
+        segments = mapping.restored(document, places) if document else None
+        if document is None or segments is None:
+            return 0
+        before = {name: document[name] for name in ("segments", "dropped_segments")}
+        unchanged, update = {**query, **before}, {"$set": segments}
+        done = self._db.run(lambda: self._db.transcriptions.update_one(unchanged, update))
         if not done.matched_count and not self._is_there({**query, **segments}):
-            raise InputError(f"transcript {record.id} was changed by somebody else: try again")
+            raise InputError(f"transcript {record.id} was changed by another program: try again")
         return len(document["dropped_segments"]) - len(segments["dropped_segments"])
 
-    def _save_aside(self, document: Document) -> None:
-        try:
-            self._call(lambda: self._transcriptions.insert_one(document))
-        except mongo_errors.DuplicateKeyError:
-            if not self._is_there({"_id": document["_id"]}):
-                raise InputError(
-                    "another transcript owns these chunks by now: explain that one instead"
-                ) from None
+    def _kept(self, record: Transcript) -> Document | None:
+        """The document of a transcript that was dropped as a whole."""
+        query = {"_id": record.chunk_ids[0]}
+        found = self._db.run(lambda: self._db.dropped.find_one(query))
+        if found is not None:
+            return mapping.undropped(found)
+        old = self._db.run(lambda: self._db.chunks.find_one(query, {"stt.dropped": 1}))
+        kept: Document | None = mapping.nested(old or {}, "stt.dropped")
+        return kept
+
+    def _save_as_transcript(self, document: Document) -> None:
+        refusals = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
+        if refusals and not self._is_there({"_id": document["_id"]}):
+            if not is_duplicate(refusals[0]):
+                raise self._db.refused(refusals[0])
+            raise InputError("another transcript owns these chunks now: explain that one instead")
 
     def _is_there(self, query: Document) -> bool:
-        return self._call(lambda: self._transcriptions.find_one(query, {"_id": 1})) is not None
+        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
 
-    def _forget(self, ids: Sequence[Any]) -> None:
+    def _forget(self, record: Transcript) -> None:
         """The transcript holds it now."""
-        query = {"_id": {"$in": list(ids)}}
-        gone: list[Document] = [{"$unset": ["stt.dropped", "stt.dropped_with"]}, WITHOUT_EMPTY_STT]
-        self._call(lambda: self._chunks.update_many(query, gone))
+        first = {"_id": record.chunk_ids[0]}
+        self._db.run(lambda: self._db.dropped.delete_one(first))
+        old = {"_id": {"$in": list(record.chunk_ids)}, "stt": {"$exists": True}}
+        no_empty = {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}
+        update: list[Document] = [
+            {"$unset": ["stt.dropped", "stt.dropped_with"]},
+            {"$set": {"stt": no_empty}},
+        ]
+        self._db.run(lambda: self._db.chunks.update_many(old, update))

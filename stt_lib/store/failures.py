@@ -1,144 +1,205 @@
-"""The failures: kept on the chunks, counted, shown, and taken back."""
+"""Failures: kept on the chunks, counted, shown, and taken back."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stt_lib.domain import models
-from stt_lib.errors import ClaimLost
+from stt_lib.domain.models import ChunkStory, FailedChunk, FailedKind, Failure
 from stt_lib.store import mapping
-from stt_lib.store.chunks import held_by
-from stt_lib.store.database import Document
+from stt_lib.store.chunks import Chunks, ChunkUpdate, update_chunks
+from stt_lib.store.claims import Claims
+from stt_lib.store.database import Database, Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import FAILED, Schema
+from stt_lib.store.indexes import DISCARDED, FAILED, NEWEST_FIRST
 
 HISTORY: Final = 10
-"""So many past failures are kept on a chunk."""
+"""Count. Past failures kept on a chunk."""
+
+_LISTED: Final = dict.fromkeys(
+    ["original_id", "start", "stt.error.kind", "stt.error.at", "stt.retry_at", "stt.parked_at"], 1
+)
+
+_AN_OBJECT: Final[Document] = {
+    "$set": {"stt": {"$cond": [{"$eq": [{"$type": "$stt"}, "object"]}, "$stt", {}]}}
+}
+"""Inside of an array, `stt.error` could not be set."""
 
 
-class Failures(Schema):
+class Failures:
     """What went wrong with which chunk, and when it is tried again."""
 
-    def blame(
+    def __init__(self, database: Database, chunks: Chunks, claims: Claims) -> None:
+        self._db = database
+        self._chunks = chunks
+        self._claims = claims
+
+    def record(
         self,
-        chunk_id: Any,
-        token: str,
-        failure: models.Failure,
+        ids: Sequence[Any],
+        failure: Failure,
         *,
+        attempt: str,
+        audio_at_fault: bool,
         due_in: float,
         max_failures: int,
     ) -> None:
-        """Record that a chunk's own audio failed; due again in `due_in` seconds, or parked."""
-        counted = {"stt.failures": {"$add": [_number("$stt.failures"), 1]}}
-        parked = {"$cond": [{"$gte": ["$stt.failures", max_failures]}, "$$NOW", "$$REMOVE"]}
-        self._record(
-            [chunk_id],
-            token,
-            failure,
-            due_in,
-            [{"$set": counted}, {"$set": {"stt.parked_at": parked}}],
-        )
+        """Record a failure of these chunks; due again in `due_in` seconds, in a later run.
 
-    def excuse(
-        self, ids: Sequence[Any], token: str, failure: models.Failure, *, due_in: float = 0.0
-    ) -> None:
-        """Record a failure that is not the audio's: due in `due_in` seconds, but in a later run."""
-        excuses = {"stt.excuses": {"$add": [_number("$stt.excuses"), 1]}}
-        self._record(ids, token, failure, due_in, [{"$set": excuses}])
+        With `audio_at_fault` it counts against the chunks: after `max_failures` they are parked.
+        Repeating it with the same `attempt` changes nothing.
 
-    def _record(
-        self,
-        ids: Sequence[Any],
-        token: str,
-        failure: models.Failure,
-        due_in: float,
-        more: list[Document],
-    ) -> None:
-        entry = {
-            "kind": str(failure.kind),
-            "message": {"$literal": failure.message},
-            "server": {"$literal": failure.server},
-            "at": "$$NOW",
-        }
-        known = {"$cond": [{"$isArray": "$stt.history"}, "$stt.history", []]}
-        facts = {
-            "stt.attempt": {"$literal": token},  # tells a repeated write from a lost claim
-            "stt.error": entry,
-            "stt.retry_at": {"$add": ["$$NOW", round(due_in * 1000)]},
-            "stt.history": {"$slice": [{"$concatArrays": [known, [entry]]}, -HISTORY]},
-        }
-        update: list[Document] = [{"$set": facts}, *more, {"$unset": "stt.claim"}]
-        held = held_by(ids, token)
-        matched = self._call(lambda: self._chunks.update_many(held, update)).matched_count
-        if matched < len(ids):
-            recorded = {"_id": {"$in": list(ids)}, "stt.attempt": token}
-            done = self._call(lambda: self._chunks.count_documents(recorded))
-            if done < len(ids):
-                raise ClaimLost(f"{len(ids) - done} of {len(ids)} chunks are claimed by another")
+        Raises:
+            WriteRefused: MongoDB does not let some of them be changed; the others are recorded.
+        """
+        changes = _facts(failure, attempt, due_in)
+        if audio_at_fault:
+            changes += _counted_against(max_failures)
+        else:
+            changes.append({"$set": {"stt.excuses": _incremented("$stt.excuses")}})
+        is_new = {"transcribed_at": None, "stt.attempt": {"$ne": attempt}}
+        update = ChunkUpdate.of(self._db, ids, is_new, [_AN_OBJECT, *changes])
+        [refusal] = update_chunks(self._db, self._db.chunks, [update])
+        if refusal is not None:
+            raise refusal
 
-    def failed_kinds(self) -> list[models.FailedKind]:
-        """What has failed and not been transcribed since, by kind, the most frequent first."""
-        parked = {"$ne": [{"$type": "$stt.parked_at"}, "date"]}
-        not_yet = {"$and": [parked, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
-        summary = {
+    # -- for people ---------------------------------------------------------------------------
+
+    def kinds(self) -> list[FailedKind]:
+        """Chunks that failed and are not transcribed yet, by kind, the most frequent first."""
+        is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
+        waits = {"$and": [{"$not": [is_parked]}, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+        summary: Document = {
             "_id": "$stt.error.kind",
             "chunks": {"$sum": 1},
-            "parked": {"$sum": {"$cond": [parked, 0, 1]}},
-            "waiting": {"$sum": {"$cond": [not_yet, 1, 0]}},
-            "next_due": {"$min": {"$cond": [not_yet, "$stt.retry_at", None]}},
+            "parked": {"$sum": {"$cond": [is_parked, 1, 0]}},
+            "waiting": {"$sum": {"$cond": [waits, 1, 0]}},
+            "next_due": {"$min": {"$cond": [waits, "$stt.retry_at", None]}},
             "oldest": {"$min": "$stt.error.at"},
             "newest": {"$max": "$stt.error.at"},
         }
-        rows = self._call(lambda: self._aggregate_failed([{"$group": summary}]), seconds=None)
-        kinds = [mapping.failed_kind(row) for row in rows]
-        return sorted(kinds, key=lambda found: (-found.chunks, found.kind))
-
-    def _aggregate_failed(self, stages: list[Document]) -> list[Document]:
-        if self._is_indexed("stt_failed"):
-            # Looking at the index alone: a filter would make MongoDB read the documents.
-            return list(self._chunks.aggregate(stages, hint="stt_failed"))
-        return list(self._chunks.aggregate([{"$match": FAILED}, *stages]))
-
-    def stories(self, text: str, limit: int = 100) -> list[models.ChunkStory]:
-        """What happened to the chunk with this id, or to the failed chunks of this recording."""
-        fields = {"data": 0}
-        by_id = {"_id": {"$in": possible_ids(text)}}
-        by_recording = {**FAILED, "original_id": {"$in": possible_ids(text)}}
-        found = self._call(lambda: list(self._chunks.find(by_id, fields)))
-        if not found:
-            order = [("start", 1), ("index", 1)]
-            cursor = self._chunks.find(by_recording, fields, sort=order, limit=limit)
-            found = self._call(lambda: list(cursor.clone()), seconds=None)
-        return [mapping.story(document) for document in found]
-
-    def count_failed(self, kind: str | None = None, text: str | None = None) -> int:
-        """How many chunks `retry_now` would make due."""
-        return self._call(
-            lambda: self._chunks.count_documents(_failed_query(kind, text)), seconds=None
+        stages = [{"$group": summary}]
+        rows = self._db.run(
+            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
         )
+        found = [mapping.failed_kind(row) for row in rows]
+        return sorted(found, key=lambda kind: (-kind.chunks, kind.kind))
+
+    def stories(self, text: str, limit: int = 100) -> list[ChunkStory]:
+        """What happened to the chunk with this id, or to the failed chunks of this recording."""
+        ids = {"$in": possible_ids(text)}
+        found = self._read({"_id": ids}, limit) or self._read({**FAILED, "original_id": ids}, limit)
+        return [mapping.story(d, self._claims.on_chunk(d["_id"])) for d in found]
+
+    def _read(self, query: Document, limit: int) -> list[Document]:
+        order = [("start", 1), ("index", 1)]
+        cursor = self._db.chunks.find(query, {"data": 0}, sort=order, limit=limit)
+        return self._db.run(lambda: list(cursor.clone()), seconds=None)
+
+    def newest(self, limit: int, kind: str | None = None) -> list[FailedChunk]:
+        """The failed chunks that were recorded last, from the index alone."""
+        of_kind: list[Document] = [] if kind is None else [{"$match": {"stt.error.kind": kind}}]
+        stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
+        found = self._db.run(
+            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
+        )
+        return [mapping.failed_chunk(document) for document in found]
+
+    def discarded(self, limit: int) -> list[FailedChunk]:
+        """The chunks that were discarded last."""
+        order = [("stt.discarded_at", -1)]
+        cursor = self._db.chunks.find(DISCARDED, {"data": 0}, sort=order, limit=limit)
+        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        return [mapping.failed_chunk(document) for document in found]
+
+    def discard(self, kind: str | None = None, text: str | None = None) -> int:
+        """Park failed chunks and hide them from every list of failures; returns how many.
+
+        Their error is moved, so that they are no longer found as failed.
+        """
+        update: list[Document] = [
+            {
+                "$set": {
+                    "stt.discarded_at": "$$NOW",
+                    "stt.discarded": "$stt.error",
+                    "stt.parked_at": {"$ifNull": ["$stt.parked_at", "$$NOW"]},
+                }
+            },
+            {"$unset": "stt.error"},
+        ]
+        query = _failed(kind, text)
+        return self._db.run(
+            lambda: self._db.chunks.update_many(query, update), seconds=None
+        ).matched_count
+
+    def count(self, kind: str | None = None, text: str | None = None) -> int:
+        """How many chunks `retry_now` would make due."""
+        query = _failed(kind, text)
+        return self._db.run(lambda: self._db.chunks.count_documents(query), seconds=None)
 
     def retry_now(self, kind: str | None = None, text: str | None = None) -> int:
-        """Make failed chunks due, parked or not, all or of one kind, chunk or recording.
+        """Make failed chunks due, parked or not: all, or those of one kind, chunk or recording.
 
-        They get their full number of tries again; what happened is kept. Returns how many.
+        They get their full number of attempts again; their history is kept. A chunk that was
+        discarded comes back if its id or that of its recording is given. Returns how many.
         """
+        failed = self._make_due(_failed(kind, text), [])
+        if text is None:
+            return failed
+        restored: Document = {"$set": {"stt.error": "$stt.discarded"}}
+        forgotten: Document = {"$unset": ["stt.discarded", "stt.discarded_at"]}
+        query = {**DISCARDED, **_with_id(text)}
+        return failed + self._make_due(query, [restored, forgotten])
+
+    def _make_due(self, query: Document, stages: list[Document]) -> int:
         due: list[Document] = [
+            *stages,
             {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0, "stt.excuses": 0}},
             {"$unset": "stt.parked_at"},
         ]
-        query = _failed_query(kind, text)
-        return self._call(lambda: self._chunks.update_many(query, due), seconds=None).matched_count
+        return self._db.run(
+            lambda: self._db.chunks.update_many(query, due), seconds=None
+        ).matched_count
 
 
-def _number(path: str) -> Document:
-    """The value of a field in an update, 0 where there is none or nonsense."""
-    return {"$cond": [{"$isNumber": path}, path, 0]}
+def _facts(failure: Failure, attempt: str, due_in: float) -> list[Document]:
+    entry = {
+        "kind": str(failure.kind),
+        "message": {"$literal": failure.message},
+        "server": {"$literal": failure.server},
+        "at": "$$NOW",
+    }
+    known = {"$cond": [{"$isArray": "$stt.history"}, "$stt.history", []]}
+    facts = {
+        "stt.attempt": {"$literal": attempt},
+        "stt.error": entry,
+        "stt.retry_at": {"$add": ["$$NOW", round(due_in * 1000)]},
+        "stt.history": {"$slice": [{"$concatArrays": [known, [entry]]}, -HISTORY]},
+    }
+    return [{"$set": facts}, {"$unset": "stt.claim"}]  # which an older version may have left
 
 
-def _failed_query(kind: str | None, text: str | None) -> Document:
+def _counted_against(max_failures: int) -> list[Document]:
+    is_last = {"$gte": ["$stt.failures", max_failures]}
+    return [
+        {"$set": {"stt.failures": _incremented("$stt.failures")}},
+        {"$set": {"stt.parked_at": {"$cond": [is_last, "$$NOW", "$$REMOVE"]}}},
+    ]
+
+
+def _incremented(path: str) -> Document:
+    """One more than a field in an update; nonsense counts as 0."""
+    return {"$add": [{"$cond": [{"$isNumber": path}, path, 0]}, 1]}
+
+
+def _failed(kind: str | None, text: str | None) -> Document:
     query = dict(FAILED)
     if kind is not None:
         query["stt.error.kind"] = kind
     if text is not None:
-        ids = {"$in": possible_ids(text)}
-        query["$or"] = [{"_id": ids}, {"original_id": ids}]
+        query |= _with_id(text)
     return query
+
+
+def _with_id(text: str) -> Document:
+    """Of the chunk, or of the recording, with this id."""
+    ids = {"$in": possible_ids(text)}
+    return {"$or": [{"_id": ids}, {"original_id": ids}]}

@@ -1,48 +1,44 @@
-"""What the queries have in common: the states of a chunk, and the indexes."""
+"""The indexes: which ones we need, why, and how they are created."""
 
-import functools
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pymongo import IndexModel
-from pymongo import errors as mongo_errors
-from pymongo.collection import Collection
 
 from stt_lib.errors import ConfigurationError, StoreError
-from stt_lib.store.database import Connection, Document, short
+from stt_lib.store.database import Database, Document, short
 from stt_lib.telemetry.events import Event
 
 log = logging.getLogger("stt")
 
+# -- the states of a chunk --------------------------------------------------------------------
+
 PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
 WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
 FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
-WITHOUT_EMPTY_STT: Final[Document] = {
-    "$set": {"stt": {"$cond": [{"$eq": ["$stt", {}]}, "$$REMOVE", "$stt"]}}
-}
+DISCARDED: Final[Document] = {"stt.discarded_at": {"$exists": True}}
+
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
-_ALSO_PLANNED_WITH: Final = [
-    "original_id",
-    "_id",
-    "vad.prob",
-    "stt.retry_at",
-    "stt.claim.until",
-    "stt.error.at",
-]
+_ALSO_PLANNED_WITH: Final = ["original_id", "_id", "vad.prob", "stt.retry_at", "stt.error.at"]
 PLAN: Final = dict.fromkeys([*dict(NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
 _PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
 _ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
 
+# -- the indexes ------------------------------------------------------------------------------
 
 _LIMITING: Final = frozenset({"partialFilterExpression", "sparse", "hidden", "collation"})
-"""With one of these an index does not find everything."""
+"""An index with one of these options does not find everything."""
+
+_DUPLICATES_NAMED: Final = 3
+_DUPLICATE_KEY: Final = 11000
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that we make when it is missing."""
+    """An index that is created when it is missing; `purpose` says what happens without it."""
 
     name: str
     collection: str
@@ -50,14 +46,52 @@ class Index:
     options: Document
     purpose: str
     needed_keys: int | None = None
-    """An index of somebody else's with so many of these keys in front will do as well."""
+    """An index under another name that begins with this many of the keys will do as well."""
 
-    def is_served_by(self, details: Document) -> bool:
-        """Whether this index exists under another name."""
+    @property
+    def is_precondition(self) -> bool:
+        """Whether nothing may be written without it."""
+        return bool(self.options.get("unique"))
+
+    def is_served_by(self, name: str, details: Document) -> bool:
+        """Whether an existing index is this one, or does its job under another name."""
+        if self.is_precondition:
+            keys = list(details["key"]) == self.keys
+            return keys and _forbids_as_much(details, self.options)
+        if name == self.name:
+            return True
         if self.needed_keys is None or not details.keys().isdisjoint(_LIMITING):
             return False
         return list(details["key"])[: self.needed_keys] == self.keys[: self.needed_keys]
 
+    @property
+    def command(self) -> str:
+        """What a person can paste into mongosh to create it."""
+        options = json.dumps({"name": self.name, **self.options})
+        return f"db.{self.collection}.createIndex({json.dumps(dict(self.keys))}, {options})"
+
+
+def _forbids_as_much(details: Document, options: Document) -> bool:
+    """A unique index without a filter forbids more; a hidden one forbids all the same."""
+    filter_ = details.get("partialFilterExpression")
+    is_wide = filter_ is None or filter_ == options.get("partialFilterExpression")
+    return bool(details.get("unique")) and is_wide and "collation" not in details
+
+
+OWNER: Final = Index(
+    "stt_owner",
+    "transcriptions",
+    [("original", 1), ("chunk_ids", 1)],
+    {"unique": True, "partialFilterExpression": {"chunk_ids": {"$exists": True}}},
+    "two workers could save two transcripts of the same audio",
+)
+CLAIM: Final = Index(
+    "stt_claim",
+    "stt_claims",
+    [("chunk_ids", 1)],
+    {"unique": True},
+    "two workers could transcribe the same audio at the same time",
+)
 
 INDEXES: Final = (
     # Holds every field that planning reads, so that planning never touches the audio.
@@ -75,51 +109,31 @@ INDEXES: Final = (
         {"partialFilterExpression": FAILED},
         "finding failed chunks reads the whole collection",
     ),
-    # Holds the few chunks that keep what the filter dropped.
+    # Holds next to nothing, and costs as much.
     Index(
-        "stt_dropped",
+        "stt_discarded",
         "audio_chunks",
-        [("original_id", 1), ("start", 1)],
-        {"partialFilterExpression": {"stt.dropped": {"$exists": True}}},
-        "explaining a recording reads the whole collection",
-    ),
-    # For counting by time: 19 MB for a million chunks of 20 kB, and nothing is read but them.
-    Index(
-        "stt_arrived",
-        "audio_chunks",
-        [("vad.has_speech", 1), ("ingested_at", 1)],
-        {"partialFilterExpression": {"vad.has_speech": True}},
-        "status reads the whole collection",
-    ),
-    Index(
-        "stt_done",
-        "audio_chunks",
-        [("vad.has_speech", 1), ("transcribed_at", 1)],
-        {"partialFilterExpression": {"vad.has_speech": True}},
-        "status reads the whole collection",
+        [("stt.discarded_at", -1)],
+        {"partialFilterExpression": DISCARDED},
+        "listing discarded chunks reads the whole collection",
     ),
     Index(
         "stt_place",
         "audio_chunks",
         [("original_id", 1), ("index", 1), ("vad.has_speech", 1)],
         {},
-        "a sequence that is cut from its neighbours is transcribed without context",
+        "a sequence that was cut off from its neighbours is transcribed without context",
         needed_keys=2,
     ),
-    Index(
-        "stt_owner",
-        "transcriptions",
-        [("original", 1), ("chunk_ids", 1)],
-        {"unique": True, "partialFilterExpression": {"chunk_ids": {"$exists": True}}},
-        "two workers on the same chunks could save two transcripts",
-    ),
-    # For readers; the ones above leave out what older programs saved.
+    OWNER,
+    CLAIM,
+    # For readers; the unique index leaves out what older programs saved.
     Index(
         "stt_by_start",
         "transcriptions",
         [("start", 1)],
         {},
-        "finding transcripts by their time reads the whole collection",
+        "finding transcripts by time reads the whole collection",
         needed_keys=1,
     ),
     Index(
@@ -130,76 +144,159 @@ INDEXES: Final = (
         "finding the transcripts of a recording reads the whole collection",
         needed_keys=2,
     ),
+    Index(
+        "stt_dropped_by_recording",
+        "stt_dropped",
+        [("original", 1), ("start", 1)],
+        {},
+        "explaining a recording reads all dropped text",
+        needed_keys=2,
+    ),
 )
 
+OBSOLETE: Final = ("stt_arrived", "stt_done", "stt_dropped")
+"""Indexes on audio_chunks that older versions created; they slow down every insert and mark."""
 
-class Schema(Connection):
-    """Making the indexes, and knowing which there are; what a claim looks like."""
 
-    def ensure_indexes(self) -> None:
-        """Make the indexes that are missing; without the right to, warn and do without."""
-        missing = [index for index in INDEXES if not self._is_indexed(index.name)]
+class Indexes:
+    """Knows which indexes exist, and creates those that are missing."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._known: set[str] | None = None
+        self._refused: set[str] = set()
+        database.when_hint_fails = self._forget
+
+    def ensure(self) -> None:
+        """Create what is missing and drop what is obsolete; a refusal costs only speed.
+
+        Raises:
+            ConfigurationError: a unique index is missing and cannot be created.
+        """
+        self._forget()
+        self._drop_obsolete()
+        missing = [index for index in self.missing() if index.name not in self._refused]
         for name in dict.fromkeys(index.collection for index in missing):
-            wanted = [index for index in missing if index.collection == name]
-            if self._create(name, wanted):
-                self._indexed.update(index.name for index in wanted)
+            self._create(name, [index for index in missing if index.collection == name])
+        self._forget()
 
-    def _count_keys(self, query: Document, index: str) -> int:
-        """How many chunks: this command counts an index's keys without looking at each."""
-        counting = {"count": "audio_chunks", "query": query, "hint": index}
-        return int(self._db.command(counting)["n"])
+    def ensure_unique(self) -> None:
+        """Create again whatever disappeared since `ensure`, as after `mongorestore --drop`.
 
-    def _is_indexed(self, name: str) -> bool:
-        return name in self._indexed
+        Raises:
+            ConfigurationError: a unique index is missing and cannot be created.
+        """
+        self._forget()
+        if any(index.name not in self._refused for index in self.missing()):
+            self.ensure()
 
-    @functools.cached_property
-    def _indexed(self) -> set[str]:
-        """Names of our indexes that exist."""
+    def missing(self) -> list[Index]:
+        """Those that the next run would create."""
+        return [index for index in INDEXES if not self.has(index.name)]
+
+    def has(self, name: str) -> bool:
+        """Whether one of our indexes exists, or another one that serves its purpose."""
+        if self._known is None:
+            self._known = self._read()
+        return name in self._known
+
+    def _forget(self) -> None:
+        self._known = None
+
+    def _read(self) -> set[str]:
         try:
-            return {
-                name
+            existing = {
+                collection: self._db.run(self._db.raw[collection].index_information)
                 for collection in {index.collection for index in INDEXES}
-                for name in _known(self._call(self._db[collection].index_information))
             }
         except ConfigurationError:
             return set()
+        return {index.name for index in INDEXES if _is_there(index, existing[index.collection])}
 
-    def _create(self, name: str, indexes: list[Index]) -> bool:
-        """Make indexes of one collection, in one command: it is read only once."""
-        collection = self._db[name]
+    # -- creating -----------------------------------------------------------------------------
+
+    def _create(self, collection: str, indexes: list[Index]) -> None:
+        """Create indexes of one collection in one command, which reads it only once."""
+        if not self._is_empty(collection):
+            names = ", ".join(index.name for index in indexes)
+            log.info("Building indexes on %s: %s", collection, names, extra=Event.INDEX.of())
         models = [IndexModel(index.keys, name=index.name, **index.options) for index in indexes]
         try:
-            if not self._is_empty(collection):
-                names = ", ".join(index.name for index in indexes)
-                log.info("Building indexes on %s, once: %s", name, names, extra=Event.INDEX.of())
-            # On a large collection this takes minutes, so there is no limit of time.
-            self._call(lambda: collection.create_indexes(models), seconds=None)
-        except (ConfigurationError, StoreError, mongo_errors.DuplicateKeyError) as error:
-            for index in indexes:
-                log.warning(
-                    "Index %s on %s could not be made, so %s: %s",
-                    index.name,
+            # On a large collection this takes minutes, so there is no time limit.
+            self._db.run(lambda: self._db.raw[collection].create_indexes(models), seconds=None)
+        except (ConfigurationError, StoreError) as error:
+            if len(indexes) == 1:
+                self._give_up(indexes[0], error)
+            else:
+                for index in indexes:
+                    self._create(collection, [index])
+
+    def _give_up(self, index: Index, error: Exception) -> None:
+        if index.is_precondition:
+            raise ConfigurationError(
+                f"Index {index.name} on {index.collection} is missing and cannot be created"
+                f" ({short(error)}). Without it {index.purpose}. {self._remedy(index)}"
+            ) from error
+        self._refused.add(index.name)
+        log.warning(
+            "Index %s on %s could not be created, so %s: %s",
+            index.name,
+            index.collection,
+            index.purpose,
+            short(error),
+            extra=Event.INDEX.of(),
+        )
+
+    def _remedy(self, index: Index) -> str:
+        advice = f"Create it in mongosh, in database {self._db.raw.name}: {index.command}"
+        duplicates = self._duplicates(index)
+        if not duplicates:
+            return advice
+        named = ", ".join(map(str, duplicates))
+        query = f"db.{index.collection}.aggregate({json.dumps(_duplicate_groups(index))})"
+        return (
+            f"There are duplicates, such as {named}; this lists all of them: {query}."
+            f" Remove one of each pair, then run again"
+        )
+
+    def _duplicates(self, index: Index) -> list[Any]:
+        """Ids of some documents that keep a unique index from being built."""
+        stages = [*_duplicate_groups(index), {"$limit": _DUPLICATES_NAMED}]
+        collection = self._db.raw[index.collection]
+        try:
+            rows = self._db.run(
+                lambda: list(collection.aggregate(stages, allowDiskUse=True)), seconds=None
+            )
+        except (ConfigurationError, StoreError):
+            return []
+        return [row["documents"] for row in rows]
+
+    def _drop_obsolete(self) -> None:
+        chunks = self._db.chunks
+        try:
+            for name in set(OBSOLETE).intersection(self._db.run(chunks.index_information)):
+                self._db.run(lambda name=name: chunks.drop_index(name))  # type: ignore[misc]
+                log.info(
+                    "Dropped index %s on audio_chunks, which is no longer needed",
                     name,
-                    index.purpose,
-                    short(error),
                     extra=Event.INDEX.of(),
                 )
-            return False
-        return True
+        except (ConfigurationError, StoreError) as error:
+            log.debug("Obsolete indexes stay: %s", short(error))
 
-    def _claim_of(self, token: str) -> Document:
-        until = {"$add": ["$$NOW", self._lease_ms]}
-        return {"by": {"$literal": token}, "at": "$$NOW", "until": until}
-
-    def _is_empty(self, collection: Collection[Document]) -> bool:
-        return self._call(lambda: collection.find_one({}, {"_id": 1})) is None
+    def _is_empty(self, collection: str) -> bool:
+        return self._db.run(lambda: self._db.raw[collection].find_one({}, {"_id": 1})) is None
 
 
-def _known(information: Mapping[str, Document]) -> set[str]:
-    """The names of indexes of a collection, and of those of ours that they stand for."""
-    served = {
-        index.name
-        for index in INDEXES
-        if any(index.is_served_by(details) for details in information.values())
-    }
-    return served | set(information)
+def _is_there(index: Index, existing: Mapping[str, Document]) -> bool:
+    return any(index.is_served_by(name, details) for name, details in existing.items())
+
+
+def _duplicate_groups(index: Index) -> list[Document]:
+    """Stages that group the documents which share a key of a unique index on `chunk_ids`."""
+    key = {name: f"${name}" for name, _ in index.keys}
+    return [
+        {"$unwind": "$chunk_ids"},
+        {"$group": {"_id": key, "documents": {"$addToSet": "$_id"}}},
+        {"$match": {"documents.1": {"$exists": True}}},
+    ]

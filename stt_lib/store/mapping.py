@@ -9,6 +9,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bson import ObjectId
+
 from stt_lib import __version__
 from stt_lib.audio import ogg
 from stt_lib.domain.models import (
@@ -16,8 +18,10 @@ from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
     ChunkStory,
+    Detection,
     Dropped,
     Explained,
+    FailedChunk,
     FailedKind,
     Holder,
     NewChunk,
@@ -28,9 +32,9 @@ from stt_lib.domain.models import (
     Revision,
     Seam,
     Segment,
-    Stretch,
     Transcript,
     Word,
+    Work,
     identity,
 )
 from stt_lib.errors import FailureKind
@@ -39,6 +43,10 @@ Document = Mapping[str, Any]
 
 _FORMAT = re.compile(r"[a-z0-9]{1,12}")
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
+_LARGEST_INDEX = 2**53 - 1
+"""Beyond this, a double cannot tell an index from the next."""
+
+_YEARS = range(2, 9999)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -55,17 +63,16 @@ def nested(document: Document, path: str) -> Any:
 def chunk_ref(document: Document) -> ChunkRef:
     """A chunk for the planner."""
     original_id = document.get("original_id")
-    index = _whole_number(document.get("index"))
-    start = document.get("start")
+    index = _index(document.get("index"))
     return ChunkRef(
         id=document["_id"],
         original_id=original_id,
         recording=identity(original_id),
         index=index,
-        start=start if isinstance(start, datetime) else None,
+        start=_usable_date(document.get("start")),
         prob=_probability(nested(document, "vad.prob")),
         priority=_priority(document.get("priority")),
-        problem=_misplaced(document, index),
+        problem=_misplaced(document),
     )
 
 
@@ -87,18 +94,33 @@ def _whole_number(value: Any) -> int | None:
     return int(value) if isinstance(value, int) else None
 
 
-def _misplaced(document: Document, index: int | None) -> Problem | None:
+def _index(value: Any) -> int | None:
+    number = _whole_number(value)
+    return number if number is not None and abs(number) <= _LARGEST_INDEX else None
+
+
+def _misplaced(document: Document) -> Problem | None:
     """Why a chunk cannot be placed in its recording, if so."""
     original_id, start = document.get("original_id"), document.get("start")
     if original_id is None:
         return _invalid("has no original_id")
     if isinstance(original_id, list):
         return _invalid("original_id is a list: use a single value")
-    if index is None:
+    if _whole_number(document.get("index")) is None:
         return _invalid(_wrong("index", document.get("index"), "a whole number"))
+    if _index(document.get("index")) is None:
+        return _invalid(f"index is beyond {_LARGEST_INDEX:,}")
     if not isinstance(start, datetime):
         return _invalid(_wrong("start", start, "a date"))
+    if start.year not in _YEARS:
+        return _invalid(f"start is in the year {start.year}")
     return None
+
+
+def _usable_date(value: Any) -> datetime | None:
+    """A date that durations and time zones can be added to."""
+    date = _date(value)
+    return date if date is not None and date.year in _YEARS else None
 
 
 def _invalid(message: str) -> Problem:
@@ -113,26 +135,22 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 
 def chunk(document: Document) -> Chunk:
     """A chunk with its audio, or with the reason why it cannot be posted."""
-    index = _whole_number(document.get("index"))
-    start = document.get("start")
+    index = _index(document.get("index"))
     data, form = document.get("data"), document.get("format", "opus")
-    problem = _misplaced(document, index) or _unusable(data) or _unknown_format(form)
+    problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
-    measured = ogg.opus_seconds(audio) if form in _OGG_FORMATS else None
+    measured = ogg.opus_seconds(audio) if audio and form in _OGG_FORMATS else None
     return Chunk(
         id=document["_id"],
         index=index or 0,
-        start=start if isinstance(start, datetime) else _EPOCH,
+        start=_usable_date(document.get("start")) or _EPOCH,
         data=audio,
         format=str(form),
         seconds=measured or NOMINAL_CHUNK_SECONDS,
         is_measured=measured is not None,
         prob=_probability(nested(document, "vad.prob")),
-        ingested_at=_date(document.get("ingested_at")),
         has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        seam=read_seam(document),
-        seam_with=identity(nested(document, "stt.seam.next")),
         failures=_count(nested(document, "stt.failures")),
         excuses=_count(nested(document, "stt.excuses")),
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
@@ -148,13 +166,13 @@ def _unusable(data: Any) -> Problem | None:
 
 def _unknown_format(form: Any) -> Problem | None:
     """The format becomes part of a request's header, so it has to be a plain word."""
-    if isinstance(form, str) and _FORMAT.fullmatch(form):
+    if type(form) is str and _FORMAT.fullmatch(form):
         return None
     return _invalid("format is not a plain word such as opus")
 
 
 def seam(record: Seam) -> dict[str, Any]:
-    """What a chunk says of the seam behind it."""
+    """What is stored of a decision."""
     heard = zip(record.words, record.seconds, strict=True)
     return {
         "heard": [{"word": word, "at": at} for word, at in heard],
@@ -163,15 +181,14 @@ def seam(record: Seam) -> dict[str, Any]:
     }
 
 
-def read_seam(document: Document) -> Seam | None:
-    """The seam behind a chunk, if one was decided."""
-    value = nested(document, "stt.seam")
-    if not isinstance(value, dict):
+def read_seam(value: Document | None) -> Seam | None:
+    """A decision as it was stored; None if it cannot be read."""
+    if value is None:
         return None
     try:
         heard = [(str(token["word"]), float(token["at"])) for token in value["heard"]]
         cut, moment = int(value["cut"]), float(value["moment"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     words, seconds = (tuple(part) for part in zip(*heard, strict=True)) if heard else ((), ())
     return Seam(words, seconds, min(max(cut, 0), len(words)), moment)
@@ -201,14 +218,31 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
     }
 
 
+def dropped_transcript(record: Transcript, dropped_at: datetime) -> dict[str, Any]:
+    """A document of `stt_dropped`: a transcript under the id of its first chunk."""
+    document = transcript(record, dropped_at)
+    return {**document, "_id": record.chunk_ids[0], "transcript": document["_id"]}
+
+
+def undropped(document: Document) -> dict[str, Any]:
+    """The transcript that a document of `stt_dropped` was made of."""
+    fields = {name: value for name, value in document.items() if name != "transcript"}
+    return {**fields, "_id": document["transcript"]}
+
+
 def read_transcript(document: Document) -> Transcript:
-    """A transcript as it was saved."""
+    """A transcript as it was saved.
+
+    Raises:
+        KeyError, TypeError: it is not what we or an older program save.
+    """
+    revision = document.get("revision")
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
-        start=document["start"],
-        end=document["end"],
-        chunk_ids=tuple(document.get("chunk_ids", ())),
+        start=_required_date(document["start"]),
+        end=_required_date(document["end"]),
+        chunk_ids=tuple(owned_ids(document)),
         segments=tuple(map(_read_segment, document["segments"])),
         language=document.get("language"),
         top_language_probs=tuple(map(tuple, document.get("top_language_probs") or ())),
@@ -217,13 +251,25 @@ def read_transcript(document: Document) -> Transcript:
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
-        revision=document.get("revision") or 1,
+        revision=revision if isinstance(revision, int) else 1,
     )
+
+
+def _required_date(value: Any) -> datetime:
+    date = _usable_date(value)
+    if date is None:
+        raise TypeError("not a usable date")
+    return date
 
 
 def _read_segment(document: Document) -> Segment:
     given = {name: document[name] for name in _SEGMENT_FIELDS if name in document}
-    return Segment(**given, words=tuple(map(_read_word, document.get("words") or ())))
+    words = tuple(map(_read_word, document.get("words") or ()))
+    segment = Segment(**given, words=words)
+    times = (segment.start, segment.end)
+    if not isinstance(segment.text, str) or not all(isinstance(t, int | float) for t in times):
+        raise TypeError("not a segment")
+    return segment
 
 
 def _read_word(document: Document) -> Word:
@@ -273,7 +319,7 @@ def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool)
         record,
         is_saved,
         tuple(
-            Stretch(start, max(start, end), _probability(prob))
+            Detection(start, max(start, end), _probability(prob))
             for start, end, (_, prob) in zip(starts, ends, known, strict=False)
         ),
     )
@@ -309,20 +355,30 @@ def _taken_back(segment: Document) -> dict[str, Any]:
     return {**given, "restored": True}
 
 
-def old_transcript(document: Document, now: datetime) -> OldTranscript:
-    """A transcript that may be done again."""
-    until = nested(document, "stt.claim.until")
-    silent = nested(document, "stt.heard_nothing.model")
+def old_transcript(document: Document) -> OldTranscript:
+    """A transcript that may be transcribed again.
+
+    Raises:
+        TypeError: it cannot be placed in time.
+    """
     number = document.get("revision")
+    silent = nested(document, "stt.heard_nothing.model")
     return OldTranscript(
         revision=Revision(document["_id"], number if isinstance(number, int) else 1),
         original_id=document.get("original"),
-        start=_date(document.get("start")) or _EPOCH,
-        chunk_ids=tuple(document.get("chunk_ids") or ()),
+        start=_required_date(document.get("start")),
+        chunk_ids=tuple(owned_ids(document)),
         origin=origin(document),
-        is_claimed=isinstance(until, datetime) and until > now,
         heard_nothing=silent if isinstance(silent, str) else None,
     )
+
+
+def owned_ids(document: Document) -> list[Any]:
+    """The chunks of a transcript or a claim; MongoDB treats a single value like a list of one."""
+    ids = document.get("chunk_ids")
+    if isinstance(ids, list):
+        return ids
+    return [] if ids is None else [ids]
 
 
 def origin(document: Document) -> Origin:
@@ -345,20 +401,46 @@ def failed_kind(row: Document) -> FailedKind:
 
 
 def holder(worker: str, claims: Sequence[Document]) -> Holder:
-    """A worker, from the claims on the chunks that it holds."""
+    """A worker and what it works on, the oldest claim first."""
+    work = sorted(map(_work, claims), key=lambda work: work.since or _EPOCH)
     return Holder(
         worker=worker,
-        claims=len({str(claim.get("by")) for claim in claims}),
-        chunks=len(claims),
-        since=min(filter(None, (_date(claim.get("at")) for claim in claims)), default=None),
+        claims=len(work),
+        chunks=sum(one.chunks for one in work),
+        since=min((one.since for one in work if one.since), default=None),
         until=max(filter(None, (_date(claim.get("until")) for claim in claims)), default=None),
+        work=tuple(work),
     )
 
 
-def story(document: Document) -> ChunkStory:
-    """All that a chunk says of itself, but for its audio."""
+def _work(claim: Document) -> Work:
+    return Work(
+        original_id=claim.get("original"),
+        start=_date(claim.get("start")),
+        chunks=len(owned_ids(claim)),
+        since=_date(claim.get("at")),
+    )
+
+
+def failed_chunk(document: Document) -> FailedChunk:
+    """A chunk that failed, or was discarded after it had."""
+    error = nested(document, "stt.error") or nested(document, "stt.discarded") or {}
+    known = error if isinstance(error, dict) else {}
+    return FailedChunk(
+        id=document["_id"],
+        original_id=document.get("original_id"),
+        start=document.get("start"),
+        kind=str(known.get("kind")),
+        failed_at=_date(known.get("at")),
+        retry_at=_date(nested(document, "stt.retry_at")),
+        parked_at=_date(nested(document, "stt.parked_at")),
+        discarded_at=_date(nested(document, "stt.discarded_at")),
+    )
+
+
+def story(document: Document, claim: Document | None) -> ChunkStory:
+    """Everything that is known of a chunk except its audio; `claim` is the one on it."""
     history = nested(document, "stt.history")
-    claimed_by = nested(document, "stt.claim.by")
     return ChunkStory(
         id=document["_id"],
         original_id=document.get("original_id"),
@@ -367,8 +449,8 @@ def story(document: Document) -> ChunkStory:
         transcribed_at=_date(document.get("transcribed_at")),
         parked_at=_date(nested(document, "stt.parked_at")),
         retry_at=_date(nested(document, "stt.retry_at")),
-        claimed_by=str(claimed_by) if claimed_by is not None else None,
-        claimed_until=_date(nested(document, "stt.claim.until")),
+        claimed_by=None if claim is None else str(claim.get("worker")),
+        claimed_until=None if claim is None else _date(claim.get("until")),
         failures=_count(nested(document, "stt.failures")),
         history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
     )
@@ -392,11 +474,11 @@ def _date(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
-def new_chunk(record: NewChunk, chunk_id: Any, original_id: Any, now: datetime) -> dict[str, Any]:
+def new_chunk(record: NewChunk, now: datetime) -> dict[str, Any]:
     """A document of `audio_chunks` as an ingester writes it."""
     return {
-        "_id": chunk_id,
-        "original_id": original_id,
+        "_id": ObjectId(record.id_bytes),
+        "original_id": ObjectId(record.original_id_bytes),
         "index": record.index,
         "start": record.start,
         "data": record.data,

@@ -1,59 +1,52 @@
-"""Where two transcripts meet: one decision for both, on the chunk before the cut."""
+"""Seams: where two transcripts meet, one decision for both, each a document of `stt_seams`."""
 
 from datetime import datetime
 from typing import Any
 
-from pymongo import ReturnDocument
-
-from stt_lib.domain import models
+from stt_lib.domain.models import Seam
 from stt_lib.store import mapping
-from stt_lib.store.chunks import owners
-from stt_lib.store.database import Connection, Document
+from stt_lib.store.database import Database, Document
 
 
-class Seams(Connection):
-    """Agreeing on seams."""
+class Seams:
+    """Decisions on seams: the first one holds."""
 
-    def agree_on_seam(
-        self, original_id: Any, ids: tuple[Any, Any], seam: models.Seam, at: datetime
-    ) -> models.Seam:
-        """The seam between two chunks: this one, unless somebody has decided before us.
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
-        `ids` are those of the chunk before the cut and the one behind it; `at` is the seam's time.
-        It stays when the chunk is marked, so that the other side finds it whenever it comes.
+    def decide(self, original_id: Any, ids: tuple[Any, Any], seam: Seam, at: datetime) -> Seam:
+        """The seam between two chunks: this one, unless another worker decided before.
+
+        `ids` are those of the chunk before the cut and the one after it; `at` is the seam's time.
         """
-        later = {"$literal": ids[1]}
-        is_decided = {
-            "$and": [
-                {"$eq": [{"$type": "$stt.seam"}, "object"]},
-                {"$eq": ["$stt.seam.next", later]},
-            ]
-        }
-        ours = {
-            "next": later,
-            "at": at,
-            "decided_at": "$$NOW",
-            **{name: {"$literal": value} for name, value in mapping.seam(seam).items()},
-        }
-        decided: list[Document] = [
-            {"$set": {"stt.seam": {"$cond": [is_decided, "$stt.seam", ours]}}}
-        ]
-        query = {"_id": ids[0], "original_id": original_id}
-        found = self._call(
-            lambda: self._chunks.find_one_and_update(
-                query, decided, projection={"stt.seam": 1}, return_document=ReturnDocument.AFTER
-            )
-        )
-        return (mapping.read_seam(found) if found else None) or seam
+        decided = self._on_chunk(original_id, ids)
+        fields = decided or {"at": at, **mapping.seam(seam)}
+        new: Document = {name: {"$literal": value} for name, value in fields.items()}
+        new |= {"original": {"$literal": original_id}, "decided_at": "$$NOW"}
+        first = {"$replaceWith": {"$mergeObjects": [new, "$$ROOT"]}}  # what is there wins
+        query = {"_id": _pair(ids)}
+        self._db.run(lambda: self._db.seams.update_one(query, [first], upsert=True))
+        return self._stored(ids) or seam
 
-    def seam_behind(self, original_id: Any, chunk_id: Any) -> models.Seam | None:
-        """The seam between a chunk and the next one, if anybody has decided."""
-        query = {"_id": chunk_id, "original_id": original_id}
-        found = self._call(lambda: self._chunks.find_one(query, {"stt.seam": 1}))
-        return mapping.read_seam(found) if found else None
+    def find(self, original_id: Any, ids: tuple[Any, Any]) -> Seam | None:
+        """The seam between two chunks, if it is decided."""
+        return self._stored(ids) or mapping.read_seam(self._on_chunk(original_id, ids))
 
-    def transcript_of(self, original_id: Any, chunk_id: Any) -> models.Transcript | None:
-        """The transcript that owns a chunk, if any does."""
-        query = owners(original_id, [chunk_id])
-        found = self._call(lambda: self._transcriptions.find_one(query))
-        return mapping.read_transcript(found) if found else None
+    def _stored(self, ids: tuple[Any, Any]) -> Seam | None:
+        query = {"_id": _pair(ids)}
+        return mapping.read_seam(self._db.run(lambda: self._db.seams.find_one(query)))
+
+    def _on_chunk(self, original_id: Any, ids: tuple[Any, Any]) -> Document | None:
+        """As older versions kept it: on the chunk before the cut."""
+        query = {
+            "_id": ids[0],
+            "original_id": {"$eq": original_id},
+            "stt.seam.next": {"$eq": ids[1]},
+        }
+        found = self._db.run(lambda: self._db.chunks.find_one(query, {"stt.seam": 1}))
+        old = mapping.nested(found or {}, "stt.seam")
+        return old if mapping.read_seam(old) else None
+
+
+def _pair(ids: tuple[Any, Any]) -> Document:
+    return {"before": ids[0], "after": ids[1]}

@@ -1,103 +1,269 @@
-"""The results: transcripts, and the marks on the chunks that they own."""
+"""The collection `transcriptions`: saving, replacing, and reading what was said.
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+A unique index forbids a second transcript for a chunk. A transcript is replaced by one atomic
+operation on its document, so that readers see the old text or the new one, never two, never none.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bson import ObjectId
-from pymongo import errors as mongo_errors
-from pymongo.write_concern import WriteConcern
+from pymongo import InsertOne
 
-from stt_lib.domain import models
-from stt_lib.domain.models import identity
-from stt_lib.errors import ClaimLost
+from stt_lib.domain.models import (
+    OldTranscript,
+    Origin,
+    Revision,
+    Selection,
+    Transcript,
+    identity,
+)
+from stt_lib.domain.utterances import Stretch, stretch
+from stt_lib.errors import WriteRefused
 from stt_lib.store import mapping
-from stt_lib.store.chunks import held_by, owners
-from stt_lib.store.database import Connection, Document
+from stt_lib.store.chunks import owners
+from stt_lib.store.database import Database, Document, is_duplicate
+from stt_lib.store.group_commit import GroupCommit
+from stt_lib.store.ids import possible_ids, shown_id
+from stt_lib.store.indexes import OWNER, Indexes
+from stt_lib.timing import Timing
 
-_ONLY_SEAM: Final[Document] = {
-    "$cond": [{"$eq": [{"$type": "$stt.seam"}, "object"]}, {"seam": "$stt.seam"}, "$$REMOVE"]
-}
-"""Whoever transcribes the next chunk has to know it."""
+HISTORY: Final = "transcriptions_history"
+"""Collection of replaced texts, each under `{transcript, revision}`."""
+
+_PAGE: Final = 100
+"""Transcripts read at once; each holds minutes of speech."""
+
+_LONGEST: Final = timedelta(hours=1)
+"""Longer than any transcript: one that began earlier than this before a span does not reach it."""
+
+_ORIGIN: Final = ("model", "server", "protocol", "language", "version")
+_LISTED: Final = dict.fromkeys(["original", "start", "chunk_ids", "revision", "stt", *_ORIGIN], 1)
+_SAID: Final = dict.fromkeys(["original", "start", "segments", "language", "model"], 1)
 
 
-class Results(Connection):
-    """Saving first, marking second."""
+class Transcripts:
+    """Each chunk is owned by one transcript, and each revision is written once."""
 
-    is_divisible: Final = True
+    def __init__(self, database: Database, indexes: Indexes, timing: Timing) -> None:
+        self._db = database
+        self._indexes = indexes
+        self._saving: GroupCommit[Any, Document | None] = GroupCommit(self._insert, timing)
 
-    def name(self, _claim: models.Claim) -> models.Revision:
-        """A new id, made before the first attempt to save under it."""
-        return models.Revision(ObjectId())
+    # -- saving -------------------------------------------------------------------------------
 
-    def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Any]:
-        """Which of these chunks (by `identity`) a saved transcript owns already."""
-        query = owners(original_id, ids)
-        found = self._call(lambda: list(self._transcriptions.find(query, {"chunk_ids": 1})))
-        theirs = {identity(i) for document in found for i in document["chunk_ids"]}
-        return theirs & {identity(i) for i in ids}
+    def new_id(self) -> ObjectId:
+        """An id for a transcript, made before the first attempt to save under it."""
+        return ObjectId()
 
-    def has_transcribed_twin(self, claim: models.Claim, chunk: models.Chunk) -> bool:
-        """Whether another chunk of the same recording and index is in a transcript."""
-        query = {"original": claim.original_id, "chunk_ids": {"$exists": True}}
-        found = self._call(lambda: list(self._transcriptions.find(query, {"chunk_ids": 1})))
-        ids = [chunk_id for document in found for chunk_id in document["chunk_ids"]]
-        twin = {"_id": {"$in": ids, "$ne": chunk.id}, "index": chunk.index}
-        return self._call(lambda: self._chunks.find_one(twin, {"_id": 1})) is not None
-
-    def save(self, transcript: models.Transcript) -> bool:
+    def save(self, transcript: Transcript) -> bool:
         """Insert a transcript, durably; False when another one owns some of its chunks.
 
         Repeating it with the same transcript is harmless: it is recognised by its id.
+
+        Raises:
+            WriteRefused: a validator or an index of somebody else's forbids it.
         """
-        document = mapping.transcript(transcript, datetime.now(UTC))
-        collection = self._transcriptions.with_options(
-            write_concern=WriteConcern("majority", j=True)
-        )
-        try:
-            self._call(lambda: collection.insert_one(document))
-        except mongo_errors.DuplicateKeyError:
-            return self._is_saved(transcript.id)
-        return True
+        document = self._db.encoded(mapping.transcript(transcript, datetime.now(UTC)))
+        refusal = self._saving.submit(document)
+        if refusal is None or self._is_saved(transcript.id):
+            return True
+        if refusal.get("keyPattern") == dict(OWNER.keys):
+            return False
+        raise self._refused(refusal, transcript)
+
+    def _insert(self, documents: Sequence[Any]) -> list[Document | None]:
+        inserts = [InsertOne(document) for document in documents]
+        refusals = self._db.bulk(self._db.transcriptions, inserts)
+        return list(map(refusals.get, range(len(documents))))
 
     def _is_saved(self, transcript_id: Any) -> bool:
         query = {"_id": transcript_id}
-        return self._call(lambda: self._transcriptions.find_one(query, {"_id": 1})) is not None
+        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
 
-    def mark(
-        self, ids: Sequence[Any], token: str, *, unsaved: models.Transcript | None = None
-    ) -> None:
-        """Mark chunks as transcribed, once their transcript is safe; forget all but the seam.
+    def _refused(self, refusal: Document, transcript: Transcript) -> WriteRefused:
+        if not is_duplicate(refusal):
+            return self._db.refused(refusal, transcript.chunk_ids)
+        fields = ", ".join(refusal.get("keyPattern", {}))
+        return WriteRefused(
+            f"a unique index on ({fields}) of transcriptions, which stt did not create,"
+            " forbids saving this transcript: drop that index",
+            transcript.chunk_ids,
+        )
 
-        With an `unsaved` transcript the mark itself says that they hold no speech. What was
-        dropped from it stays with its chunks, so that it can be explained and taken back.
+    def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
+        """Which of these chunks (by `identity`) a saved transcript owns."""
+        query = owners(original_id, ids)
+        found = self._db.run(lambda: list(self._db.transcriptions.find(query, {"chunk_ids": 1})))
+        theirs = {identity(i) for document in found for i in mapping.owned_ids(document)}
+        return theirs & set(map(identity, ids))
 
-        Raises:
-            ClaimLost: some are neither ours any more nor marked by somebody else.
+    def of_chunk(self, original_id: Any, chunk_id: Any) -> Transcript | None:
+        """The transcript that owns a chunk, if there is one and it can be read."""
+        query = owners(original_id, [chunk_id])
+        found = self._db.run(lambda: self._db.transcriptions.find_one(query))
+        return next(self._db.readable([found] if found else [], mapping.read_transcript), None)
+
+    # -- re-transcription ---------------------------------------------------------------------
+
+    def count_by_origin(self, selection: Selection) -> list[tuple[Origin, int]]:
+        """How many transcripts there are of each origin."""
+        origin = {name: f"${name}" for name in _ORIGIN}
+        stages: list[Document] = [
+            {"$match": _selected(selection)},
+            {"$group": {"_id": origin, "count": {"$sum": 1}}},
+        ]
+        rows = self._db.run(lambda: list(self._db.transcriptions.aggregate(stages)), seconds=None)
+        return [(mapping.origin(row["_id"]), row["count"]) for row in rows]
+
+    def to_retranscribe(
+        self, selection: Selection, *, before: datetime | None = None
+    ) -> Iterator[OldTranscript]:
+        """Stream transcripts without their text, newest first, from `before` backwards.
+
+        May raise errors of the driver half-way: call through `with_retries`, and start again.
         """
-        done: list[Document] = [{"$set": {"transcribed_at": "$$NOW", "stt": _ONLY_SEAM}}]
-        if unsaved is not None and unsaved.dropped:
-            done.append({"$set": {"stt": {"$mergeObjects": ["$stt", _set_aside(unsaved)]}}})
-        held = held_by(ids, token)
-        # A lost mark that a transcript backs is made again: the next run finds the owner.
-        chunks = self._chunks_unwaited if unsaved is None else self._chunks
-        matched = self._call(lambda: chunks.update_many(held, done)).matched_count
-        if matched < len(ids):
-            unmarked = {"_id": {"$in": list(ids)}, "transcribed_at": None}
-            left = self._call(lambda: self._chunks.count_documents(unmarked))
-            if left:
-                raise ClaimLost(f"{left} of {len(ids)} chunks are claimed by another")
+        query = _selected(selection)
+        if before is not None:
+            query = {"$and": [query, {"start": {"$lte": before}}]}
+        cursor = self._db.transcriptions.find(
+            query, _LISTED, sort=[("start", -1)], batch_size=200, allow_disk_use=True
+        )
+        with cursor:
+            yield from self._db.readable(cursor, mapping.old_transcript)
 
-    def transcripts(self) -> list[models.Transcript]:
+    def is_current(self, revision: Revision) -> bool:
+        """Whether a transcript still has this revision."""
+        query = _of(revision)
+        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
+
+    def note_nothing_heard(self, revision: Revision, model: str | None) -> None:
+        """Note the model that found no speech where this revision has text."""
+        note = {"model": {"$literal": model}, "at": "$$NOW"}
+        update: list[Document] = [{"$unset": "stt.claim"}, {"$set": {"stt.heard_nothing": note}}]
+        self._db.run(lambda: self._db.transcriptions.update_one(_of(revision), update))
+
+    def replace(self, transcript: Transcript) -> bool:
+        """Put a transcript in place of its last revision; False when that is no longer there.
+
+        May be repeated at any point: the copy in the history has a name of its own for each
+        revision, and a replacement that happened already is recognised.
+        """
+        last = Revision(transcript.id, transcript.revision - 1)
+        new = mapping.transcript(transcript, datetime.now(UTC))
+        old = {**_of(last), "chunk_ids": new["chunk_ids"]}  # the same audio: one in, one out
+        self._copy_to_history(old, last)
+        if self._db.run(lambda: self._db.transcriptions.replace_one(old, new)).matched_count:
+            return True
+        mine = {name: new[name] for name in ("_id", "revision", "created_at")}
+        return self._db.run(lambda: self._db.transcriptions.find_one(mine, {"_id": 1})) is not None
+
+    def _copy_to_history(self, old: Document, last: Revision) -> None:
+        """Within MongoDB, so that the copy is exact."""
+        name = {"transcript": last.transcript_id, "revision": last.number}
+        into = {"into": HISTORY, "on": "_id", "whenMatched": "replace", "whenNotMatched": "insert"}
+        stages: list[Document] = [
+            {"$match": old},
+            {"$set": {"_id": {"$literal": name}, "replaced_at": "$$NOW"}},
+            {"$unset": "stt"},
+            {"$merge": into},
+        ]
+        self._db.run(lambda: list(self._db.transcriptions.aggregate(stages)))
+
+    # -- for readers --------------------------------------------------------------------------
+
+    def all(self) -> list[Transcript]:
         """All transcripts, oldest first."""
-        cursor = self._transcriptions.find({}, sort=[("start", 1)])
-        return [mapping.read_transcript(d) for d in self._call(lambda: list(cursor.clone()))]
+        cursor = self._db.transcriptions.find({}, sort=[("start", 1)])
+        found = self._db.run(lambda: list(cursor.clone()))
+        return list(self._db.readable(found, mapping.read_transcript))
+
+    def has_any(self, recording: str) -> bool:
+        """Whether some of a recording is transcribed."""
+        query = {"original": {"$in": possible_ids(recording)}, "chunk_ids": {"$exists": True}}
+        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
+
+    def stretches(
+        self,
+        recording: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[Stretch]:
+        """Stream transcripts by their start, of one recording or of all, within a span of time.
+
+        Of those at the edges of the span, only the utterances that begin in it.
+        """
+        documents = self._oldest_first(_said(recording, since, until))
+        for found in self._db.readable(documents, lambda document: stretch(document, shown_id)):
+            inside = (
+                [u for u in found.utterances if _is_within(u.start, since, until)] if found else []
+            )
+            if found and inside:
+                yield Stretch(found.start, tuple(inside))
+
+    def _oldest_first(self, query: Document) -> Iterator[Document]:
+        """Page by page, so that MongoDB may go away in between and come back."""
+        seen: set[Hashable] = set()
+        while page := self._page(query, seen):
+            yield from page
+            last = page[-1]["start"]
+            if last != query["start"].get("$gte"):
+                seen.clear()
+            seen.update(identity(d["_id"]) for d in page if d["start"] == last)
+            query = {**query, "start": {**query["start"], "$gte": last}}
+
+    def _page(self, query: Document, seen: set[Hashable]) -> list[Document]:
+        """What comes next; `seen` are those with the first start that were read before."""
+        cursor = self._db.transcriptions.find(
+            query, _SAID, sort=[("start", 1)], limit=_PAGE + len(seen), allow_disk_use=True
+        )
+        # Without an index MongoDB has to sort, which takes as long as it takes.
+        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        return [document for document in found if identity(document["_id"]) not in seen]
+
+    def beginning(self, recording: str) -> datetime | None:
+        """When the first chunk of a recording began, silent or not, while it still exists."""
+        if not self._indexes.has("stt_place"):
+            return None
+        chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
+        fields, order = {"start": 1}, [("index", 1)]
+        first = self._db.run(lambda: self._db.chunks.find_one(chunks, fields, sort=order))
+        start = (first or {}).get("start")
+        return start if isinstance(start, datetime) else None
 
 
-def _set_aside(unsaved: models.Transcript) -> Document:
-    """The `stt` of chunks whose text was dropped: the first one holds it, the others say where."""
-    first = unsaved.chunk_ids[0]
-    document = mapping.transcript(unsaved, datetime.now(UTC))
-    is_first = {"$eq": ["$_id", {"$literal": first}]}
-    others = {"dropped_with": {"$literal": first}}
-    return {"$cond": [is_first, {"dropped": {"$literal": document}}, others]}
+def _selected(selection: Selection) -> Document:
+    query: Document = {}
+    if selection.since is not None:
+        query["start"] = {"$gte": selection.since}
+    if selection.until is not None:
+        query["start"] = {**query.get("start", {}), "$lt": selection.until}
+    if selection.recording is not None:
+        query["original"] = {"$in": possible_ids(selection.recording)}
+    return query
+
+
+def _of(revision: Revision) -> Document:
+    number = revision.number if revision.number > 1 else {"$in": [1, None]}
+    return {"_id": revision.transcript_id, "revision": number}
+
+
+def _said(recording: str | None, since: datetime | None, until: datetime | None) -> Document:
+    start: Document = {"$gte": datetime.min if since is None else _before(since)}
+    if until is not None:
+        start["$lt"] = until
+    of = {} if recording is None else {"original": {"$in": possible_ids(recording)}}
+    return {**of, "start": start}
+
+
+def _before(since: datetime) -> datetime:
+    try:
+        return since - _LONGEST
+    except OverflowError:
+        return datetime.min
+
+
+def _is_within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or since <= moment) and (until is None or moment < until)

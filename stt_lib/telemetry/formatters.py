@@ -1,4 +1,4 @@
-"""How a line of the log looks, to a person and to a program; and that no secret is in it."""
+"""Log lines for people and for programs, without secrets."""
 
 import functools
 import json
@@ -6,15 +6,36 @@ import logging
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Final
 
+from stt_lib.domain.text import one_line
 from stt_lib.telemetry.events import Event
 
-TEXT = "%(asctime)s - %(levelname)s - %(message)s"
-DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+TEXT: Final = "%(asctime)s - %(levelname)s - %(message)s"
+DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
+LONGEST_ID: Final = 100
+"""Characters. An id may be any value, but never takes more of a line than this."""
 
 
-class Blotter:
-    """Blots every known secret out, whoever put it there."""
+def local_time(moment: datetime | None) -> str:
+    """A moment by the clock of whoever reads the log."""
+    if moment is None:
+        return "unknown time"
+    try:
+        return moment.astimezone().strftime(DATE_FORMAT)
+    except (OverflowError, ValueError):  # at the ends of the calendar
+        return moment.strftime(DATE_FORMAT)
+
+
+def short_id(value: object) -> str:
+    """An id on one line."""
+    text = one_line(str(value))
+    return text if len(text) <= LONGEST_ID else text[: LONGEST_ID - 1] + "…"
+
+
+class Redactor:
+    """Replaces every known secret, whoever logs it."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
@@ -26,11 +47,11 @@ class Blotter:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines as `2026-03-01 08:00:00 - INFO - …`; stack traces below them, if wanted."""
+    """Lines such as `2026-03-01 08:00:00 - INFO - …`, with stack traces below them if wanted."""
 
-    def __init__(self, blot: Blotter, *, traces: bool) -> None:
+    def __init__(self, redact: Redactor, *, traces: bool) -> None:
         super().__init__(TEXT, DATE_FORMAT)
-        self._blot = blot
+        self._redact = redact
         self._traces = traces
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
@@ -41,18 +62,18 @@ class TextFormatter(logging.Formatter):
             record = logging.makeLogRecord(
                 {**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None}
             )
-        return self._blot(super().format(record))
+        return self._redact(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time`, `level`, `event`, `message`, `pid`, and the facts that there are.
+    """One object per line: `time`, `level`, `event`, `message`, `pid` and the known facts.
 
-    A stack trace is inside, as `trace`.
+    A stack trace is in `trace`.
     """
 
-    def __init__(self, blot: Blotter, *, traces: bool) -> None:
+    def __init__(self, redact: Redactor, *, traces: bool) -> None:
         super().__init__()
-        self._blot = blot
+        self._redact = redact
         self._traces = traces
 
     def format(self, record: logging.LogRecord) -> str:
@@ -71,14 +92,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(self._clean(line), ensure_ascii=False)
 
     def _clean(self, value: object) -> object:
-        """What JSON can hold, without secrets; numbers stay, that look like one."""
+        """What JSON can hold, without secrets; numbers stay even if they look like one."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, dict):
             return {str(name): self._clean(inner) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(inner) for inner in value]
-        return self._blot(str(value))
+        return self._redact(str(value))
 
 
 @functools.lru_cache(maxsize=8)

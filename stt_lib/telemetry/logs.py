@@ -1,22 +1,32 @@
-"""The log: what is said, where it goes, and what must never be in it."""
+"""The run's log: where it goes, and the sentences that several modules share."""
 
 import logging
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from tqdm import tqdm
 
 from stt_lib.domain.models import ChunkSequence, Outcome, Tally
+from stt_lib.domain.units import counted
 from stt_lib.errors import AttemptError, FailureKind
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.formatters import DATE_FORMAT, Blotter, JsonFormatter, TextFormatter
+from stt_lib.telemetry.formatters import (
+    JsonFormatter,
+    Redactor,
+    TextFormatter,
+    local_time,
+    short_id,
+)
 from stt_lib.telemetry.rotation import RotatedFile
 
-MAX_BYTES = 10_000_000
-BACKUPS = 5
+MAX_BYTES: Final = 10_000_000
+"""Bytes. Size from which the log file is rotated."""
+
+BACKUPS: Final = 5
+"""Rotated log files to keep."""
 
 log = logging.getLogger("stt")
 
@@ -45,17 +55,16 @@ def set_up(
     verbose: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Log to `file` (with stack traces) and to the console (without), or to the console only.
+    """Log to `file`, with stack traces, and to the console, without; or to the console only.
 
-    `verbose` adds what only helps to find a defect; `quiet` leaves on the console nothing but
-    warnings and errors. Warnings of libraries go the same way. A file that cannot be written is
-    a warning, not an end.
+    `verbose` adds details for debugging; `quiet` reduces the console to warnings and errors.
+    Warnings of libraries are logged as well. A file that cannot be written causes a warning.
     """
     tear_down()
-    blot = Blotter(secrets)
+    redact = Redactor(secrets)
     formatter = JsonFormatter if format == "json" else TextFormatter
     console = _Console(logging.WARNING if quiet else logging.NOTSET)
-    console.setFormatter(formatter(blot, traces=file is None))
+    console.setFormatter(formatter(redact, traces=file is None))
     _install(console)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
@@ -65,19 +74,25 @@ def set_up(
     try:
         handler = RotatedFile(file, MAX_BYTES, BACKUPS)
     except OSError as error:
-        log.warning(
-            "No log file: %s cannot be written (%s)",
-            file,
-            error.strerror or error,
-            extra=Event.LOG_TROUBLE.of(),
-        )
+        cannot_write("log file", file, error)
         return
-    handler.setFormatter(formatter(blot, traces=True))
+    handler.setFormatter(formatter(redact, traces=True))
     _install(handler)
 
 
+def cannot_write(what: str, file: Path, error: OSError) -> None:
+    """Warn about a report that is lost; the run goes on."""
+    log.warning(
+        "No %s: %s cannot be written (%s)",
+        what,
+        file,
+        error.strerror or error,
+        extra=Event.LOG_TROUBLE.of(),
+    )
+
+
 def _install(handler: logging.Handler) -> None:
-    """At the root, so that what libraries have to say is neither lost nor unformatted."""
+    """Attach it to the root logger, so that messages of libraries are formatted as well."""
     logging.getLogger().addHandler(handler)
     _installed.append(handler)
 
@@ -96,20 +111,20 @@ def total_pending(chunks: int) -> None:
 
 
 def total_again(transcripts: int) -> None:
-    none = "" if transcripts else ": none fulfils --retranscribe"
+    none = "" if transcripts else ": none matches --retranscribe"
     facts = Event.PENDING.of(transcripts=transcripts)
-    log.info("Total transcripts to do again: %d%s", transcripts, none, extra=facts)
+    log.info("Total transcripts to replace: %d%s", transcripts, none, extra=facts)
 
 
 def left_alone(transcripts: int, why: str) -> None:
     facts = Event.LEFT_ALONE.of(transcripts=transcripts, why=why)
-    log.info("Left as they are: %d transcript(s) %s", transcripts, why, extra=facts)
+    log.info("Left as they are: %s %s", counted(transcripts, "transcript"), why, extra=facts)
 
 
 def endless() -> None:
     log.warning(
-        "What was done again still fulfils --retranscribe, so that the next such run would do it"
-        " once more: say what the server has with --model, if it does not tell",
+        "The new transcripts still match --retranscribe, so the next such run would replace them"
+        " again: name the server's model with --model if the server does not report it",
         extra=Event.LEFT_ALONE.of(),
     )
 
@@ -119,10 +134,10 @@ def workers(count: int) -> None:
 
 
 def out_of_time(seconds_left: float, needed: float) -> None:
-    """The end of `--max-runtime` is so near that no more work is begun."""
+    """The end of `--max-runtime` is so near that no more work is started."""
     end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
     log.info(
-        "No more work is begun: this run is to be over by %s, and a sequence takes about %.0f s",
+        "No more work is started: this run is to end by %s, and a sequence takes about %.0f s",
         f"{end:%H:%M:%S}",
         needed,
         extra=Event.OUT_OF_TIME.of(seconds=round(needed, 3)),
@@ -140,9 +155,9 @@ def stopping(grace: float) -> None:
 def processing(sequence: ChunkSequence) -> None:
     log.info(
         "Processing sequence: %s | %d chunks | ID: %s",
-        _moment(sequence.start),
+        local_time(sequence.start),
         len(sequence),
-        _one_line(sequence.original_id),
+        short_id(sequence.original_id),
         extra=Event.PROCESSING.of(**_facts(sequence)),
     )
 
@@ -150,7 +165,7 @@ def processing(sequence: ChunkSequence) -> None:
 def completed(sequence: ChunkSequence, seconds: float, outcome: Outcome) -> None:
     log.info(
         "Completed sequence: %s | %d chunks | %.2fs | %s",
-        _moment(sequence.start),
+        local_time(sequence.start),
         len(sequence),
         seconds,
         outcome,
@@ -164,19 +179,17 @@ def failed(
     """Log a failure with its stack trace; `chunk_id` names the one chunk that is at fault."""
     kind = error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL
     log.error(
-        "Error processing sequence at %s after %.2fs: %s%s%s",
-        _moment(sequence.start),
+        "Error processing sequence at %s after %.2fs: %s",
+        local_time(sequence.start),
         seconds,
         error,
-        f" [{kind}]" if isinstance(error, AttemptError) else "",
-        "" if chunk_id is None else f" | chunk {_one_line(chunk_id)}",
         exc_info=error,
         extra=Event.FAILED.of(
             **_facts(sequence),
             seconds=round(seconds, 3),
             outcome=Outcome.ERROR,
             kind=kind,
-            chunk=None if chunk_id is None else _one_line(chunk_id),
+            chunk=None if chunk_id is None else short_id(chunk_id),
             server=getattr(error, "server", None),
         ),
     )
@@ -185,7 +198,7 @@ def failed(
 def skipped(sequence: ChunkSequence, why: str) -> None:
     log.warning(
         "Skipped sequence: %s | %d chunks | %s",
-        _moment(sequence.start),
+        local_time(sequence.start),
         len(sequence),
         why,
         extra=Event.SKIPPED.of(**_facts(sequence), outcome=Outcome.SKIPPED),
@@ -193,10 +206,11 @@ def skipped(sequence: ChunkSequence, why: str) -> None:
 
 
 def retrying(sequence: ChunkSequence, attempt: int, error: AttemptError) -> None:
-    """A request has failed for the `attempt`th time, and is sent once more."""
+    """A request failed for the `attempt`th time and is sent once more."""
     log.warning(
-        "Attempt %d failed, trying again: %s",
+        "Attempt %d at sequence %s failed, trying again: %s",
         attempt,
+        local_time(sequence.start),
         error,
         extra=Event.RETRYING.of(
             **_facts(sequence), attempt=attempt, kind=error.kind, server=error.server
@@ -205,12 +219,13 @@ def retrying(sequence: ChunkSequence, attempt: int, error: AttemptError) -> None
 
 
 def totals(tally: Tally, seconds: float, *, unfinished: int) -> None:
-    """The last line of a run; `unfinished` sequences were begun and given back."""
+    """The last line of a run; `unfinished` sequences were started and given back."""
     log.info(
-        "Finished: %d sequences in %.1fs | %s%s",
-        tally.attempted,
+        "Finished: %s in %.1fs | %s skipped=%d%s",
+        counted(tally.attempted, "sequence"),
         seconds,
-        f"{counts(tally)} skipped={tally[Outcome.SKIPPED]}",
+        counts(tally),
+        tally[Outcome.SKIPPED],
         f" | {unfinished} given back" if unfinished else "",
         extra=Event.FINISHED.of(
             seconds=round(seconds, 3), sequences=dict(tally.counts), given_back=unfinished
@@ -226,21 +241,10 @@ def counts(tally: Tally) -> str:
     )
 
 
-def _moment(start: datetime | None) -> str:
-    """The wall clock of whoever reads the log, like the time at the start of its lines."""
-    return "unknown time" if start is None else start.astimezone().strftime(DATE_FORMAT)
-
-
 def _facts(sequence: ChunkSequence) -> dict[str, object]:
     start = sequence.start
     return {
         "sequence": None if start is None else start.astimezone(UTC).isoformat(),
-        "recording": _one_line(sequence.original_id),
+        "recording": short_id(sequence.original_id),
         "chunks": len(sequence),
     }
-
-
-def _one_line(original_id: object) -> str:
-    """An id may be any value, but never more than a piece of a line."""
-    text = "".join(c if c.isprintable() else "?" for c in str(original_id))
-    return text if len(text) <= 100 else text[:99] + "…"

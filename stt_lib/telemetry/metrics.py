@@ -1,10 +1,11 @@
-"""The figures of a run for Prometheus: on a port while it runs, in a file for cron.
+"""Metrics for Prometheus: on a port while a run lasts, or in a file for cron.
 
-Names and units follow Prometheus' conventions: base units, `_total` for what only grows, and
+Names and units follow the conventions of Prometheus: base units, `_total` for counters, and
 timestamps instead of ages (`time() - stt_oldest_pending_timestamp_seconds` is the age). Each run
-counts from 0. Where runs come and go, ask the gauges, which say what is in the database.
+counts from 0. Where runs come and go, use the gauges, which describe the database.
 """
 
+import itertools
 import logging
 import threading
 import time
@@ -28,27 +29,23 @@ from stt_lib.domain.models import Outcome
 from stt_lib.errors import ConfigurationError
 from stt_lib.files import write_whole
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.stats import Distribution, Figures, ServerFigures, Stats
+from stt_lib.telemetry.logs import cannot_write
+from stt_lib.telemetry.stats import Figures, Observations, ServerFigures, Stats
 
 log = logging.getLogger("stt")
 
 INTERVAL_SECONDS: Final = 15.0
-"""How often the file is written and the database asked; Prometheus' own default is a minute."""
+"""Seconds. Pause between two queries of the database, and two writes of the file."""
 
 LARGEST_SHARE: Final = 0.02
-"""Counting millions of chunks takes a second: then it is done so seldom that it takes no more."""
-
-_DURATIONS: Final = range(-6, 10)
-"""Powers of two, in seconds: 16 ms to 8 minutes."""
-_RATIOS: Final = range(-10, 4)
-"""Powers of two, in seconds per second of audio: from 1000 times real time to 8 times slower."""
+"""Share of the time that these queries may take: on millions of chunks one takes a second."""
 
 _ENDS: Final = (Outcome.TRANSCRIBED, Outcome.EMPTY, Outcome.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """One STT server right now."""
+    """The present state of an STT server."""
 
     name: str
     in_flight: int
@@ -58,7 +55,7 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True)
 class BacklogState:
-    """What the database holds, whoever worked on it; `failed` counts chunks by kind."""
+    """The contents of the database, whoever worked on it; `failed` counts chunks by kind."""
 
     pending: int
     parked: int
@@ -68,7 +65,7 @@ class BacklogState:
 
 
 class RunCollector(Collector):
-    """Turns the figures into Prometheus' metrics whenever somebody asks."""
+    """Turns the figures into metrics whenever Prometheus asks."""
 
     def __init__(self, stats: Stats, servers: Callable[[], Iterable[ServerState]]) -> None:
         self._stats = stats
@@ -105,7 +102,7 @@ def _of_work(figures: Figures) -> Iterator[Metric]:
     saves = HistogramMetricFamily(
         "stt_save_duration_seconds", "Filtering, saving and marking one result."
     )
-    saves.add_metric([], *_histogram(figures.saves, _DURATIONS))
+    saves.add_metric([], *_histogram(figures.saves))
     yield saves
 
 
@@ -114,10 +111,10 @@ def _of_requests(figures: Figures, names: Iterable[str]) -> Iterator[Metric]:
     errors = _counter("stt_request_errors", "Requests that failed.", "server", "kind")
     retries = _counter("stt_retries", "Requests sent again.", "server")
     times = HistogramMetricFamily(
-        "stt_request_duration_seconds", "Time of answered requests.", labels=["server"]
+        "stt_request_duration_seconds", "Duration of answered requests.", labels=["server"]
     )
     ratios = HistogramMetricFamily(
-        "stt_request_realtime_ratio", "Their time per second of audio.", labels=["server"]
+        "stt_request_realtime_ratio", "Their duration per second of audio.", labels=["server"]
     )
     for name in names:
         server = figures.servers.get(name, ServerFigures())
@@ -126,14 +123,16 @@ def _of_requests(figures: Figures, names: Iterable[str]) -> Iterator[Metric]:
         for kind, count in server.errors.items():
             errors.add_metric([name, kind], count)
         retries.add_metric([name], server.retries)
-        times.add_metric([name], *_histogram(server.times, _DURATIONS))
-        ratios.add_metric([name], *_histogram(server.ratios, _RATIOS))
+        times.add_metric([name], *_histogram(server.times))
+        ratios.add_metric([name], *_histogram(server.ratios))
     yield from (requests, errors, retries, times, ratios)
 
 
 def _of_servers(states: Iterable[ServerState]) -> Iterator[Metric]:
-    in_flight = _gauges("stt_requests_in_flight", "Requests under way.", "server")
-    limit = _gauges("stt_server_limit", "Requests that a server may get at once.", "server")
+    in_flight = _gauges("stt_requests_in_flight", "Requests in flight.", "server")
+    limit = _gauges(
+        "stt_server_limit", "Maximum number of concurrent requests to a server.", "server"
+    )
     is_open = _gauges("stt_server_breaker_open", "1 while a server gets no requests.", "server")
     for state in states:
         in_flight.add_metric([state.name], state.in_flight)
@@ -143,9 +142,17 @@ def _of_servers(states: Iterable[ServerState]) -> Iterator[Metric]:
 
 
 def _of_backlog(state: BacklogState) -> Iterator[Metric]:
-    yield _gauge("stt_pending_chunks", "Chunks to transcribe, in the database.", state.pending)
-    yield _gauge("stt_parked_chunks", "Chunks that wait for a person.", state.parked)
-    failed = _gauges("stt_failed_chunks", "Chunks that failed, parked ones too.", "kind")
+    yield _gauge("stt_pending_chunks", "Pending chunks in the database.", state.pending)
+    yield _gauge(
+        "stt_parked_chunks",
+        "Chunks that failed too often to be retried automatically.",
+        state.parked,
+    )
+    failed = _gauges(
+        "stt_failed_chunks",
+        "Chunks that failed and are not transcribed, including parked ones.",
+        "kind",
+    )
     for kind, chunks in state.failed.items():
         failed.add_metric([kind], chunks)
     yield failed
@@ -175,35 +182,35 @@ def _gauges(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=labels)
 
 
-def _histogram(known: Distribution, powers: range) -> tuple[list[tuple[str, float]], float]:
-    bounds = [(str(float(2**power)), float(known.up_to(power))) for power in powers]
-    return [*bounds, ("+Inf", float(known.count))], known.total
+def _histogram(seen: Observations) -> tuple[list[tuple[str, float]], float]:
+    bounds = (*map(str, seen.bounds), "+Inf")
+    counts = map(float, itertools.accumulate(seen.buckets))
+    return list(zip(bounds, counts, strict=True)), seen.total
 
 
 class Exporter:
-    """Shows a run's metrics: at `port`, in `file`, or both; asks the database now and then."""
+    """Serves a run's metrics at an address, writes them to a file, or both."""
 
     def __init__(
         self,
         collector: RunCollector,
         look: Callable[[], BacklogState],
         *,
-        host: str = "127.0.0.1",
-        port: int | None = None,
+        address: tuple[str, int] | None = None,
         file: Path | None = None,
     ) -> None:
-        """Begin; `look` asks the database.
+        """Start; `look` queries the database from time to time.
 
         Raises:
-            ConfigurationError: nobody can listen at that port.
+            ConfigurationError: the address cannot be listened on.
         """
         self._collector = collector
         self._look = look
         self._file = file
         self._registry = CollectorRegistry()
         self._registry.register(collector)
-        if port is not None:
-            _listen(self._registry, host, port)
+        if address is not None:
+            _listen(self._registry, *address)
         self._has_warned = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="stt-metrics", daemon=True)
@@ -226,9 +233,9 @@ class Exporter:
         try:
             self._collector.backlog = self._look()
             self._collector.is_mongodb_up = True
-        except Exception as error:  # noqa: BLE001 - to look on must not disturb the work
+        except Exception as error:  # noqa: BLE001 - monitoring must not disturb the work
             self._collector.is_mongodb_up = False
-            log.debug("Not looked at the backlog: %s", error, extra=Event.METRICS.of())
+            log.debug("The backlog is unknown: %s", error, extra=Event.METRICS.of())
         if self._file is not None:
             self._write(self._file)
 
@@ -238,21 +245,17 @@ class Exporter:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                log.warning(
-                    "No metrics: %s cannot be written (%s)",
-                    file,
-                    error.strerror or error,
-                    extra=Event.LOG_TROUBLE.of(),
-                )
+                cannot_write("metrics", file, error)
 
 
 def _listen(registry: CollectorRegistry, host: str, port: int) -> None:
-    """Answer in a thread that ends with the process."""
+    """Serve in a thread that ends with the process."""
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigurationError(
-            f"--metrics-port: nobody can listen at {host}:{port} ({error.strerror or error});"
+            f"--metrics-port: cannot listen on {host}:{port} ({error.strerror or error});"
             " choose another port, or --metrics-file where several runs overlap"
         ) from None
-    log.info("Metrics at http://%s:%d/metrics", host, server.server_port, extra=Event.METRICS.of())
+    url = f"http://{host}:{server.server_port}/metrics"
+    log.info("Metrics at %s", url, extra=Event.METRICS.of())

@@ -1,82 +1,172 @@
-"""The progress bar: sequences done, how they ended, and how long the rest will take."""
+"""The progress bar: sequences by outcome, and how long the rest will take."""
 
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from tqdm import tqdm
 
-from stt_lib.domain.models import Tally
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Tally
 from stt_lib.telemetry.logs import counts
+from stt_lib.timing import REAL, Timing
 
-_SHAPE = "{l_bar}{bar}| {done}/{expected} [{elapsed}<{remaining}, {pace}] {told}"
+TITLE: Final = "Processing sequences: "
 
-INTERVAL_SECONDS = 0.1
+INTERVAL_SECONDS: Final = 0.1
+"""Seconds. Pause between two updates of the bar."""
+
+FEWEST_CELLS: Final = 10
+"""Cells. A bar shorter than this gives way to the text around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How far a run has come, in sequences and in seconds of audio, and how far it will go."""
+    """How far a run has come, and how far it will go, in sequences and in seconds of audio."""
 
     tally: Tally
     sequences: int
     audio_done: float
     audio_left: float
 
+    @property
+    def is_idle(self) -> bool:
+        return self.audio_left <= 0
 
-class _Bar(tqdm):  # type: ignore[type-arg]
-    """As long as the audio is, but with the sequences written on it."""
 
-    done = expected = 0
-    outcomes = ""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a run knows of its way, from which the course is estimated.
+
+    `begun` sequences were started, of which some are `under_way`; more are `planned`. Amounts are
+    what the source of the work counts, chunks as a rule: `count` is that of all there was when the
+    run began, None once everything is planned or as long as it is unknown.
+    """
+
+    tally: Tally
+    under_way: int
+    planned: int
+    begun: int
+    limit: int | None
+    count: int | None
+    amount_begun: int
+    amount_done: int
+    amount_planned: int
+    audio_done: float
 
     @property
-    def format_dict(self) -> Mapping[str, Any]:  # type: ignore[override]
-        known = super().format_dict
-        elapsed = known["elapsed"]
-        return {
-            **known,
-            "done": self.done,
-            "expected": self.expected,
-            "pace": _pace(self.done, elapsed),
-            "told": f"{self.outcomes} | {self.n / elapsed if elapsed else 0.0:.1f}x real time",
-        }
+    def course(self) -> Course:
+        return Course(self.tally, self.sequences, self.audio_done, self.audio_left)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the whole run: known once all are planned, extrapolated before."""
+        total = self.tally.attempted + self.under_way + self.planned
+        if self.count and self.amount_begun:
+            total = max(total, round(self.count * self.begun / self.amount_begun))
+        return total if self.limit is None else min(total, self.limit)
+
+    @property
+    def audio_left(self) -> float:
+        """Seconds of audio still to be transcribed."""
+        known = self.audio_done and self.amount_done
+        each = self.audio_done / self.amount_done if known else NOMINAL_CHUNK_SECONDS
+        return self._amount_left * each
+
+    @property
+    def _amount_left(self) -> float:
+        under_way = self.amount_begun - self.amount_done
+        if self.limit is not None:
+            waiting = self.sequences - self.tally.attempted - self.under_way
+            return under_way + max(0, waiting) * self.amount_begun / max(self.begun, 1)
+        if self.count is None:
+            return under_way + self.amount_planned
+        return max(under_way, self.count - self.amount_done)
 
 
 class Progress:
-    """A bar on the terminal; nothing when the output goes elsewhere, as under cron."""
+    """A bar on the terminal; nothing when standard error is redirected, as under cron.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._shown_at = float("-inf")
+    The bar is as long as the audio, because sequences differ in length. Time without work, as in
+    watch mode, does not count for the estimate of the time left.
+    """
+
+    def __init__(self, *, quiet: bool = False, timing: Timing = REAL) -> None:
+        self._monotonic = timing.monotonic
+        self._started = self._shown_at = timing.monotonic()
+        self._idle = 0.0
+        self._was_idle = False
         self._bar = _Bar(
-            desc="Processing sequences",
-            unit="s",
-            total=0,
-            miniters=0,
-            disable=quiet or not sys.stderr.isatty(),
-            bar_format=_SHAPE,
-            dynamic_ncols=True,
-            file=sys.stderr,
+            disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True, file=sys.stderr
         )
 
     @property
     def is_due(self) -> bool:
-        """Whether somebody would see a change."""
-        return not self._bar.disable and time.monotonic() - self._shown_at >= INTERVAL_SECONDS
+        """Whether an update would be visible."""
+        return not self._bar.disable and self._monotonic() - self._shown_at >= INTERVAL_SECONDS
 
     def show(self, course: Course) -> None:
-        bar = self._bar
-        bar.done = course.tally.attempted
-        bar.expected = max(course.sequences, bar.done)
-        bar.outcomes = counts(course.tally)
-        bar.total = course.audio_done + course.audio_left
-        bar.update(course.audio_done - bar.n)
-        self._shown_at = time.monotonic()
+        now = self._monotonic()
+        if self._was_idle:
+            self._idle += now - self._shown_at
+        self._was_idle, self._shown_at = course.is_idle, now
+        if not self._bar.disable:
+            self._bar.view = course, now - self._started, self.busy
+            self._bar.refresh()
+
+    @property
+    def busy(self) -> float:
+        """Seconds spent working until the last update."""
+        return self._shown_at - self._started - self._idle
 
     def close(self) -> None:
         self._bar.close()
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar whose line is composed here; tqdm draws it between the lines of the log."""
+
+    view: tuple[Course, float, float] | None = None
+
+    def __str__(self) -> str:
+        if self.view is None:
+            return TITLE
+        course, elapsed, busy = self.view
+        known = self.format_dict
+        return line(course, elapsed, busy, known["ncols"] or 80, ascii=known["ascii"])
+
+
+def line(
+    course: Course,
+    elapsed: float,
+    busy: float,
+    columns: int,
+    *,
+    ascii: bool = False,  # noqa: A002 - as in tqdm
+) -> str:
+    """The bar in this many columns; of `elapsed` seconds, `busy` were spent working."""
+    done, audio = course.tally.attempted, course.audio_done + course.audio_left
+    share = 1.0 if course.is_idle and done else course.audio_done / audio if audio else 0.0
+    for title, right in _forms(course, elapsed, busy):
+        left = f"{title}{share:4.0%}|"
+        if columns >= len(left) + len(right) + FEWEST_CELLS:
+            break
+    else:
+        return f"{share:.0%} {right.removeprefix('| ')}"[:columns]
+    form = f"{left}{{bar}}{right}"
+    return str(tqdm.format_meter(share, 1, 0, ncols=columns, ascii=ascii, bar_format=form))
+
+
+def _forms(course: Course, elapsed: float, busy: float) -> Iterator[tuple[str, str]]:
+    """What stands left and right of the bar: everything, without the rate, without the title."""
+    done = course.tally.attempted
+    clock = tqdm.format_interval
+    left = busy * course.audio_left / course.audio_done if course.audio_done else None
+    times = f"{clock(elapsed)}<{'?' if left is None else clock(left)}"
+    counted = f"| {done}/{course.sequences if course.audio_left > 0 else done} ["
+    yield TITLE, f"{counted}{times}, {_pace(done, busy)}] {counts(course.tally)}"
+    yield TITLE, f"{counted}{times}] {counts(course.tally)}"
+    yield "", f"{counted}{times}] {counts(course.tally)}"
 
 
 def _pace(sequences: int, seconds: float) -> str:

@@ -1,47 +1,71 @@
-"""A log file that several processes write at once, rotated without any of them ever waiting.
+"""A log file that several processes write at once, and rotate without waiting for each other.
 
-Each line is one `write` to a file that was opened for appending, which the kernel does whole and
-at the end, whoever else writes. So no lock is needed for a line, only for the rotation: it is on
-the very file that is full, and the last step renames that file, so that whoever gets the lock
-later sees that it has no longer the name, and only opens the new one. Who does not get the lock
-goes on with the full file: a process that was frozen while it rotated holds up nobody.
+Each line is one `write` to a file opened for appending, which the kernel performs as a whole and at
+the end of the file, whoever else writes. So only the rotation needs a lock: it is held on the full
+file itself, and the last step renames that file, so that the next process to get the lock sees that
+the name has moved on and merely opens the new file. A process that does not get the lock continues
+with the full file: one that was frozen during a rotation blocks nobody.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 from pathlib import Path
+
+from stt_lib.telemetry.events import Event
+
+log = logging.getLogger("stt")
 
 
 class RotatedFile(logging.Handler):
-    """Appends records to `path`; a full one becomes `path.1`, that one `path.2`, … `path.BACKUPS`.
+    """Appends records to `path`; a full file becomes `path.1`, that one `path.2`, and so on.
 
-    A line that another process writes while we rotate ends up at the end of `path.1`. Where
-    renaming or locking fails, the file just grows: a line matters more than its size.
+    A line that another process writes during a rotation ends up at the end of `path.1`. Where
+    renaming or locking fails, the file grows: a line matters more than its size. Pipes and devices
+    are never rotated.
     """
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
-        """Open the file, and make its folder.
+        """Open the file; create its directory if necessary.
 
         Raises:
             OSError: it cannot be written.
         """
         super().__init__()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path.resolve()  # a link stays, its target is rotated
+        self._has_failed = False
+        self._path = Path(os.path.realpath(path))  # a link stays, its target is rotated
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
         self._names = [self._path, *(_numbered(self._path, n) for n in range(1, backups + 1))]
         self._file = self._open()
         self._identity = _identity(os.fstat(self._file))
+        self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            self._turn_to_current()
-            os.write(self._file, line)
-        except Exception:  # noqa: BLE001 - a full disk must not end the run
+            if self._is_regular:
+                self._turn_to_current()
+            if os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:  # a full disk must not end the run
+            self._report(error)
+        except Exception:  # noqa: BLE001 - a message that cannot be formatted
             self.handleError(record)
+
+    def _report(self, error: OSError) -> None:
+        """Warn once, on the console."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.warning(
+                "Lines are missing from the log file: %s cannot be written (%s)",
+                self._path,
+                error.strerror,
+                extra=Event.LOG_TROUBLE.of(),
+            )
 
     def close(self) -> None:
         super().close()
@@ -49,8 +73,8 @@ class RotatedFile(logging.Handler):
             os.close(self._file)
 
     def _turn_to_current(self) -> None:
-        """Rotate the file when it is full, and follow when somebody else did, or removed it."""
-        with contextlib.suppress(OSError):  # then the file that we have has to do
+        """Rotate the file when it is full; follow when another process rotated or removed it."""
+        with contextlib.suppress(OSError):  # then the present file has to do
             current = self._current()
             if current is None:
                 self._reopen()
@@ -58,7 +82,7 @@ class RotatedFile(logging.Handler):
                 self._rotate()
 
     def _current(self) -> os.stat_result | None:
-        """What has our name now, if that is still the file that we write."""
+        """The file that has the name now, if that is still the one that is open."""
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
@@ -70,7 +94,7 @@ class RotatedFile(logging.Handler):
         try:
             if self._current() is not None:
                 for old, new in reversed(list(zip(self._names, self._names[1:], strict=False))):
-                    with contextlib.suppress(FileNotFoundError):  # there are not so many yet
+                    with contextlib.suppress(FileNotFoundError):  # there are fewer so far
                         os.replace(old, new)
             self._reopen()
         except OSError:
@@ -78,14 +102,16 @@ class RotatedFile(logging.Handler):
             raise
 
     def _reopen(self) -> None:
-        """Open what has the name now; the file that we had is closed, and with it its lock."""
+        """Open the file that has the name now; closing the old one releases its lock."""
         file = self._open()
         os.close(self._file)
         self._file = file
         self._identity = _identity(os.fstat(file))
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # O_NONBLOCK: opening a FIFO that nobody reads must fail instead of waiting.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(self._path, flags, 0o666)
 
 
 def _numbered(path: Path, number: int) -> Path:

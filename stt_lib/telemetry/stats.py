@@ -1,57 +1,62 @@
-"""What a run has measured: counted as it happens, read by summary, progress and metrics.
+"""What a run measures, for summary, progress and metrics.
 
-Counting is always on, as it costs some microseconds a sequence, and its size does not depend on
-how much is counted.
+Counting is always on: it costs some microseconds per sequence, and memory does not grow with the
+length of the run.
 """
 
+import bisect
 import copy
-import math
+import statistics
 import threading
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from stt_lib.domain.models import Outcome
 from stt_lib.errors import FailureKind
 
-STEPS: Final = 32
-"""Steps between 1 and 2: each number is known to 1.1 %. Powers of two are boundaries, as in
-Prometheus' native histograms of schema 5."""
+SECONDS: Final = tuple(2.0**power for power in range(-6, 10))
+"""Seconds. Upper bounds of the buckets of durations: 16 ms to 8 minutes."""
+
+RATIOS: Final = tuple(2.0**power for power in range(-10, 4))
+"""Seconds per second of audio. Upper bounds: from 1000 times real time to 8 times slower."""
+
+RECENT: Final = 1000
+"""Numbers. Size of the window over which quantiles are computed."""
 
 
-class Distribution:
-    """Many numbers above 0, remembered by how many there were in each step."""
+class Observations:
+    """Numbers counted in buckets, of which the most recent are kept for quantiles."""
 
-    def __init__(self) -> None:
-        self._steps: Counter[int] = Counter()
-        self.count = 0
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, number: float) -> None:
-        self._steps[math.ceil(math.log2(max(number, 1e-6)) * STEPS)] += 1
-        self.count += 1
+        self.buckets[bisect.bisect_left(self.bounds, number)] += 1
         self.total += number
+        self._recent.append(number)
 
-    def up_to(self, power: int) -> int:
-        """How many were at most 2 to this power."""
-        return sum(count for step, count in self._steps.items() if step <= power * STEPS)
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
 
-    def quantile(self, share: float) -> float | None:
-        """What so large a share of them was at most; None without any."""
-        seen = 0
-        for step in sorted(self._steps):
-            seen += self._steps[step]
-            if seen >= share * self.count:
-                return float(2 ** ((step - 0.5) / STEPS))
-        return None
+    def percentile(self, percent: int) -> float | None:
+        """The value that this percentage of recent numbers does not exceed; None without any."""
+        if len(self._recent) < 2:
+            return next(iter(self._recent), None)
+        return statistics.quantiles(self._recent, n=100, method="inclusive")[percent - 1]
 
 
 @dataclass(slots=True)
 class ServerFigures:
-    """The requests to one server: times in seconds, and in seconds per second of audio."""
+    """The requests to one server: their durations, also per second of audio, and failures."""
 
-    times: Distribution = field(default_factory=Distribution)
-    ratios: Distribution = field(default_factory=Distribution)
+    times: Observations = field(default_factory=Observations)
+    ratios: Observations = field(default_factory=lambda: Observations(RATIOS))
     errors: Counter[FailureKind] = field(default_factory=Counter)
     retries: int = 0
 
@@ -66,13 +71,13 @@ class ServerFigures:
 
 @dataclass(slots=True)
 class Figures:
-    """Sequences, chunks and seconds of audio by how they ended, and what it took."""
+    """Sequences, chunks and seconds of audio by outcome, and the durations of saves."""
 
     sequences: Counter[Outcome] = field(default_factory=Counter)
     chunks: Counter[Outcome] = field(default_factory=Counter)
     audio: dict[Outcome, float] = field(default_factory=dict)
     errors: Counter[FailureKind] = field(default_factory=Counter)
-    saves: Distribution = field(default_factory=Distribution)
+    saves: Observations = field(default_factory=Observations)
     servers: dict[str, ServerFigures] = field(default_factory=dict)
 
     @property
@@ -81,14 +86,14 @@ class Figures:
 
 
 class Stats:
-    """Takes the figures in; thread-safe."""
+    """Collects the figures of a run. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._figures = Figures()
 
     def figures(self) -> Figures:
-        """A copy of what is known so far."""
+        """A copy of the figures so far."""
         with self._lock:
             return copy.deepcopy(self._figures)
 
@@ -98,41 +103,41 @@ class Stats:
             return self._figures.seconds_of_audio
 
     def sequence(self, outcome: Outcome) -> None:
-        """A sequence has ended."""
+        """Count a sequence that ended."""
         with self._lock:
             self._figures.sequences[outcome] += 1
 
     def settled(self, outcome: Outcome, chunks: int, audio: float) -> None:
-        """Chunks with so many seconds of audio have ended; those of one sequence may differ."""
+        """Count chunks and their seconds of audio; chunks of one sequence may end differently."""
         with self._lock:
             figures = self._figures
             figures.chunks[outcome] += chunks
             figures.audio[outcome] = figures.audio.get(outcome, 0.0) + audio
 
     def blamed(self, kind: FailureKind) -> None:
-        """A failure has been recorded on chunks."""
+        """Count a failure that was recorded on chunks."""
         with self._lock:
             self._figures.errors[kind] += 1
 
     def saved(self, seconds: float) -> None:
-        """A transcript has been saved, and its chunks marked."""
+        """Count a transcript that was saved and whose chunks were marked."""
         with self._lock:
             self._figures.saves.add(seconds)
 
     def answered(self, server: str, *, seconds: float, audio: float) -> None:
-        """A server has answered a request."""
+        """Count an answer; `seconds` is the duration of the request for `audio` seconds."""
         with self._lock:
             figures = self._server(server)
             figures.times.add(seconds)
             figures.ratios.add(seconds / max(audio, 1e-3))
 
     def failed(self, server: str, kind: FailureKind) -> None:
-        """A request to a server has failed."""
+        """Count a request that failed."""
         with self._lock:
             self._server(server).errors[kind] += 1
 
     def retried(self, server: str) -> None:
-        """What failed at this server is sent again, there or elsewhere."""
+        """Count a request that failed at this server and is sent again, there or elsewhere."""
         with self._lock:
             self._server(server).retries += 1
 

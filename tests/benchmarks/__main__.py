@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from stt_lib.local.mongod import Mongod
-from tests.benchmarks import database, model, speed, tables
+from tests.benchmarks import crowd, database, model, speed, tables
 from tests.benchmarks.lab import FULL, QUICK, Lab, Sizes, Table
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
@@ -26,6 +26,7 @@ MEASUREMENTS: dict[int, Callable[[Lab], Table]] = {
     7: model.real_model,
     8: speed.unequal,
     9: database.look,
+    10: crowd.crowd,
 }
 HUGE = 10_000_000
 CACHE_GB = 4.0
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = "; ".join(f"{(m.__doc__ or '').splitlines()[0]}" for m in MEASUREMENTS.values())
     parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help=listed)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
-    parser.add_argument("--huge", action="store_true", help="6 and 9 with ten million chunks, too")
+    parser.add_argument(
+        "--huge", action="store_true", help="4, 5, 6, 9 and 10 with ten million chunks, too"
+    )
     parser.add_argument("--rounds", type=int, help="how often each program runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file")
     given = parser.parse_args(arguments)

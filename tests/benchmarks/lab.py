@@ -20,6 +20,17 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Crew:
+    """Worker processes that run at the same time; a request takes `service` seconds."""
+
+    processes: int
+    workers: int
+    limit: int
+    """Sequences that each process attempts."""
+    service: float
+
+
+@dataclass(frozen=True)
 class Sizes:
     """How much is measured."""
 
@@ -37,6 +48,7 @@ class Sizes:
     starts: int
     """How often the time to the first request is taken."""
     unequal_seconds: float
+    crowd: Crew
 
 
 FULL = Sizes(
@@ -48,6 +60,7 @@ FULL = Sizes(
     backlogs=(10_000, 1_000_000),
     starts=5,
     unequal_seconds=30.0,
+    crowd=Crew(processes=16, workers=64, limit=256, service=10.0),
 )
 QUICK = Sizes(
     rounds=1,
@@ -58,6 +71,7 @@ QUICK = Sizes(
     backlogs=(1_000, 10_000),
     starts=2,
     unequal_seconds=8.0,
+    crowd=Crew(processes=4, workers=8, limit=16, service=1.0),
 )
 TINY = Sizes(
     rounds=1,
@@ -68,6 +82,7 @@ TINY = Sizes(
     backlogs=(120,),
     starts=1,
     unequal_seconds=1.0,
+    crowd=Crew(processes=2, workers=1, limit=2, service=0.02),
 )
 
 

@@ -75,7 +75,7 @@ def _run_seconds(log: Path) -> float:
 def _ingest(backlog: Backlog) -> None:
     with Store(backlog.uri, backlog.name) as store:
         for path, start in recordings(direct.START):
-            store.insert_chunks(read_recording(path, start))
+            store.chunks.insert(read_recording(path, start))
 
 
 @contextmanager

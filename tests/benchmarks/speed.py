@@ -30,8 +30,8 @@ def saturation(lab: Lab) -> Table:
         goals,
         (
             "busy: from the first byte of the first request to the last answer; steady: without "
-            "filling all slots at the start and the last answers at the end. fixed: --no-adapt.",
-            "cores: processors at work, with --no-adapt, for our process, mongod, the benchmark "
+            "filling all slots at the start and the last answers at the end.",
+            "cores: processors at work for our process, mongod, the benchmark "
             "server and programs that have no part in this.",
         ),
     )
@@ -44,28 +44,23 @@ def _requests(lab: Lab, slots: int, service: float) -> int:
 
 def _saturation_of(lab: Lab, backlog: Backlog, slots: int, service: float, count: int) -> Row:
     place = {"slots": slots, "service": service}
-    bare, ours, fixed = _alternately(
+    bare, ours = _alternately(
         lab.sizes.rounds,
         partial(lab.bare, slots, count, **place),
         partial(lab.ours, backlog, slots, count, **place),
-        partial(lab.ours, backlog, slots, count, "--no-adapt", **place),
     )
     busy, bare_busy = _middle(ours, "busy_share"), _middle(bare, "busy_share")
     return {
         "slots": f"{slots} x {1000 * service:g} ms",
         "requests": count,
         "busy": round(busy, 4),
-        "fixed": round(_middle(fixed, "busy_share"), 4),
         "bare": round(bare_busy, 4),
         "ratio": round(busy / bare_busy, 4),
-        "fixed ratio": round(_middle(fixed, "busy_share") / bare_busy, 4),
         "steady": round(_middle(ours, "steady_share"), 4),
-        "fixed steady": round(_middle(fixed, "steady_share"), 4),
         "bare steady": round(_middle(bare, "steady_share"), 4),
         "fill s": round(_middle(ours, "fill_seconds"), 3),
-        "fixed fill s": round(_middle(fixed, "fill_seconds"), 3),
         "bare fill s": round(_middle(bare, "fill_seconds"), 3),
-        **_resources(fixed, bare),
+        **_resources(ours, bare),
     }
 
 
@@ -83,16 +78,9 @@ def _resources(ours: list[Load], bare: list[Load]) -> Row:
 
 def _saturation_goals(row: Row, slots: int, service: float) -> list[Goal]:
     name = row["slots"]
-    if slots >= 64 and service < 1.0:
-        return []  # two cores are the limit there
-    goals = [
-        Goal(f"{name}: busy, of the bare loop's", 0.98, row["ratio"]),
-        Goal(f"{name}: busy with --no-adapt, of the bare loop's", 0.98, row["fixed ratio"]),
-    ]
-    if slots >= 64:
-        goals.append(Goal(f"{name}: busy", 0.97, row["busy"]))
-        goals.append(Goal(f"{name}: busy with --no-adapt", 0.97, row["fixed"]))
-    return goals
+    if slots >= 64 and service < 1.0:  # two cores are the limit there
+        return [Goal(f"{name}: busy, of the bare loop's", 0.50, row["ratio"])]
+    return [Goal(f"{name}: busy, of the bare loop's", 0.97, row["ratio"])]
 
 
 def cost(lab: Lab) -> Table:
@@ -165,7 +153,7 @@ def ceiling(lab: Lab) -> Table:
                 lab.sizes.rounds,
                 partial(lab.bare, workers, count, slots=CEILING_SLOTS),
                 partial(lab.lean, workers, count, slots=CEILING_SLOTS),
-                partial(lab.ours, backlog, workers, count, "--no-adapt", slots=CEILING_SLOTS),
+                partial(lab.ours, backlog, workers, count, slots=CEILING_SLOTS),
             )
             speed = middle(load.per_second for load in ours)
             bare_speed = middle(load.per_second for load in bare)

@@ -12,7 +12,7 @@ import pytest
 
 from stt_lib.audio.ogg import opus_seconds
 from stt_lib.local.mongod import Mongod
-from tests.benchmarks import audio, database, processes, speed, tables
+from tests.benchmarks import audio, crowd, database, processes, speed, tables
 from tests.benchmarks.lab import TINY, Goal, Lab, Row, Table
 
 
@@ -35,6 +35,13 @@ def test_saturation_and_commands_make_tables_and_json(lab: Lab, tmp_path: Path) 
     counted = {goal["name"]: goal["met"] for goal in saved["5"]["goals"]}
     assert counted["collection scans"]
     assert counted["sorts in memory"]
+
+
+def test_a_crowd_shares_a_backlog(lab: Lab) -> None:
+    (row,) = crowd.crowd(lab).rows
+    assert (row["slots"], row["twice"]) == (2, 0)
+    assert 2 <= row["sequences"] <= 4
+    assert row["first"] > 0
 
 
 def test_a_server_counts_failures_refusals_and_busy_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from tests.local.patience import until
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        until(lambda: self._url() is not None or self.process.poll() is not None, seconds=60)
+        eventually(lambda: self._url() is not None or self.process.poll() is not None, seconds=60)
         found = self._url()
         assert found, self.log
         self.url = found.group(1)
@@ -80,7 +80,7 @@ class Server:
             health = self.health()
             return (health["in_progress"], health["waiting"]) == (in_progress, waiting)
 
-        until(reached)
+        eventually(reached)
 
     @contextmanager
     def unanswered(self, *sounds: bytes) -> Iterator[http.client.HTTPConnection]:

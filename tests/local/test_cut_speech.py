@@ -36,7 +36,7 @@ def whisper_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def transcribed(world: World, lecture: list[NewChunk], *runs: tuple[str, ...]) -> list[str]:
     """The words of the lecture, whose chunks these runs transcribe one after the other."""
     with Store(world.uri, world.database) as store:
-        store.insert_chunks(lecture)
+        store.chunks.insert(lecture)
     for arguments in runs:
         done = world.run(*arguments)
         assert done.returncode == 0, done.stderr

@@ -21,9 +21,9 @@ from stt_lib.local.server.app import Connection, _config, serve
 from stt_lib.local.server.service import Service
 from stt_lib.local.server.upload import Refusal, Upload
 from stt_lib.local.transcriber import HungUp, Transcriber
-from tests.local.patience import until
 from tests.local.running import Server, parts
 from tests.local.sounds import SAMPLES, encoded, sample, speech, tone
+from tests.support.waiting import eventually
 
 TOO_BIG = b"x" * (5 * 1024 * 1024)
 
@@ -170,7 +170,7 @@ def test_a_full_queue_says_when_to_come_back(server: Server) -> None:
         server.until_busy(in_progress=1, waiting=0)
     # Who hangs up while we compute costs at most the 30 s of sound in hand.
     server.until_busy(in_progress=0, waiting=0)
-    until(lambda: server.log.count("| 499 |") >= 2)
+    eventually(lambda: server.log.count("| 499 |") >= 2)
 
 
 def test_health_answers_at_once_while_computing(server: Server) -> None:
@@ -196,7 +196,7 @@ def test_a_client_that_leaves_during_its_upload_is_forgotten(server: Server) -> 
             b"POST /transcribe HTTP/1.1\r\nHost: x\r\nX-Api-Key: sesame\r\nContent-Length: 9999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
         )
-    until(lambda: server.log.count("| 499 |") > before)
+    eventually(lambda: server.log.count("| 499 |") > before)
     assert "Traceback" not in server.log
 
 
@@ -271,8 +271,8 @@ def test_more_connections_than_file_descriptors_do_not_flood_the_log(tmp_path: P
             for _ in range(200):
                 clients.enter_context(crowded.connect())
             # They are let in one after the other, so the last one is answered after all others.
-            until(lambda: open_sockets(crowded) >= 32)
-        until(lambda: open_sockets(crowded) < 32)
+            eventually(lambda: open_sockets(crowded) >= 32)
+        eventually(lambda: open_sockets(crowded) < 32)
         assert crowded.health()["status"] == "ok"
         assert crowded.log.count("\n") - before < 10
     finally:
@@ -288,7 +288,7 @@ def test_metrics_for_prometheus(server: Server) -> None:
     before = figures(server)
     server.post(encoded(speech(2), "wav", "pcm_s16le", rate=16_000))
     requests.get(f"{server.url}/nowhere", timeout=5)
-    until(lambda: figures(server).get(name, 0) == before.get(name, 0) + 1)
+    eventually(lambda: figures(server).get(name, 0) == before.get(name, 0) + 1)
     after = figures(server)
     assert after["stt_server_audio_seconds_total"] - before["stt_server_audio_seconds_total"] == 2
     assert (
@@ -317,7 +317,7 @@ def test_the_log_tells_who_got_what_and_no_more(server: Server) -> None:
     server.post(encoded(speech(2), "wav", "pcm_s16le", rate=16_000))
     requests.get(f"{server.url}/a%0Ab?secret=sesame", timeout=5)
     assert re.search(r"POST /transcribe \| 200 \| \d+\.\d\ds \| 1 file\n", server.log)
-    until(lambda: "GET /a%0Ab | 404" in server.log)  # it is written after the answer
+    eventually(lambda: "GET /a%0Ab | 404" in server.log)  # it is written after the answer
     assert "sesame" not in server.log
     assert "library" not in server.log
 
@@ -345,7 +345,7 @@ def test_a_second_signal_stops_at_once(other: Server) -> None:
         other.until_busy(in_progress=1, waiting=0)
         os.kill(other.process.pid, signal.SIGTERM)
         # The first one closes the door.
-        until(lambda: _refuses(other.url))
+        eventually(lambda: _refuses(other.url))
         os.kill(other.process.pid, signal.SIGTERM)
         assert other.process.wait(5) == -signal.SIGTERM
 

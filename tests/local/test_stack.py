@@ -15,8 +15,8 @@ import requests
 
 from stt_lib.errors import LocalStackError, Stopped
 from stt_lib.local.stack import MARK, Stack, _Servers, running_stack
-from tests.local.patience import until
 from tests.local.running import ROOT
+from tests.support.waiting import eventually
 
 ENV = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
@@ -165,7 +165,7 @@ def test_a_left_server_that_hangs_is_replaced(
 
 def test_a_command_that_dies_while_starting_leaves_nothing_behind_for_ever(folder: Path) -> None:
     user = User(folder, "whisper")
-    until(lambda: "whisper-tiny.en" in servers(folder))
+    eventually(lambda: "whisper-tiny.en" in servers(folder))
     user.die()
     with running_stack(folder, env=ENV) as stack:
         assert works(stack)

@@ -11,9 +11,9 @@ from pymongo.errors import PyMongoError
 
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.crew import Crew
-from tests.support.faulty import FaultyWhisper, faulty
 from tests.support.promises import assert_kept, fill
 from tests.support.replicas import ReplicaSet
+from tests.support.whisper import FakeWhisper, faulty
 from tests.support.world import World
 
 ARGUMENTS = ("--max-workers", "2", "--lease", "3", "--timeout-base", "20")
@@ -66,9 +66,9 @@ class _Ingester:
                     raise
 
 
-def _wait_for_more_requests(server: FaultyWhisper) -> None:
-    seen = len(server.requests)
-    assert server.wait_for(lambda: len(server.requests) > seen + 2, 60)
+def _wait_for_more_requests(server: FakeWhisper) -> None:
+    seen = len(server.sequences)
+    server.wait_for(lambda: len(server.sequences) > seen + 2, 60)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_failovers_lose_nothing_and_double_nothing(
         twice = sum(count > 1 for count in server.posts().values())
         figures.add(
             f"{replicas.kills} primaries killed, {replicas.stepdowns} stepdowns, "
-            f"{ingester.sequences} sequences, {len(server.requests)} requests by "
+            f"{ingester.sequences} sequences, {len(server.sequences)} requests by "
             f"{len(crew.hands)} runs, {twice} chunks posted more than once, "
             f"{time.monotonic() - began:.0f} s"
         )

@@ -8,9 +8,8 @@ import pytest
 from stt_lib.local.mongod import Mongod
 from tests.soak.conftest import Size, Worlds
 from tests.support.crew import Crew, Hand, eventually
-from tests.support.faulty import FaultyWhisper, faulty
 from tests.support.promises import assert_intact, assert_kept
-from tests.support.whisper import FakeWhisper, Reply, Request, echo
+from tests.support.whisper import FakeWhisper, Reply, Request, echo, faulty
 from tests.support.world import START, World
 
 STEPS = ("posting", "saving", "saved")
@@ -19,13 +18,13 @@ SKIPS = frozenset({"posting", "answered", "saving"})
 """Frozen there, it has posted, but the other worker's transcript is the first one."""
 
 
-def _freeze(step: str, world: World, server: FaultyWhisper, crew: Crew) -> Hand:
+def _freeze(step: str, world: World, server: FakeWhisper, crew: Crew) -> Hand:
     arguments = ("--max-workers", "1", "--lease", "3", "--limit", "1")
     if step != "posting":
         return crew.start_halting(world, step, "freeze", *arguments)
     server.gate.clear()
     hand = crew.start(world, *arguments)
-    assert server.wait_for(lambda: len(server.visits) == 1, 20)
+    server.wait_for(lambda: len(server.requests) == 1, 20)
     hand.freeze()
     return hand
 
@@ -113,8 +112,8 @@ def test_a_late_transcript_that_comes_first_is_kept_and_the_other_one_dropped(
         assert sorted(server.posts().values()) == [2] * 7 + [3]
 
 
-def _is_posting_all(server: FaultyWhisper, chunks: int) -> bool:
-    return any(len(visit.chunks) == chunks for visit in server.requests)
+def _is_posting_all(server: FakeWhisper, chunks: int) -> bool:
+    return any(len(visit.chunks) == chunks for visit in server.sequences)
 
 
 @pytest.mark.timeout(60)

@@ -11,9 +11,9 @@ import pytest
 from stt_lib.local.mongod import Mongod
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.crew import Crew, Hand, eventually
-from tests.support.faulty import FaultyWhisper, faulty
 from tests.support.halting import POINTS
 from tests.support.promises import assert_intact, assert_kept, fill
+from tests.support.whisper import FakeWhisper, Faults, faulty, running
 from tests.support.world import World
 
 ARGUMENTS = ("--max-workers", "3", "--lease", "3", "--max-failures", "50")
@@ -33,7 +33,7 @@ class _KillLoop:
     """
 
     def __init__(
-        self, world: World, server: FaultyWhisper, crew: Crew, rng: random.Random, most: int
+        self, world: World, server: FakeWhisper, crew: Crew, rng: random.Random, most: int
     ) -> None:
         self._world = world
         self._server = server
@@ -54,7 +54,7 @@ class _KillLoop:
         hand = self._crew.start(self._world, *ARGUMENTS, *IMPATIENT)
         self._rng.choice(self._moments)(hand)
         is_posting = any(
-            visit.worker == hand.name and visit.ended is None for visit in self._server.requests
+            visit.worker == hand.name and visit.ended is None for visit in self._server.sequences
         )
         if hand.kill():
             self.kills += 1
@@ -80,7 +80,7 @@ class _KillLoop:
         self._a_moment(0.02)
 
     def _count(self, hand: Hand, *, ended: bool) -> int:
-        mine = [visit for visit in self._server.requests if visit.worker == hand.name]
+        mine = [visit for visit in self._server.sequences if visit.worker == hand.name]
         return sum(visit.ended is not None for visit in mine) if ended else len(mine)
 
     def _until(self, hand: Hand, condition: Callable[[], bool]) -> None:
@@ -107,7 +107,8 @@ def test_hundreds_of_kills_on_a_faulty_server_lose_nothing_and_double_nothing(
 ) -> None:
     sequences, kills, most = size.of((75, 8, 8), (2000, 200, 24))
     began = time.monotonic()
-    with faulty(rate=0.2, pause=(0.0, 0.15), seed=rng.getrandbits(32)) as server:
+    faults = Faults(0.2, (0.0, 0.15), rng.getrandbits(32))
+    with running(faults) as server:
         world = worlds(mongod.uri, server.url)
         chunks = fill(world, sequences, rng)
         loop = _KillLoop(world, server, crew, rng, most)
@@ -118,13 +119,13 @@ def test_hundreds_of_kills_on_a_faulty_server_lose_nothing_and_double_nothing(
                 chunks += fill(world, MORE, rng)
                 sequences += MORE
         left = len(world.pending())
-        server.rate = 0.0
+        faults.rate = 0.0
         runs = _finish(world, crew)
         assert_kept(world)
         figures.add(
             f"{loop.kills} kills ({loop.kills_with_requests} with requests in flight), "
             f"{sequences} sequences of {chunks} chunks, {left} chunks left for the {runs} "
-            f"undisturbed runs, {len(server.requests)} requests, {server.faults.total()} faults "
+            f"undisturbed runs, {len(server.sequences)} requests, {server.faults.total()} faults "
             f"{dict(server.faults)}, {time.monotonic() - began:.0f} s"
         )
 
@@ -170,7 +171,7 @@ def test_after_a_kill_at_any_step_one_plain_run_finishes_everything(
         _finish_all_by_one_run(of_step, crew)
         for step, world in of_step.items():
             assert_kept(world)
-            first = servers[step].requests[0].chunks if servers[step].requests else ()
+            first = servers[step].sequences[0].chunks if servers[step].sequences else ()
             if step in OWNED:
                 assert {servers[step].posts()[chunk] for chunk in first} == {1}, step
 
@@ -196,7 +197,7 @@ def test_after_a_kill_at_any_step_cut_speech_is_joined_by_one_plain_run(
 
 
 def _kill_all_at_their_steps(
-    worlds: dict[str, World], servers: dict[str, FaultyWhisper], crew: Crew
+    worlds: dict[str, World], servers: dict[str, FakeWhisper], crew: Crew
 ) -> None:
     """All at once, for that is quicker."""
     servers["posting"].gate.clear()
@@ -208,7 +209,7 @@ def _kill_all_at_their_steps(
         for step, world in worlds.items()
     }
     server = servers["posting"]
-    assert server.wait_for(lambda: len(server.visits) == 1, EVENT_SECONDS)
+    server.wait_for(lambda: len(server.requests) == 1, EVENT_SECONDS)
     assert hands["posting"].kill()
     server.gate.set()
     for step, hand in hands.items():
@@ -235,7 +236,7 @@ def test_a_run_takes_what_a_dead_worker_held_though_the_claim_expires_meanwhile(
         world.chunks.update_many({"original_id": held}, {"$set": {"stt": {"claim": claim}}})
         server.gate.clear()
         hand = crew.start(world, "--timeout-base", "120")
-        assert server.wait_for(lambda: len(server.requests) == 1, EVENT_SECONDS)
+        server.wait_for(lambda: len(server.sequences) == 1, EVENT_SECONDS)
         eventually(
             lambda: world.client.admin.command("hello")["localTime"] > until, 60, "the expiry"
         )

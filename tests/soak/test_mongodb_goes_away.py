@@ -10,10 +10,9 @@ import pytest
 from stt_lib.local.mongod import Mongod
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.crew import Crew
-from tests.support.faulty import FaultyWhisper, faulty
 from tests.support.lossy import lossy
 from tests.support.promises import assert_intact, assert_kept, fill
-from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
+from tests.support.whisper import FakeWhisper, Reply, Request, echo, faulty, status
 
 BAD = b"not audio at all"
 
@@ -81,13 +80,13 @@ def test_a_run_survives_restarts_of_mongodb(
         twice = sum(count > 1 for count in server.posts().values())
         figures.add(
             f"{restarts} restarts by SIGKILL in one run, {sequences} sequences of {chunks} chunks, "
-            f"{len(server.requests)} requests, {left} chunks left pending by that run, "
+            f"{len(server.sequences)} requests, {left} chunks left pending by that run, "
             f"{twice} posted more than once, {time.monotonic() - began:.0f} s"
         )
 
 
-def _wait_for_requests(server: FaultyWhisper, count: int) -> None:
-    assert server.wait_for(lambda: len(server.requests) >= count, 90)
+def _wait_for_requests(server: FakeWhisper, count: int) -> None:
+    server.wait_for(lambda: len(server.sequences) >= count, 90)
 
 
 def _once(action: Callable[[], None]) -> Callable[[Request], Reply]:

@@ -22,8 +22,8 @@ import pytest
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AttemptError, ServerMisconfigured
 from stt_lib.local.mongod import Mongod, free_port
-from stt_lib.servers.protocols import Options, transcribe
-from stt_lib.servers.transport import Channel
+from stt_lib.servers.protocols import Options, Request, post
+from stt_lib.servers.transport import Channel, http_channels
 from tests.soak.conftest import Figures, Worlds
 from tests.support.speech import (
     error_rate,
@@ -80,8 +80,8 @@ class Running:
         self, chunks: Sequence[Chunk], protocol: str = "openai", key: str = KEY, model: str = ""
     ) -> Answer:
         options = Options(api_key=key, model=model or self.product.model)
-        where = {"server": self.product.name, "seconds": 100.0}
-        return transcribe(protocol, self.channel, self.url, chunks, options=options, **where)  # type: ignore[arg-type]
+        request = Request(self.channel, self.url, options, self.product.name, 100.0)
+        return post(protocol, request, chunks)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -142,7 +142,7 @@ def started(product: Product, python: Path, folder: Path) -> Iterator[Running]:
                 "OPEN_ASR_SERVER_API_KEY": KEY,
             },
         )
-    channel = Channel()
+    channel = http_channels()()
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(process, url, log_file)

@@ -12,9 +12,8 @@ import pytest
 from stt_lib.local.mongod import Mongod
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.crew import Crew, Hand, eventually
-from tests.support.faulty import FaultyWhisper, Visit, faulty
 from tests.support.promises import assert_intact, assert_kept, fill
-from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
+from tests.support.whisper import FakeWhisper, Reply, Request, echo, faulty, status
 from tests.support.world import START, World
 
 ARGUMENTS = ("--max-workers", "2", "--lease", "3", "--timeout-base", "20")
@@ -26,14 +25,14 @@ MORE = 20
 
 AT_ONCE = 3
 BAD = b"not audio at all"
-LOST = ("A claim was lost", "result dropped")
+LOST = ("their results will be dropped", "result dropped")
 """What a worker's log says when its claim had expired and somebody else took over."""
 
 
-def _overlaps(server: FaultyWhisper) -> list[tuple[Visit, Visit]]:
+def _overlaps(server: FakeWhisper) -> list[tuple[Request, Request]]:
     """Pairs of requests that held the same chunk at the same moment, the earlier one first."""
     visits = defaultdict(list)
-    for visit in server.requests:
+    for visit in server.sequences:
         for chunk in visit.chunks:
             visits[chunk].append(visit)
     return [
@@ -48,7 +47,7 @@ class _ImpatientCron:
     """Keeps three workers running, started one after the other, and kills some of them."""
 
     def __init__(
-        self, world: World, server: FaultyWhisper, crew: Crew, rng: random.Random, every: float
+        self, world: World, server: FakeWhisper, crew: Crew, rng: random.Random, every: float
     ) -> None:
         self._world = world
         self._server = server
@@ -69,7 +68,7 @@ class _ImpatientCron:
             self.kills += self._rng.choice(self._posting() or running).kill()
 
     def _posting(self) -> list[Hand]:
-        names = {visit.worker for visit in self._server.requests if visit.ended is None}
+        names = {visit.worker for visit in self._server.sequences if visit.ended is None}
         return [hand for hand in self._crew.running if hand.name in names]
 
 
@@ -106,8 +105,8 @@ def test_overlapping_runs_with_kills_among_them_never_share_a_chunk(
             assert had_expired, f"{first} and {second} held the same chunk"
         figures.add(
             f"{len(crew.hands)} runs, {cron.kills} kills, {sequences} sequences of {chunks} "
-            f"chunks, {len(server.requests)} requests, {len(overlaps)} overlaps of expired claims, "
-            f"{time.monotonic() - began:.0f} s"
+            f"chunks, {len(server.sequences)} requests, {len(overlaps)} overlaps of expired "
+            f"claims, {time.monotonic() - began:.0f} s"
         )
 
 
@@ -135,13 +134,13 @@ def test_ten_workers_on_one_backlog_post_no_chunk_twice_and_share_the_work(
         assert set(server.posts().values()) == {1}
         assert sum(server.posts().values()) == chunks
         figures.add(
-            f"{sequences} sequences of {chunks} chunks, {len(server.requests)} requests by "
+            f"{sequences} sequences of {chunks} chunks, {len(server.sequences)} requests by "
             f"{len(_workers(server))} workers, {time.monotonic() - began:.0f} s"
         )
 
 
-def _workers(server: FaultyWhisper) -> set[str]:
-    return {visit.worker for visit in server.requests}
+def _workers(server: FakeWhisper) -> set[str]:
+    return {visit.worker for visit in server.sequences}
 
 
 @pytest.mark.timeout(60)

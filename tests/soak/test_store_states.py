@@ -1,7 +1,7 @@
 """Claims, failures and results by several workers in any order: the promises hold in every state.
 
 Hypothesis makes up the order; a model of a few lines says what MongoDB must hold after each step.
-A claim expires by a date in the past, for waiting would take too long.
+A claim expires by a date in the past, because waiting would take too long.
 """
 
 import itertools
@@ -26,7 +26,6 @@ from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
     ChunkSequence,
-    Claim,
     Failure,
     Segment,
     Transcript,
@@ -34,7 +33,7 @@ from stt_lib.domain.models import (
     identity,
 )
 from stt_lib.domain.sequences import group
-from stt_lib.errors import ClaimLost, FailureKind
+from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
 from tests.soak.conftest import Figures, Size, Worlds
@@ -52,55 +51,47 @@ LENGTH = st.integers(1, CHUNKS)
 
 
 @dataclass
-class Held:
-    """What the model knows of one chunk."""
+class State:
+    """What the model knows of one chunk; `attempt` is the last one that recorded a failure."""
 
     marked: bool = False
     owner: Any = None
     judged_empty: bool = False
-    holder: str | None = None
-    expired: bool = False
     failures: int = 0
+    attempt: str | None = None
     parked: bool = False
-    is_due_later: bool = False
+    retry: str | None = None
+    """When it is due: "now" is the time of the last failure, "later" minutes after it."""
 
-    def is_claimable_by(self, token: str, is_old_plan: bool) -> bool:
-        """An old plan does not know that the chunk has failed since, and has to wait."""
-        if self.marked or self.holder == token:
-            return not self.marked
-        waits = is_old_plan and (self.parked or self.is_due_later)
-        return (self.holder is None or self.expired) and not waits
-
-    def is_held_by(self, token: str) -> bool:
-        return not self.marked and self.holder == token
-
-    def let_go(self) -> None:
-        self.holder, self.expired = None, False
+    def is_loaded(self, is_old_plan: bool) -> bool:
+        """An old plan was made before anything had failed."""
+        waits = self.retry == "later" or (is_old_plan and self.retry == "now")
+        return not (self.marked or self.parked or waits)
 
     def mark(self) -> None:
-        self.marked = True
-        self.forget_failures()
-        self.let_go()
+        self.marked, self.retry, self.attempt = True, None, None
+        self.failures, self.parked = 0, False
 
-    def forget_failures(self) -> None:
-        self.failures, self.parked, self.is_due_later = 0, False, False
+
+@dataclass
+class Lease:
+    """What the model knows of one claim."""
+
+    indexes: list[int]
+    expired: bool = False
 
 
 @dataclass
 class Attempt:
-    """One worker's try at some chunks; `open` are those it has not finished with."""
+    """One worker's work on some chunks; `open` are those it has not finished with."""
 
     store: Store
-    claim: Claim
+    token: str
+    chunks: tuple[Chunk, ...]
     open: list[int]
-    was_renewed: bool = False
     transcript: Transcript | None = None
     is_saved: bool = False
     is_empty: bool = False
-
-    @property
-    def token(self) -> str:
-        return self.claim.token
 
 
 @dataclass
@@ -122,12 +113,13 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = self.bench.world
-        self.world.chunks.delete_many({})
-        self.world.transcriptions.delete_many({})
+        for collection in (self.world.chunks, self.world.transcriptions, self.world.claims):
+            collection.delete_many({})
         self.recording = ObjectId()
         self.rows = [chunk(self.recording, index) for index in range(CHUNKS)]
         self.world.chunks.insert_many(self.rows)
-        self.model = [Held() for _ in range(CHUNKS)]
+        self.model = [State() for _ in range(CHUNKS)]
+        self.leases: dict[str, Lease] = {}
         self.attempts: list[Attempt] = []
         self.tokens = itertools.count(1)
         self.bench.examples += 1
@@ -145,33 +137,48 @@ class Machine(RuleBasedStateMachine):
         indexes = list(range(max(0, newest - length + 1), newest + 1))
         token, store = f"token-{next(self.tokens)}", self.bench.stores[worker]
         sequence = ChunkSequence(tuple(self._ref(index) for index in indexes))
-        won = self._expect_claim(indexes, token, is_old_plan)
+        is_free = not any(set(lease.indexes) & set(indexes) for lease in self.leases.values())
         for _ in range(1 + twice):  # the answer to the first one was lost
-            claim = store.claim(sequence, token, since=PAST if is_old_plan else None)
-            assert [c.index for c in claim.chunks] == won if claim else not won
-        self._count("claims won" if claim else "claims refused")
-        if claim is None:
+            assert store.claims.acquire(sequence, token, "worker") == is_free
+        self._count("claims" if is_free else "claims refused")
+        if not is_free:
             return None
-        self.attempts.append(Attempt(store, claim, won))
-        return self.attempts[-1]
+        self.leases[token] = Lease(indexes)
+        return self._load(store, sequence, token, is_old_plan)
 
-    def _expect_claim(self, indexes: list[int], token: str, is_old_plan: bool) -> list[int]:
-        """The newest chunk and what lies next to it; what was won beyond is given back."""
-        won = [i for i in indexes if self.model[i].is_claimable_by(token, is_old_plan)]
-        if indexes[-1] not in won:
-            return []
-        lost = [index for index in indexes if index not in won]
-        kept = [index for index in won if not lost or index > max(lost)]
-        for index in won:
-            self.model[index].let_go()
-            if index in kept:
-                self.model[index].holder = token
-        return kept
+    def _load(
+        self, store: Store, sequence: ChunkSequence, token: str, is_old_plan: bool
+    ) -> Attempt | None:
+        started = PAST if is_old_plan else store.now()
+        loaded = store.chunks.load(sequence, run_started=started)
+        wanted = [i for i in self.leases[token].indexes if self.model[i].is_loaded(is_old_plan)]
+        assert [chunk.index for chunk in loaded.chunks] == wanted
+        owned = {identity(self.rows[i]["_id"]) for i in wanted if self.model[i].owner is not None}
+        assert loaded.owned == owned
+        attempt = Attempt(store, token, loaded.chunks, wanted)
+        self.attempts.append(attempt)
+        if not wanted:
+            self._release(attempt)
+            return None
+        return attempt
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
         self._expire(self._any(data))
+
+    def _expire(self, attempt: Attempt) -> None:
+        self.world.claims.update_one({"_id": attempt.token}, {"$set": {"until": PAST}})
+        if attempt.token in self.leases:
+            self.leases[attempt.token].expired = True
+
+    @rule(worker=WORKER)
+    def plan(self, worker: int) -> None:
+        """A planner deletes what has expired."""
+        expired = [token for token, lease in self.leases.items() if lease.expired]
+        assert self.bench.stores[worker].claims.delete_expired() == len(expired)
+        for token in expired:
+            del self.leases[token]
 
     @precondition(lambda self: 0 < len(self.attempts) < AT_ONCE)
     @rule(data=st.data(), worker=WORKER, length=LENGTH)
@@ -179,50 +186,32 @@ class Machine(RuleBasedStateMachine):
         """A claim expires, and another worker is there at once."""
         attempt = self._any(data)
         self._expire(attempt)
+        self.plan(worker)
         self._claim(worker, data.draw(st.sampled_from(attempt.open)), length)
 
-    def _expire(self, attempt: Attempt) -> None:
-        query = {"stt.claim.by": attempt.token}
-        self.world.chunks.update_many(query, {"$set": {"stt.claim.until": PAST}})
-        for held in self.model:
-            held.expired = held.expired or held.holder == attempt.token
-
-    @precondition(lambda self: self.attempts)
-    @rule(data=st.data(), twice=st.booleans())
-    def renew(self, data: st.DataObject, *, twice: bool) -> None:
-        self._renew(self._any(data), twice)
-
-    def _renew(self, attempt: Attempt, twice: bool) -> None:
-        mine = self._mine(attempt)
-        is_lost = len(mine) < len(attempt.open)
-        self._do(lambda: attempt.store.renew(self._ids(attempt), attempt.token), is_lost, twice)
-        for held in mine:
-            held.expired = False
-        attempt.was_renewed = attempt.was_renewed or not is_lost
-
-    def _release(self, attempt: Attempt, twice: bool) -> None:
-        mine = self._mine(attempt)
+    @rule(worker=WORKER, twice=st.booleans())
+    def renew(self, worker: int, *, twice: bool) -> None:
+        """The heartbeat of one process, for everything that it holds."""
+        store = self.bench.stores[worker]
+        tokens = [attempt.token for attempt in self.attempts if attempt.store is store]
         for _ in range(1 + twice):
-            attempt.store.release(self._ids(attempt), attempt.token)
-        for held in mine:
-            held.let_go()
-        self._end(attempt)
+            assert store.claims.renew(tokens) == set(tokens) - self.leases.keys()
+        for token in self.leases.keys() & set(tokens):
+            self.leases[token].expired = False
+
+    def _release(self, attempt: Attempt, twice: bool = False) -> None:
+        for _ in range(1 + twice):
+            attempt.store.claims.release(attempt.token)
+        self.leases.pop(attempt.token, None)
+        self.attempts.remove(attempt)
 
     # -- results ------------------------------------------------------------------------------
 
-    @precondition(lambda self: any(a.was_renewed and not a.is_empty for a in self.attempts))
+    @precondition(lambda self: any(not a.is_empty for a in self.attempts))
     @rule(data=st.data(), twice=st.booleans())
     def save(self, data: st.DataObject, *, twice: bool) -> None:
-        """After a renewal, as the worker does it; however long ago that was."""
-        self._save(self._any(data, lambda a: a.was_renewed and not a.is_empty), twice)
-
-    @precondition(lambda self: any(not a.is_empty for a in self.attempts))
-    @rule(data=st.data())
-    def renew_and_save(self, data: st.DataObject) -> None:
-        attempt = self._any(data, lambda a: not a.is_empty)
-        self._renew(attempt, twice=False)
-        if attempt.was_renewed:
-            self._save(attempt, twice=False)
+        """Whether or not the claim is still there: what fences a late writer is the index."""
+        self._save(self._any(data, lambda a: not a.is_empty), twice)
 
     @precondition(lambda self: 0 < len(self.attempts) < AT_ONCE)
     @precondition(lambda self: any(not a.is_empty for a in self.attempts))
@@ -230,120 +219,121 @@ class Machine(RuleBasedStateMachine):
     def race(self, data: st.DataObject, worker: int, length: int, *, is_late: bool) -> None:
         """Two save what both have heard: one woke up after the other had claimed its chunks."""
         late = self._any(data, lambda a: not a.is_empty)
-        self._renew(late, twice=False)
         self._expire(late)
+        self.plan(worker)
         other = self._claim(worker, data.draw(st.sampled_from(late.open)), length)
         if other is not None:
-            self._renew(other, twice=False)
             for attempt in (late, other) if is_late else (other, late):
-                if attempt.was_renewed:
-                    self._save(attempt, twice=False)
+                self._save(attempt, twice=False)
 
     def _save(self, attempt: Attempt, twice: bool) -> None:
         if attempt.transcript is None:
             attempt.transcript = self._transcript(
-                [chunk for chunk in attempt.claim.chunks if chunk.index in attempt.open]
+                [chunk for chunk in attempt.chunks if chunk.index in attempt.open]
             )
         transcript = attempt.transcript
         ids = set(transcript.chunk_ids)
         indexes = [index for index, row in enumerate(self.rows) if row["_id"] in ids]
         is_free = all(self.model[i].owner in (None, transcript.id) for i in indexes)
         for _ in range(1 + twice):
-            assert attempt.store.save(transcript) == is_free
+            assert attempt.store.transcripts.save(transcript) == is_free
         if is_free:
             attempt.is_saved = True
             for index in indexes:
                 self.model[index].owner = transcript.id
         self._count("saves" if is_free else "saves refused")
 
-    @precondition(lambda self: any(a.was_renewed and not a.transcript for a in self.attempts))
+    @precondition(lambda self: any(not a.transcript for a in self.attempts))
     @rule(data=st.data())
     def judge_empty(self, data: st.DataObject) -> None:
-        self._any(data, lambda a: a.was_renewed and not a.transcript).is_empty = True
+        self._any(data, lambda a: not a.transcript).is_empty = True
 
     @precondition(lambda self: any(a.is_saved or a.is_empty for a in self.attempts))
     @rule(data=st.data(), twice=st.booleans())
     def mark(self, data: st.DataObject, *, twice: bool) -> None:
         attempt = self._any(data, lambda a: a.is_saved or a.is_empty)
         self._mark(attempt, attempt.open, twice)
-        self._end(attempt)
+        self._release(attempt, twice)
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
     def mark_what_is_owned(self, data: st.DataObject) -> None:
         """As the worker does before it posts, and when another transcript came first."""
         attempt = self._any(data)
-        owned = attempt.store.owned(self.recording, self._ids(attempt))
+        owned = attempt.store.transcripts.owned(self.recording, self._ids(attempt.open))
         indexes = [index for index in attempt.open if self.model[index].owner is not None]
-        assert len(owned) == len(indexes)
+        assert owned == set(map(identity, self._ids(indexes)))
         if indexes:
             self._mark(attempt, indexes, twice=False)
             attempt.open = [index for index in attempt.open if index not in indexes]
         if not attempt.open:
-            self._end(attempt)
+            self._release(attempt)
 
     def _mark(self, attempt: Attempt, indexes: list[int], twice: bool) -> None:
-        mine = [self.model[i] for i in indexes if self.model[i].is_held_by(attempt.token)]
-        for held in mine:
-            held.judged_empty = attempt.is_empty
-            held.mark()
-        is_lost = not all(self.model[index].marked for index in indexes)
-        ids = [self.rows[index]["_id"] for index in indexes]
-        self._do(lambda: attempt.store.mark(ids, attempt.token), is_lost, twice)
+        for _ in range(1 + twice):
+            attempt.store.chunks.mark(self._ids(indexes), is_backed=attempt.is_saved)
+        for state in (self.model[index] for index in indexes):
+            if not state.marked:
+                state.judged_empty = attempt.is_empty
+                state.mark()
+        self._count("marks")
 
     # -- failures -----------------------------------------------------------------------------
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data(), max_failures=st.sampled_from([1, 3]), twice=st.booleans())
-    def blame(self, data: st.DataObject, max_failures: int, *, twice: bool) -> None:
+    def fail(self, data: st.DataObject, max_failures: int, *, twice: bool) -> None:
+        """One chunk's own audio; without the claim it may be counted twice, at worst."""
         attempt = self._any(data)
         index = data.draw(st.sampled_from(attempt.open))
-        held = self.model[index]
-        is_mine = held.is_held_by(attempt.token)
-        failure = Failure(FailureKind.INVALID_AUDIO, "not audio", "http://server")
-        chunk_id = self.rows[index]["_id"]
-
-        def blame() -> None:
-            attempt.store.blame(
-                chunk_id, attempt.token, failure, due_in=300.0, max_failures=max_failures
-            )
-
-        self._do(blame, not is_mine, twice)
-        if is_mine:
-            held.failures += 1
-            held.parked = held.failures >= max_failures
-            held.is_due_later = True
-            held.let_go()
+        self._record(attempt, [index], twice, due_in=300.0, max_failures=max_failures)
+        state = self.model[index]
+        if not state.marked and state.attempt != attempt.token:
+            state.attempt, state.retry = attempt.token, "later"
+            state.failures += 1
+            state.parked = state.failures >= max_failures
         attempt.open.remove(index)
         if not attempt.open:
-            self._end(attempt)
+            self._release(attempt)
 
     @precondition(lambda self: self.attempts)
-    @rule(data=st.data(), excuse=st.booleans(), twice=st.booleans())
-    def give_up(self, data: st.DataObject, *, excuse: bool, twice: bool) -> None:
+    @rule(data=st.data(), is_failure=st.booleans(), twice=st.booleans())
+    def give_up(self, data: st.DataObject, *, is_failure: bool, twice: bool) -> None:
         attempt = self._any(data)
-        if excuse:
-            self._excuse(attempt, twice)
-        else:
-            self._release(attempt, twice)
+        if is_failure:
+            self._record(attempt, attempt.open, twice, due_in=0.0, audio_at_fault=False)
+            for state in (self.model[index] for index in attempt.open):
+                if not state.marked and state.attempt != attempt.token:
+                    state.attempt, state.retry = attempt.token, "now"
+        self._release(attempt, twice)
 
-    def _excuse(self, attempt: Attempt, twice: bool) -> None:
-        mine = self._mine(attempt)
-        failure = Failure(FailureKind.CONNECTION, "refused", "http://server")
-        is_lost = len(mine) < len(attempt.open)
-        ids = self._ids(attempt)
-        self._do(lambda: attempt.store.excuse(ids, attempt.token, failure), is_lost, twice)
-        for held in mine:
-            held.is_due_later = False
-            held.let_go()
-        self._end(attempt)
+    def _record(
+        self,
+        attempt: Attempt,
+        indexes: list[int],
+        twice: bool,
+        *,
+        due_in: float,
+        audio_at_fault: bool = True,
+        max_failures: int = 3,
+    ) -> None:
+        for _ in range(1 + twice):
+            attempt.store.failures.record(
+                self._ids(indexes),
+                Failure(FailureKind.INVALID_AUDIO, "not audio", "http://server"),
+                attempt=attempt.token,
+                audio_at_fault=audio_at_fault,
+                due_in=due_in,
+                max_failures=max_failures,
+            )
+        self._count("failures")
 
     @rule()
     def retry_now(self) -> None:
-        self.bench.stores[0].retry_now()
-        for held in self.model:
-            if not held.marked:
-                held.forget_failures()
+        self.bench.stores[0].failures.retry_now()
+        for state in self.model:
+            if state.retry is not None:
+                state.retry, state.failures, state.parked = "now", 0, False
 
     # -- in every state -----------------------------------------------------------------------
 
@@ -351,46 +341,56 @@ class Machine(RuleBasedStateMachine):
     def mongodb_holds_what_the_model_says(self) -> None:
         self.bench.steps += 1
         documents = list(self.world.chunks.find({}, {"data": 0}, sort=[("index", 1)]))
-        for document, held in zip(documents, self.model, strict=True):
+        for document, state in zip(documents, self.model, strict=True):
             stt = document.get("stt", {})
-            assert (document["transcribed_at"] is not None) == held.marked
-            assert stt.get("claim", {}).get("by") == held.holder
-            assert stt.get("failures", 0) == held.failures
-            assert ("parked_at" in stt) == held.parked
-            assert not (held.marked and stt)
+            assert (document["transcribed_at"] is not None) == state.marked
+            assert stt.get("failures", 0) == state.failures
+            assert stt.get("attempt") == state.attempt
+            assert ("parked_at" in stt) == state.parked
+            assert not (state.marked and stt)
+
+    @invariant()
+    def no_chunk_is_claimed_twice(self) -> None:
+        claims = {claim["_id"]: claim["chunk_ids"] for claim in self.world.claims.find()}
+        assert claims == {t: self._ids(lease.indexes) for t, lease in self.leases.items()}
+        ids = [chunk_id for held in claims.values() for chunk_id in held]
+        assert len(ids) == len(set(ids))
 
     @invariant()
     def the_promises_hold(self) -> None:
         owners = self.world.owners()
         assert set(owners.values()) <= {1}
-        owned = {row["_id"] for row, held in zip(self.rows, self.model, strict=True) if held.owner}
+        owned = {row["_id"] for row, at in zip(self.rows, self.model, strict=True) if at.owner}
         assert set(owners) == owned
-        for held in self.model:
-            assert not held.marked or held.owner or held.judged_empty
+        for state in self.model:
+            assert not state.marked or state.owner or state.judged_empty
 
     def teardown(self) -> None:
         """Everybody dies; all claims expire; a plain run and one for the failed finish all."""
-        claimed = {"stt.claim": {"$exists": True}}
-        self.world.chunks.update_many(claimed, {"$set": {"stt.claim.until": PAST}})
+        self.world.claims.update_many({}, {"$set": {"until": PAST}})
+        self.bench.stores[0].claims.delete_expired()
         for only_failed in (False, True):
             self._process_all(only_failed=only_failed)
         assert self.world.pending() == []
+        assert self.world.claims.count_documents({}) == 0
         owners = self.world.owners()
         assert set(owners.values()) <= {1}
-        for row, held in zip(self.rows, self.model, strict=True):
-            assert row["_id"] in owners or held.judged_empty
+        for row, state in zip(self.rows, self.model, strict=True):
+            assert row["_id"] in owners or state.judged_empty
 
     def _process_all(self, *, only_failed: bool) -> None:
         store = self.bench.stores[0]
-        pending = list(store.pending(since=store.now(), only_failed=only_failed))
+        started = store.now()
+        pending = list(store.chunks.pending(run_started=started, only_failed=only_failed))
         for sequence in group(pending):
-            claim = store.claim(sequence, f"token-{next(self.tokens)}")
-            assert claim is not None
-            owned = store.owned(self.recording, [chunk.id for chunk in claim.chunks])
-            rest = [chunk for chunk in claim.chunks if identity(chunk.id) not in owned]
+            token = f"token-{next(self.tokens)}"
+            assert store.claims.acquire(sequence, token, "last")
+            loaded = store.chunks.load(sequence, run_started=started, only_failed=only_failed)
+            rest = [chunk for chunk in loaded.chunks if identity(chunk.id) not in loaded.owned]
             for run in consecutive_runs(rest):
-                assert store.save(self._transcript(run))
-            store.mark([chunk.id for chunk in claim.chunks], claim.token)
+                assert store.transcripts.save(self._transcript(run))
+            store.chunks.mark([chunk.id for chunk in loaded.chunks], is_backed=True)
+            store.claims.release(token)
 
     # -- helpers ------------------------------------------------------------------------------
 
@@ -403,25 +403,8 @@ class Machine(RuleBasedStateMachine):
     ) -> Attempt:
         return data.draw(st.sampled_from([a for a in self.attempts if condition(a)]))
 
-    def _mine(self, attempt: Attempt) -> list[Held]:
-        held = [self.model[index] for index in attempt.open]
-        return [one for one in held if one.is_held_by(attempt.token)]
-
-    def _ids(self, attempt: Attempt) -> list[Any]:
-        return [self.rows[index]["_id"] for index in attempt.open]
-
-    def _end(self, attempt: Attempt) -> None:
-        self.attempts.remove(attempt)
-
-    def _do(self, verb: Callable[[], None], is_lost: bool, twice: bool) -> None:
-        """Call it, again if its answer was lost; it must say so when the claim was."""
-        for _ in range(1 + twice):
-            if is_lost:
-                with pytest.raises(ClaimLost):
-                    verb()
-            else:
-                verb()
-        self._count("verbs of a lost claim" if is_lost else "verbs of a live claim")
+    def _ids(self, indexes: list[int]) -> list[Any]:
+        return [self.rows[index]["_id"] for index in indexes]
 
     def _count(self, what: str) -> None:
         self.bench.counts[what] = self.bench.counts.get(what, 0) + 1
@@ -445,7 +428,7 @@ class Machine(RuleBasedStateMachine):
 def bench(worlds: Worlds, mongod: Mongod) -> Iterator[Bench]:
     world = worlds(mongod.uri, "http://127.0.0.1:9")
     stores = [Store(world.uri, world.database, lease=3600) for _ in range(WORKERS)]
-    stores[0].ensure_indexes()
+    stores[0].indexes.ensure()
     yield Bench(world, stores)
     for store in stores:
         store.close()

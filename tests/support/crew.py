@@ -8,23 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import eventually as eventually
 from tests.support.world import ROOT, World
 
-POLL_SECONDS = 0.01
 MOST_RUNS = 3
-
-
-def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until the condition holds; an error that says what did not happen, if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
 
 
 class Hand:

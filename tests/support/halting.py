@@ -12,32 +12,35 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pymongo.collection import Collection
-
 from stt_lib.cli import main
-from stt_lib.servers.pool import Slot
-from stt_lib.store import Store
+from stt_lib.servers.pool import ServerPool
+from stt_lib.store.chunks import Chunks
+from stt_lib.store.claims import Claims
+from stt_lib.store.seams import Seams
+from stt_lib.store.transcripts import Transcripts
 
 POINTS: dict[str, tuple[type, str, bool]] = {
-    "newest chunk won": (Collection, "update_many", False),  # the rest of the sequence is next
-    "claimed": (Store, "claim", True),
-    "answered": (Slot, "transcribe", True),
-    "agreeing": (Store, "agree_on_seam", False),  # only where speech was cut
-    "agreed": (Store, "agree_on_seam", True),
-    "saving": (Store, "save", False),
-    "saved": (Store, "save", True),
-    "marked": (Store, "mark", True),
+    "claiming": (Claims, "acquire", False),
+    "claimed": (Claims, "acquire", True),
+    "loaded": (Chunks, "load", True),
+    "answered": (ServerPool, "transcribe", True),
+    "agreeing": (Seams, "decide", False),  # only where speech was cut
+    "agreed": (Seams, "decide", True),
+    "saving": (Transcripts, "save", False),
+    "saved": (Transcripts, "save", True),
+    "marked": (Chunks, "mark", True),
+    "released": (Claims, "release", True),
 }
 """For each point: a method, and whether the point is after it or before it."""
 
 AGAIN_POINTS: dict[str, tuple[type, str, bool]] = {
-    "claimed": (Store, "claim_transcript", True),
-    "answered": (Slot, "transcribe", True),
-    "replacing": (Store, "replace", False),
-    "copied": (Store, "_copy_to_history", True),
-    "replaced": (Store, "replace", True),
+    "claimed": (Claims, "acquire", True),
+    "answered": (ServerPool, "transcribe", True),
+    "replacing": (Transcripts, "replace", False),
+    "copied": (Transcripts, "_copy_to_history", True),
+    "replaced": (Transcripts, "replace", True),
 }
-"""The same where a transcript is done again; their names begin with `again:`."""
+"""The same where a transcript is replaced; their names begin with `again:`."""
 
 _ALL = {**POINTS, **{f"again:{name}": point for name, point in AGAIN_POINTS.items()}}
 

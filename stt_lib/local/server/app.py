@@ -31,8 +31,9 @@ QUEUE = 8
 BACKLOG = 2048
 """Connections that the system keeps until the server accepts them."""
 
-GRACE_SECONDS = 20
-"""Seconds that requests in progress may take after the first signal to stop."""
+GRACE_SECONDS = 95
+"""Seconds that requests in progress may take after the first signal to stop: the longest deadline
+that a worker gives one, 5 s and 3 s for each of 30 chunks."""
 
 KEEP_ALIVE_SECONDS = 75
 """Seconds. Longer than a client's pause between two requests, so that it rarely sends one while
@@ -104,7 +105,7 @@ def create_app(service: Service) -> Starlette:
 
 async def _detail(_request: Request, error: Exception) -> Response:
     """Answer for a wrong path or method in the form of all other errors."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
+    assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from stt_lib.domain import utterances
-from stt_lib.export import srt, vtt
 from stt_lib.export.scope import Scope, readable
+from stt_lib.export.subtitles import vtt_cues, write_srt
 
 Heard = Mapping[str, Any]
 """What the transcriber returns, with `duration` in seconds."""
@@ -40,11 +40,11 @@ def _verbose_json(heard: Heard) -> Response:
 
 
 def _srt(heard: Heard) -> Response:
-    return PlainTextResponse("".join(srt.write(*_said(heard))), media_type="application/x-subrip")
+    return PlainTextResponse("".join(write_srt(*_said(heard))), media_type="application/x-subrip")
 
 
 def _vtt(heard: Heard) -> Response:
-    cues = "".join(vtt.cue_blocks(*_said(heard)))
+    cues = "".join(vtt_cues(*_said(heard)))
     return PlainTextResponse(f"WEBVTT\n{cues}", media_type="text/vtt")
 
 

@@ -1,4 +1,4 @@
-"""How the STT servers of different makers are spoken to: the protocols by their names."""
+"""The protocols of STT servers, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,23 +6,21 @@ from types import MappingProxyType
 
 from stt_lib.domain.model_names import check_model
 from stt_lib.domain.models import Answer, Chunk
-from stt_lib.servers.options import Options
-from stt_lib.servers.protocols import asr, openai, whispercpp
-from stt_lib.servers.protocols import transcribe as ours
-from stt_lib.servers.transport import Channel
+from stt_lib.servers.protocols import asr, openai, transcribe, whispercpp
+from stt_lib.servers.protocols.request import Options, Request
 
-__all__ = ["NAMES", "Options", "parse", "transcribe"]
+__all__ = ["NAMES", "Options", "Request", "parse", "post"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Protocol:
-    post: Callable[..., Answer]
+    post: Callable[[Request, Sequence[Chunk]], Answer]
     parameters: Callable[[Options], dict[str, str]]
 
 
 _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
     {
-        "transcribe": _Protocol(ours.post, ours.parameters),
+        "transcribe": _Protocol(transcribe.post, transcribe.parameters),
         "openai": _Protocol(openai.post, openai.parameters),
         "whispercpp": _Protocol(whispercpp.post, whispercpp.parameters),
         "asr": _Protocol(asr.post, asr.parameters),
@@ -45,30 +43,21 @@ def parse(url: str, default: str) -> tuple[str, str]:
     return protocol, f"{plain}{separator}{rest}"
 
 
-def transcribe(
-    protocol: str,
-    channel: Channel,
-    url: str,
-    chunks: Sequence[Chunk],
-    *,
-    options: Options,
-    server: str,
-    seconds: float,
-) -> Answer:
-    """Post consecutive chunks, oldest first, as one request, answered within `seconds`.
+def post(protocol: str, request: Request, chunks: Sequence[Chunk]) -> Answer:
+    """Post consecutive chunks, oldest first.
 
-    The answer says how it came about. Most servers do not tell their model: then it is the one
-    that a person has named.
+    The answer says how it came about. Most servers do not report their model: then it is the one
+    that the user named.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
     spoken = _PROTOCOLS[protocol]
-    answer = spoken.post(channel, url, chunks, options=options, server=server, seconds=seconds)
-    check_model(answer.model, options.model, server)
+    answer = spoken.post(request, chunks)
+    check_model(answer.model, request.options.model, request.server)
     return replace(
         answer,
-        model=answer.model or options.model,
+        model=answer.model or request.options.model,
         protocol=protocol,
-        parameters=spoken.parameters(options),
+        parameters=spoken.parameters(request.options),
     )

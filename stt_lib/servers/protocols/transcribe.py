@@ -5,37 +5,25 @@ from collections.abc import Sequence
 from stt_lib.audio import joining
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.servers import responses
-from stt_lib.servers.form import endpoint
-from stt_lib.servers.options import Options
-from stt_lib.servers.transport import Channel, Part
+from stt_lib.servers.protocols.request import Options, Request
+from stt_lib.servers.transport import Part
 
 
 def parameters(_options: Options) -> dict[str, str]:
-    """Neither model nor language nor prompt has a place in this protocol."""
+    """The protocol has no field for model, language or prompt."""
     return {}
 
 
-def post(
-    channel: Channel,
-    url: str,
-    chunks: Sequence[Chunk],
-    *,
-    options: Options,
-    server: str,
-    seconds: float,
-) -> Answer:
-    """Post the audio of consecutive chunks as one request, answered within `seconds`.
+def post(request: Request, chunks: Sequence[Chunk]) -> Answer:
+    """Post consecutive chunks.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
     """
-    headers = {"Accept": "application/json"}
-    if options.api_key:
-        headers["X-Api-Key"] = options.api_key
+    key = request.options.api_key
     parts = [_part(position, chunk) for position, chunk in enumerate(chunks)]
-    address = endpoint(url, "/transcribe")
-    reply = channel.post(address, parts, headers, server=server, seconds=seconds)
-    return responses.transcription(reply, server, joining.measured(chunks))
+    reply = request.post("/transcribe", parts, {"X-Api-Key": key} if key else {})
+    return responses.transcription(reply, request.server, joining.measured(chunks))
 
 
 def _part(position: int, chunk: Chunk) -> Part:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stt_lib import filtering
-from stt_lib.domain.models import Segment, Stretch
+from stt_lib.domain.models import Detection, Segment
 from stt_lib.filtering import Surroundings, normal_form
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS
 from tests.benchmarks.phantoms.first_filter import kept_at_first
@@ -26,10 +26,15 @@ def _by(level: filtering.Level) -> Judge:
     policy = filtering.policy(level)
 
     def judge(segments: Sequence[Segment], around: Surroundings) -> list[bool]:
-        weighed = filtering.weigh(segments, around, policy.phrases)
-        return [not filtering.is_dropped(clues, policy) for clues in weighed]
+        kept = filtering.judge(segments, around, policy).kept
+        return [any(_begins_with(segment, part) for part in kept) for segment in segments]
 
     return judge
+
+
+def _begins_with(segment: Segment, part: Segment) -> bool:
+    """A loop that is cut down to its first round counts as kept."""
+    return part.start == segment.start and segment.text.startswith(part.text)
 
 
 FILTERS: dict[str, Judge] = {
@@ -126,10 +131,10 @@ def given(case: Heard, known: Known) -> tuple[list[Segment], Surroundings]:
     edges = [float(CHUNK_SECONDS * i) for i in range(len(case["chunks"]) + 1)]
     unknown = FOOLED if known.fooled else None
     probs = case["chunks"] if known.detector else [unknown] * len(case["chunks"])
-    stretches = (
-        Stretch(start, end, prob) for (start, end), prob in zip(pairwise(edges), probs, strict=True)
+    detections = tuple(
+        Detection(*span, prob) for span, prob in zip(pairwise(edges), probs, strict=True)
     )
-    return segments, Surroundings(case["language"], language_prob, tuple(stretches))
+    return segments, Surroundings(case["language"], language_prob, detections)
 
 
 def is_true(case: Heard, segment: Segment) -> bool:

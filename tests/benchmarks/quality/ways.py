@@ -121,10 +121,10 @@ def by_worker(
         with Store(backlog.uri, backlog.name) as store:
             for recording in chunks.values():
                 for part in cutting(recording):
-                    store.insert_chunks(_as_recording(part))
+                    store.chunks.insert(_as_recording(part))
         _work(backlog, bench, options)
         with Store(backlog.uri, backlog.name) as store:
-            return _texts(store.transcripts(), chunks)
+            return _texts(store.transcripts.all(), chunks)
 
 
 def _as_recording(part: Sequence[NewChunk]) -> list[NewChunk]:

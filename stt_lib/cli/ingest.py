@@ -1,0 +1,75 @@
+"""`ingest`: audio and video files become chunks."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stt_lib.cli import exit_codes
+from stt_lib.cli.options import settings_options
+from stt_lib.cli.session import not_installed, opened_store
+from stt_lib.config import parsers
+from stt_lib.config.loader import load
+from stt_lib.domain.models import NewChunk
+from stt_lib.domain.units import counted
+from stt_lib.errors import ConfigurationError, InputError
+from stt_lib.store import Store
+
+if TYPE_CHECKING:
+    from stt_lib.local.ingest import Recording
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--start",
+    metavar="TIME",
+    help="When the recording began, such as 2026-03-01T08:00; local time unless it ends in Z or"
+    " +HH:MM [default: the creation time in the file, else its modification time minus its"
+    " duration]",
+)
+@settings_options("local", "data_dir")
+def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
+    """Store audio or video FILES as 10 s chunks in MongoDB, ready to transcribe.
+
+    A file that was stored before is not stored again. Files that cannot be read are listed at the
+    end, with exit code 1; the others are stored.
+    """
+    try:
+        from stt_lib.local.ingest import survey
+    except ImportError as error:
+        raise not_installed(error) from None
+    try:
+        began = None if start is None else parsers.moment(start)
+    except ValueError as error:
+        raise ConfigurationError(f"--start {error}, not {start!r}") from None
+    problems: list[InputError] = []
+    with opened_store(load(flags)) as store:
+        for path in files:
+            try:
+                _store_recording(store, survey(path, began))
+            except InputError as error:
+                problems.append(error)
+    for problem in problems:
+        click.echo(f"stt: {problem}", err=True)
+    return exit_codes.FAILURES if problems else exit_codes.OK
+
+
+def _store_recording(store: Store, recording: "Recording") -> None:
+    verdicts: list[bool] = []
+    new = store.chunks.insert(_noted(recording.chunks(), verdicts))
+    known = "" if new == len(verdicts) else f", {len(verdicts) - new:,} stored before"
+    track = f", audio track {recording.track + 1} of {recording.tracks}"
+    click.echo(
+        f"{recording.path}: {counted(len(verdicts), 'chunk')}, {sum(verdicts):,} with speech"
+        f"{known}{track if recording.tracks > 1 else ''}"
+        f" (recording {recording.id_bytes.hex()})"
+    )
+
+
+def _noted(chunks: Iterable[NewChunk], verdicts: list[bool]) -> Iterator[NewChunk]:
+    """Pass chunks on, one at a time, and note which of them contain speech."""
+    for chunk in chunks:
+        verdicts.append(chunk.has_speech)
+        yield chunk

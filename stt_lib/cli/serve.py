@@ -1,0 +1,31 @@
+"""`serve`: the embedded Whisper server on its own."""
+
+from typing import Any
+
+import click
+
+from stt_lib.cli.options import settings_options
+from stt_lib.cli.run import set_up_log
+from stt_lib.cli.session import EMBEDDED_MODEL, not_installed
+from stt_lib.config.loader import load
+
+
+@click.command()
+@settings_options("host", "port", "model", "device", "compute_type", "api_key")
+def serve(**flags: Any) -> None:
+    """Run a Whisper server that speaks POST /transcribe and OpenAI's API."""
+    settings = load(flags)
+    try:
+        from stt_lib.local.server import app
+    except ImportError as error:
+        raise not_installed(error) from None
+    set_up_log(settings, None)
+    app.serve(
+        host=settings.host,
+        port=settings.port,
+        model=settings.model or EMBEDDED_MODEL,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        api_key=settings.api_key,
+        announce=lambda url: click.echo(f"Whisper server ready on {url}"),
+    )

@@ -1,0 +1,147 @@
+"""`show`: what happened to a chunk, a recording or a transcript; restores dropped text."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from stt_lib import filtering
+from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.rendering import at, print_json
+from stt_lib.cli.session import opened_store
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import load
+from stt_lib.domain.models import ChunkStory, Dropped, Explained, Segment
+from stt_lib.domain.text import one_line
+from stt_lib.domain.units import counted
+from stt_lib.errors import InputError
+from stt_lib.filtering import Clue, Policy, Surroundings, in_words
+from stt_lib.telemetry.formatters import short_id
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@JSON
+@click.option("--restore", is_flag=True, help="Put dropped text back into the transcripts")
+@settings_options("filter", "filter_phrases", "local", "data_dir")
+def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
+    """Show what happened to a chunk, a recording or a transcript.
+
+    ID is that of any of them. Shows failures, and each segment that was kept or dropped with the
+    evidence: points above zero indicate that nobody spoke, and a segment is dropped when its points
+    reach the threshold of --filter.
+    """
+    settings = load(flags)
+    policy = filtering.policy(settings.filter, settings.filter_phrases)
+    with opened_store(settings) as store:
+        heard = store.dropped.explained(id_)
+        if restore:
+            restored = sum(store.dropped.restore(explained) for explained in heard)
+            click.echo(f"{counted(restored, 'segment')} put back")
+            return
+        stories = store.failures.stories(id_)
+    if not heard and not stories:
+        raise InputError(
+            f"nothing is known about {id_}: give the id of a chunk, of a recording with"
+            " transcripts or failures, or of a transcript"
+        )
+    if as_json:
+        chunks = [dataclasses.asdict(story) for story in stories]
+        print_json({"chunks": chunks, "transcripts": [_plain(e, policy) for e in heard]})
+        return
+    paragraphs = [*map(_story, stories), *(_explained(e, policy) for e in heard)]
+    click.echo("\n\n".join("\n".join(lines) for lines in paragraphs))
+
+
+def _story(story: ChunkStory) -> Iterator[str]:
+    """A chunk with its failures."""
+    yield f"chunk {story.id}"
+    yield f"  recording  {short_id(story.original_id)}, index {story.index}"
+    yield f"  start      {at(story.start)}"
+    yield f"  state      {_state(story)}"
+    if story.history:
+        yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
+    for past in story.history:
+        server = f" ({past.server})" if past.server and past.server not in past.message else ""
+        yield f"    {at(past.at)}  {past.kind}: {one_line(past.message)}{server}"
+
+
+def _state(story: ChunkStory) -> str:
+    if story.transcribed_at is not None:
+        return f"transcribed {at(story.transcribed_at)}"
+    if story.parked_at is not None:
+        return f"parked since {at(story.parked_at)}; to retry it: {PROGRAM} errors retry {story.id}"
+    if story.claimed_by is not None:
+        return f"claimed by {story.claimed_by} until {at(story.claimed_until)}"
+    if story.retry_at is not None:
+        return f"due {at(story.retry_at)}"
+    return "pending"
+
+
+Row = tuple[Segment, Dropped | None, tuple[Clue, ...]]
+
+
+def _rows(explained: Explained, policy: Policy) -> Sequence[Row]:
+    """Every segment in order of time, with the evidence, weighed again."""
+    record = explained.transcript
+    around = Surroundings(
+        record.language,
+        dict(record.top_language_probs or ()).get(record.language or ""),
+        explained.detections,
+    )
+    everything = record.everything
+    weighed = filtering.weigh([segment for segment, _ in everything], around, policy.phrases)
+    return [(s, dropped, clues) for (s, dropped), clues in zip(everything, weighed, strict=True)]
+
+
+def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
+    """A transcript with the evidence on each of its segments."""
+    record = explained.transcript
+    name = f"transcript {record.id}"
+    if not explained.is_saved:
+        name = f"no transcript: everything was dropped (chunk {record.chunk_ids[0]})"
+    threshold = "only blanks are dropped"
+    if policy.threshold is not None:
+        threshold = f"segments are dropped from {policy.threshold:+.1f}"
+    yield f"{at(record.start)}  {name}"
+    yield (
+        f"  recording {short_id(record.original_id)}, language {record.language or 'unknown'};"
+        f" filter {policy.level}: {threshold}"
+    )
+    for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1):
+        points = filtering.score(clues) if dropped is None else dropped.score
+        verdict = "kept   " if dropped is None else "DROPPED"
+        moment = (record.start + timedelta(seconds=segment.start)).astimezone()
+        text = one_line(segment.text)
+        yield f"  {place:3}  {moment:%H:%M:%S}  {verdict} {points:+5.1f}  {text}"
+        yield from (f"{'':16} {in_words(clue)}" for clue in clues if clue.points)
+
+
+def _plain(explained: Explained, policy: Policy) -> dict[str, Any]:
+    record = explained.transcript
+    return {
+        "transcript": str(record.id) if explained.is_saved else None,
+        "recording": str(record.original_id),
+        "chunks": [str(chunk_id) for chunk_id in record.chunk_ids],
+        "start": record.start.isoformat(),
+        "language": record.language,
+        "filter": policy.level,
+        "threshold": policy.threshold,
+        "segments": [
+            {
+                "number": place,
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text,
+                "verdict": "kept" if dropped is None else "dropped",
+                "score": filtering.score(clues) if dropped is None else dropped.score,
+                "reasons": [] if dropped is None else list(dropped.reasons),
+                "evidence": [
+                    {"kind": str(c.reason), "points": c.points, "value": c.value} for c in clues
+                ],
+            }
+            for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1)
+        ],
+    }

@@ -1,0 +1,103 @@
+"""Reads settings: a flag wins over an environment variable, which wins over the default.
+
+Secrets may also lie in a file that the variable with `_FILE` appended names. This is the only
+module that reads the environment.
+"""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from stt_lib.config.options import Option
+from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.errors import ConfigurationError
+
+FROM_FILES: Final = frozenset({"mongodb_uri", "api_key"})
+"""Secrets that may also lie in a file."""
+
+_OF_KUBERNETES = re.compile(r"STT_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
+"""Variables that Kubernetes sets in the namespace of a Service named stt or stt-…"""
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Merge the flags that were given, the environment and the defaults.
+
+    Raises:
+        ConfigurationError: one line that names the flag or variable and says what is wrong.
+    """
+    environ = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        source, given = _given(option, flags.get(name), environ)
+        if given is not None:
+            values[name] = _parsed(option, source, given)
+    if values.get("watch") is not None:
+        values = {"server_wait": math.inf, "mongo_wait": math.inf, **values}
+    try:
+        return Settings(**values)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A sentence about every variable that looks like a setting but is none."""
+    environ = os.environ if environment is None else environment
+    known = {option.variable for option in OPTIONS.values()}
+    known |= {f"{OPTIONS[name].variable}_FILE" for name in FROM_FILES}
+    for name in sorted(environ):
+        if name.startswith("STT_") and name not in known and not _OF_KUBERNETES.fullmatch(name):
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            yield f"the environment variable {name} is unknown and has no effect{hint}"
+
+
+def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """Where a setting comes from, and its text; None where it is not set."""
+    if flag is not None:
+        return option.flag, ",".join(flag) if isinstance(flag, tuple) else str(flag)
+    value, file = environ.get(option.variable, ""), f"{option.variable}_FILE"
+    path = environ.get(file, "") if option.name in FROM_FILES else ""
+    if path and value:
+        raise ConfigurationError(f"{option.variable} and {file} are both set: use only one")
+    if path:
+        return file, _secret_in(path, file)
+    return option.variable, value or None
+
+
+def _parsed(option: Option, source: str, text: str) -> object:
+    try:
+        return option.kind.parse(text)
+    except ValueError as error:
+        given = "" if option.secret else f", not {text!r}"
+        raise ConfigurationError(f"{source} {error}{given}") from None
+
+
+def _secret_in(path: str, source: str) -> str:
+    """The only line of a file, as Docker, Kubernetes and systemd pass secrets."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{source} cannot be read: {path} ({reason})") from None
+    except ValueError:
+        raise ConfigurationError(f"{source} is not text: {path}") from None
+    if not text.strip():
+        raise ConfigurationError(f"{source} is empty: {path}")
+    if len(text.splitlines()) > 1:
+        raise ConfigurationError(f"{source} has more than one line: {path}")
+    return text
+
+
+def wants_no_colour() -> bool:
+    """Whether the user asks all programs for plain text, see https://no-color.org."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def child_environment() -> dict[str, str]:
+    """What a child process needs to start: paths and locale, none of the settings."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,102 @@
+"""Signals: the first stops cleanly, the second at once, and nohup is respected."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.whisper import FakeWhisper, Reply, Request, echo
+from tests.support.world import World
+
+
+def wait_for(is_true: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "this took too long"
+        time.sleep(0.01)
+
+
+def waiting(whisper: FakeWhisper) -> Callable[[Request], Reply]:
+    def script(request: Request) -> Reply:
+        whisper.released.wait(30)
+        return echo(request)
+
+    return script
+
+
+def started(world: World, whisper: FakeWhisper, *arguments: str) -> subprocess.Popen[str]:
+    """A run whose only request is at the server, which does not answer yet."""
+    world.record(range(2))
+    whisper.script = waiting(whisper)
+    process = world.start(*arguments)
+    wait_for(lambda: whisper.requests)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_the_first_signal_lets_requests_finish(
+    world: World, whisper: FakeWhisper, number: signal.Signals, code: int
+) -> None:
+    process = started(world, whisper)
+    process.send_signal(number)
+    wait_for(lambda: "Stopping: requests in flight" in world.log)
+    whisper.released.set()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code, err
+    world.assert_all_done()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_says_so_and_leaves_no_claim(
+    world: World, whisper: FakeWhisper, number: signal.Signals
+) -> None:
+    process = started(world, whisper, "--lease", "600")
+    assert world.db["stt_claims"].count_documents({}) == 1
+    process.send_signal(number)
+    wait_for(lambda: "Stopping: requests in flight" in world.log)
+    process.send_signal(number)
+    asked = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 3
+    assert process.returncode == 128 + number
+    assert "Stopping at once after a second signal" in err
+    assert world.db["stt_claims"].count_documents({}) == 0
+    whisper.script = echo
+    assert world.run().returncode == 0
+    world.assert_all_done()
+
+
+def test_the_second_ends_a_run_whose_mongodb_hangs(world: World, whisper: FakeWhisper) -> None:
+    """Releasing claims is limited to a second."""
+    process = started(world, whisper, "--lease", "600")
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "Stopping: requests in flight" in world.log)
+    world.client.admin.command("fsync", lock=True)
+    try:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=5)
+    finally:
+        world.client.admin.command("fsyncUnlock")
+    assert process.returncode == 130
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_the_run(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(2))
+    whisper.script = waiting(whisper)
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by the child
+    try:
+        process = world.start()
+    finally:
+        signal.signal(signal.SIGHUP, old)
+    wait_for(lambda: whisper.requests)
+    process.send_signal(signal.SIGHUP)
+    whisper.released.set()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    world.assert_all_done()

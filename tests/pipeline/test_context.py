@@ -1,0 +1,132 @@
+"""Speech that is cut: whatever is said, refused and done in whichever order, no word is lost."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stt_lib.domain.models import Selection
+from stt_lib.pipeline.sources import PendingChunks
+from stt_lib.servers.transport import Reply
+from tests.pipeline.lab import Lab, Posted, answer, refuse
+from tests.support.manual_time import START
+
+WORDS_PER_CHUNK = 5
+VOCABULARY = ["one", "two", "three", "and", "then", "we", "came", "back"]
+
+
+def number(text: str) -> int:
+    return int(text.removeprefix("rec"))
+
+
+class Speech:
+    """What is said in each chunk, and a server that hears it in segments of some size.
+
+    `is_timed` when it gives the times of words; `limit` is the number of files that it takes.
+    """
+
+    def __init__(self, said: list[list[str]], size: int, *, is_timed: bool, limit: int) -> None:
+        self.said = said
+        self._size = size
+        self._is_timed = is_timed
+        self._limit = limit
+
+    @property
+    def text(self) -> list[str]:
+        return [word for chunk in self.said for word in chunk]
+
+    def __call__(self, posted: Posted) -> Reply:
+        if len(posted) > self._limit:
+            return refuse(413)
+        words = [
+            {"word": f" {word}", "start": 10 * at + 2 * n + 0.2, "end": 10 * at + 2 * n + 1.8}
+            for at, name in enumerate(posted)
+            for n, word in enumerate(self.said[number(name)])
+        ]
+        groups = [words[at : at + self._size] for at in range(0, len(words), self._size)]
+        return answer([self._segment(group) for group in groups])
+
+    def _segment(self, words: list[dict[str, object]]) -> dict[str, object]:
+        text = "".join(str(word["word"]) for word in words)
+        segment = {"start": words[0]["start"], "end": words[-1]["end"], "text": text}
+        return {**segment, "words": words} if self._is_timed else segment
+
+
+def done_by_hand(lab: Lab, *periods: Selection, **options: int) -> None:
+    for period in (*periods, Selection()):
+        store = lab.store()
+        report = lab.runner(store, PendingChunks(store, period), **options).run()
+        assert report.halted_by is None
+    lab.assert_all_done()
+
+
+def until(chunk: int) -> Selection:
+    return Selection(until=START + timedelta(seconds=10 * chunk - 1))
+
+
+def since(chunk: int) -> Selection:
+    return Selection(since=START + timedelta(seconds=10 * chunk))
+
+
+chunks = st.lists(st.sampled_from(VOCABULARY), min_size=5, max_size=5)
+periods = st.lists(
+    st.builds(lambda at, make: make(at), st.integers(1, 11), st.sampled_from([until, since])),
+    max_size=3,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(chunks, min_size=12, max_size=12),
+    st.sampled_from([1, 2, 5, 7]),
+    periods,
+    st.sampled_from([2, 3, 5, 99]),
+    st.integers(1, 3),
+)
+def test_every_word_is_there_once_in_order(
+    said: list[list[str]], size: int, first: list[Selection], limit: int, workers: int
+) -> None:
+    speech = Speech(said, size, is_timed=True, limit=limit)
+    lab = Lab()
+    lab.script = speech
+    lab.record(range(12))
+    done_by_hand(lab, *first, max_workers=workers)
+    assert lab.text == speech.text
+
+
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_a_refused_request_with_neighbours_takes_nothing_from_the_chunks_alone(
+    is_timed: bool,
+) -> None:
+    """The words resemble those of the neighbours' transcripts, which are not in the request."""
+    said = [["one", "two", "three", "one", "two"]] * 3
+    speech = Speech(said, 5, is_timed=is_timed, limit=1)
+    lab = Lab()
+    lab.script = speech
+    lab.record(range(3))
+    done_by_hand(lab, until(1), since(2))
+    assert lab.text == speech.text
+
+
+def test_a_server_that_takes_at_most_thirty_files_loses_no_word() -> None:
+    said = [[f"w{at}x{n}" for n in range(5)] for at in range(95)]
+    speech = Speech(said, 4, is_timed=True, limit=30)
+    lab = Lab()
+    lab.script = speech
+    lab.record(range(95))
+    done_by_hand(lab)
+    assert lab.text == speech.text
+
+
+def test_late_chunks_in_the_middle_are_heard_with_both_neighbours() -> None:
+    said = [[f"w{at}x{n}" for n in range(5)] for at in range(9)]
+    speech = Speech(said, 3, is_timed=True, limit=99)
+    lab = Lab()
+    lab.script = speech
+    lab.record([0, 1, 2, 6, 7, 8])
+    done_by_hand(lab)
+    lab.record([3, 4, 5])
+    done_by_hand(lab)
+    assert lab.requests[-1] == ("rec2", "rec3", "rec4", "rec5", "rec6")
+    assert lab.text == speech.text

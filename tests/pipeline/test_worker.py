@@ -1,0 +1,275 @@
+"""One sequence from claim to mark, on a store in memory."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stt_lib.domain.models import ChunkSequence, Outcome
+from stt_lib.errors import Stopped, StoreError, StoreUnavailable
+from stt_lib.pipeline.heartbeat import Heartbeat
+from stt_lib.servers.transport import Reply
+from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
+from tests.support.manual_time import ManualTiming
+from tests.support.memory_store import Away, Network
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+@pytest.fixture
+def heartbeat(lab: Lab) -> Iterator[Heartbeat]:
+    """One that renews nothing unasked: the clock of these tests is moved by hand."""
+    beat = Heartbeat(lab.store().claims, lease=60.0, timing=lab.timing)
+    yield beat
+    beat.stop()
+
+
+def only(lab: Lab) -> ChunkSequence:
+    [sequence] = lab.planned()
+    return sequence
+
+
+def failures(lab: Lab) -> dict[str, tuple[str, int, int]]:
+    """Of each pending chunk: kind, failures of the audio, failures of servers."""
+    return {
+        chunk["_id"]: (
+            chunk["stt"]["error"]["kind"],
+            chunk["stt"].get("failures", 0),
+            chunk["stt"].get("excuses", 0),
+        )
+        for chunk in lab.pending
+        if "stt" in chunk
+    }
+
+
+# -- claims -----------------------------------------------------------------------------------
+
+
+def test_a_sequence_that_somebody_holds_is_refused(lab: Lab) -> None:
+    lab.record(range(3))
+    sequence = only(lab)
+    assert lab.store().claims.acquire(sequence, "other", "other")
+    result = lab.process(sequence)
+    assert (result.outcome, result.is_refused) == (Outcome.SKIPPED, True)
+    assert not lab.requests
+
+
+def test_a_stale_plan_is_harmless(lab: Lab) -> None:
+    lab.record(range(3))
+    sequence = only(lab)
+    assert lab.process(sequence).outcome is Outcome.TRANSCRIBED
+    result = lab.process(sequence)
+    assert (result.outcome, result.is_settled) == (Outcome.SKIPPED, False)
+    assert len(lab.requests) == 1
+    lab.assert_all_done()
+
+
+def test_what_a_dead_worker_saved_is_only_marked(lab: Lab) -> None:
+    lab.record(range(3))
+    sequence = only(lab)
+
+    class DiesBeforeMarking(Network):
+        def before(self, command: str) -> None:
+            if command == "mark":
+                raise Away("killed")
+
+    with pytest.raises(StoreUnavailable):
+        lab.process(sequence, store=lab.store(mongo_wait=0, network=DiesBeforeMarking()))
+    assert [claim["worker"] for claim in lab.database.claims] != [], "nobody could release it"
+    lab.timing.sleep(61)
+    lab.store().claims.delete_expired()
+    assert lab.process(sequence).outcome is Outcome.TRANSCRIBED
+    assert len(lab.requests) == 1
+    lab.assert_all_done()
+
+
+def test_after_a_freeze_it_renews_and_loads_again_before_it_posts(
+    lab: Lab, heartbeat: Heartbeat
+) -> None:
+    """A freeze between loading and posting, in which another worker does everything."""
+    lab.record(range(3))
+    sequence = only(lab)
+
+    class Frozen(Network):
+        def after(self, command: str) -> None:
+            if command == "load" and not lab.requests:
+                lab.timing.sleep(61)
+                lab.store().claims.delete_expired()
+                lab.process(sequence)
+
+    result = lab.process(sequence, store=lab.store(network=Frozen()), heartbeat=heartbeat)
+    assert (result.outcome, result.is_settled) == (Outcome.SKIPPED, False)
+    assert len(lab.requests) == 1, "the other worker's"
+    lab.assert_all_done()
+
+
+def test_a_slow_load_that_nobody_used_only_renews(lab: Lab, heartbeat: Heartbeat) -> None:
+    lab.record(range(3))
+    loads: list[str] = []
+
+    class Slow(Network):
+        def after(self, command: str) -> None:
+            if command == "load":
+                loads.append(command)
+                lab.timing.sleep(45 if len(loads) == 1 else 0)
+
+    result = lab.process(only(lab), store=lab.store(network=Slow()), heartbeat=heartbeat)
+    assert result.outcome is Outcome.TRANSCRIBED
+    assert len(loads) == 2
+    lab.assert_all_done()
+
+
+def test_a_result_whose_claim_was_lost_is_dropped(lab: Lab, heartbeat: Heartbeat) -> None:
+    lab.record(range(3))
+
+    def freeze(posted: Posted) -> Reply:
+        lab.timing.sleep(61)
+        lab.store().claims.delete_expired()
+        return echo(posted)
+
+    lab.script = freeze
+    assert lab.process(only(lab), heartbeat=heartbeat).outcome is Outcome.SKIPPED
+    assert lab.transcripts == []
+    assert len(lab.pending) == 3
+
+
+def test_a_transcript_of_somebody_faster_wins(lab: Lab) -> None:
+    """The database forbids a second one; its chunks are marked, for they are owned."""
+    lab.record(range(3))
+    sequence = only(lab)
+    others: list[Outcome] = []
+
+    class TooLate(Network):
+        def before(self, command: str) -> None:
+            if command == "save" and not others:
+                others.append(Outcome.SKIPPED)
+                for claim in list(lab.database.claims):
+                    lab.database.claims.remove(claim["_id"])
+                others.append(lab.process(sequence).outcome)
+
+    result = lab.process(sequence, store=lab.store(network=TooLate()))
+    assert (others[-1], result.outcome) == (Outcome.TRANSCRIBED, Outcome.SKIPPED)
+    lab.assert_all_done()
+
+
+def test_the_claim_outlives_the_mark(lab: Lab) -> None:
+    lab.record(range(3))
+    order: list[str] = []
+
+    class Watching(Network):
+        def after(self, command: str) -> None:
+            order.append(command)
+
+    lab.process(only(lab), store=lab.store(network=Watching()))
+    assert order == ["acquire", "load", "save", "mark", "release"]
+
+
+def test_stopping_releases_the_claim(lab: Lab) -> None:
+    lab.record(range(3))
+
+    def stop(_: Posted) -> Reply:
+        lab.stop.set()
+        return refuse(503)
+
+    lab.script = stop
+    with pytest.raises(Stopped):
+        lab.process(only(lab))
+    assert list(lab.database.claims) == []
+    assert failures(lab) == {}
+
+
+# -- results ----------------------------------------------------------------------------------
+
+
+def test_no_speech_is_marked_without_a_transcript(lab: Lab) -> None:
+    lab.record(range(3))
+    lab.script = lambda posted: answer([])
+    assert lab.process(only(lab)).outcome is Outcome.EMPTY
+    assert (lab.transcripts, lab.pending) == ([], [])
+
+
+def test_text_that_the_filter_dropped_is_set_aside_before_the_mark(lab: Lab) -> None:
+    lab.record([0])
+    noise = {"start": 0.0, "end": 9.0, "text": " Thank you.", "no_speech_prob": 0.9}
+    lab.script = lambda posted: answer([noise])
+    order: list[str] = []
+
+    class Watching(Network):
+        def after(self, command: str) -> None:
+            order.append(command)
+
+    result = lab.process(only(lab), store=lab.store(network=Watching()), filter="strict")
+    assert result.outcome is Outcome.EMPTY
+    assert order[2:] == ["save dropped text", "mark", "release"]
+    assert [t.dropped[0].segment.text for t in lab.store().dropped.all()] == [" Thank you."]
+
+
+# -- failures ---------------------------------------------------------------------------------
+
+
+def test_a_bad_chunk_is_found_and_costs_no_neighbour(lab: Lab) -> None:
+    lab.record(range(8))
+    lab.script = lambda posted: refuse(415) if "rec5" in posted else echo(posted)
+    assert lab.process(only(lab)).outcome is Outcome.ERROR
+    assert failures(lab) == {"rec-5": ("invalid_audio", 1, 0)}
+    assert lab.text == [f"rec{n}" for n in range(8) if n != 5]
+    assert list(lab.database.claims) == []
+
+
+def test_chunks_that_cannot_be_posted_fail_alone(lab: Lab) -> None:
+    lab.record([0, 2])
+    lab.record([1], data="no bytes")
+    assert lab.process(only(lab)).outcome is Outcome.ERROR
+    assert failures(lab) == {"rec-1": ("invalid_chunk", 1, 0)}
+    assert lab.text == ["rec0", "rec2"]
+
+
+def test_a_broken_server_is_not_the_fault_of_the_audio(lab: Lab) -> None:
+    lab.record(range(3))
+    lab.script = lambda posted: refuse(502)
+    lab.probe = lambda: refuse(502)
+    assert lab.process(only(lab), retries=0).outcome is Outcome.ERROR
+    assert set(failures(lab).values()) == {("server_error", 0, 1)}
+    assert list(lab.database.claims) == []
+
+
+def test_a_defect_is_counted_on_each_chunk(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.record(range(3))
+    monkeypatch.setattr("stt_lib.filtering.judge", lambda *_: 1 / 0)
+    assert lab.process(only(lab)).outcome is Outcome.ERROR
+    assert set(failures(lab).values()) == {("internal", 1, 0)}
+
+
+def test_one_chunk_that_cannot_be_written_costs_no_neighbour(lab: Lab) -> None:
+    """The log has its error; the others fail as usual; no claim is left."""
+    lab.record(range(3))
+    written: list[str] = []
+
+    class Refusing(Network):
+        def before(self, command: str) -> None:
+            if command == "save":
+                raise StoreError("a validator refuses the transcript")
+            if command == "record failure":
+                written.append(command)
+                if len(written) == 2:
+                    raise StoreError("a validator refuses the chunk")
+
+    result = lab.process(only(lab), store=lab.store(network=Refusing()))
+    assert (result.outcome, result.is_settled) == (Outcome.ERROR, False)
+    assert len(failures(lab)) == 2
+    assert list(lab.database.claims) == []
+
+
+def test_time_is_injected() -> None:
+    """Nothing of this waits for real: an hour passes in the test's own clock."""
+    lab = Lab(timing=ManualTiming(seed=7))
+    lab.record(range(2))
+
+    def slow(posted: Posted) -> Reply:
+        lab.timing.sleep(3600)
+        return echo(posted)
+
+    lab.script = slow
+    assert lab.process(only(lab), lease=3 * 3600.0, store=lab.store(lease=3 * 3600)).seconds == 3600

@@ -1,0 +1,23 @@
+"""What can be asked of a server process from outside."""
+
+from pathlib import Path
+from urllib.request import urlopen
+
+
+def is_healthy(url: str) -> bool:
+    """Return whether a Whisper server is ready for requests."""
+    try:
+        with urlopen(f"{url}/health", timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False
+
+
+def private_bytes(pid: int) -> int:
+    """Return the bytes of memory that a process does not share; 0 once it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    lines = (line.split() for line in text.splitlines() if line.startswith("Private_"))
+    return sum(int(line[1]) * 1024 for line in lines)
