@@ -282,7 +282,7 @@ class Indexes:
                     extra=Event.INDEX.of(),
                 )
         except (ConfigurationError, StoreError) as error:
-            log.debug("Obsolete indexes stay: %s", short(error))
+            log.debug("Obsolete indexes stay: %s", short(error), extra=Event.INDEX.of())
 
     def _is_empty(self, collection: str) -> bool:
         return self._db.run(lambda: self._db.raw[collection].find_one({}, {"_id": 1})) is None
