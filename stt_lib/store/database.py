@@ -239,6 +239,7 @@ class Database:
                     log.warning(
                         "A transcript cannot be read and is skipped, perhaps others as well: %s",
                         shown_id(document["_id"]),
+                        extra=Event.LEFT_ALONE.of(),
                     )
 
     def refused(self, refusal: Document, ids: Sequence[Any] = ()) -> WriteRefused:

@@ -248,7 +248,7 @@ class Indexes:
                     extra=Event.INDEX.of(),
                 )
         except (ConfigurationError, StoreError) as error:
-            log.debug("Obsolete indexes stay: %s", short(error))
+            log.debug("Obsolete indexes stay: %s", short(error), extra=Event.INDEX.of())
 
 
 def _is_there(index: Index, existing: Mapping[str, Document]) -> bool:
