@@ -181,24 +181,21 @@ class Chunks:
         return {**place, "vad.has_speech": True}
 
     def _find(self, query: Document, *, limit: int = 0) -> tuple[Chunk, ...]:
-        found = self._db.run(lambda: list(self._db.chunks.find(query, _LOADED, limit=limit)))
+        found = self._db.find(self._db.chunks, query, _LOADED, limit=limit)
         return tuple(map(mapping.chunk, found))
 
     def existing(self, ids: Sequence[Any]) -> set[Hashable]:
         """Which of these chunks (by `identity`) still exist."""
         query = {"_id": {"$in": list(ids)}}
-        found = self._db.run(lambda: list(self._db.chunks.find(query, {"_id": 1})))
+        found = self._db.find(self._db.chunks, query, {"_id": 1})
         return {identity(document["_id"]) for document in found}
 
     def has_transcribed_twin(self, original_id: Any, chunk: Chunk) -> bool:
         """Whether a transcript owns another chunk of the same recording and index."""
         place = {"original_id": {"$eq": original_id}, "index": chunk.index}
         twins = {**place, "_id": {"$ne": chunk.id}}
-        found = self._db.run(lambda: list(self._db.chunks.find(twins, {"_id": 1})))
-        query = owners(original_id, [twin["_id"] for twin in found])
-        return bool(found) and self._db.run(
-            lambda: self._db.transcriptions.find_one(query, {"_id": 1}) is not None
-        )
+        found = [twin["_id"] for twin in self._db.find(self._db.chunks, twins, {"_id": 1})]
+        return bool(found) and self._db.has(self._db.transcriptions, owners(original_id, found))
 
     # -- writing ------------------------------------------------------------------------------
 
