@@ -55,7 +55,7 @@ CONTENDED_REPLAN_SECONDS = 1.0
 CONTENDED_FACTOR = 4
 """Factor. With other runs about, this much further ahead is planned, so that they can spread."""
 
-LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
+LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 5
 """Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
 times the duration of the last query, so that planning is little of MongoDB's work."""
 
@@ -335,7 +335,7 @@ class Runner:
         self._planned_at = now = self._timing.monotonic()
         rest = max(LEAST_REST_SECONDS, REST_SHARE * (now - self._planning_began))
         self._rests_until = now + min(rest, MOST_REST_SECONDS)
-        if batch.held:
+        if self._plan.held_by_others(batch):
             self._contended_until = now + CONTENTION_SECONDS
         # A complete plan is not extended by new chunks, or a run might never end.
         is_stale = self._is_watching or self._plan.runs_low or now < self._contended_until
