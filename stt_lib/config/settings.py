@@ -123,7 +123,7 @@ class Settings:
         "NAME",
     )
     language: str | None = option(
-        None, "Language of the speech, such as en", Group.SERVERS, parsers.nonempty, "CODE"
+        None, "Language of the speech, such as en", Group.SERVERS, parsers.language, "CODE"
     )
     prompt: str | None = option(
         None,

@@ -38,6 +38,11 @@ _CODES = {name: code for code, name in NAMES.items()} | {
 _UNKNOWN = frozenset({"", "auto", "none", "null", "und", "unknown"})
 
 
+def is_known(language: str) -> bool:
+    """Whether Whisper knows a language by this code or English name."""
+    return code(language) in NAMES
+
+
 def code(language: str | None) -> str | None:
     """The code of a language given by code or English name; what is neither stays as it is."""
     if language is None:
