@@ -153,6 +153,13 @@ class Settings:
         "KEY",
         secret=True,
     )
+    dns_server: str | None = option(
+        None,
+        "DNS server for dns+http:// URLs, if not that of the system",
+        Group.TUNING,
+        parsers.dns_server,
+        "ADDRESS:PORT",
+    )
     ca_file: Path | None = option(
         None,
         "Also trust STT servers whose certificate is signed by this CA (PEM)",
