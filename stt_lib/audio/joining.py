@@ -24,7 +24,7 @@ _WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """One file; `seconds` is its exact length, None if that cannot be told without decoding."""
+    """One file; `seconds` is its exact length, None if only decoding would show it."""
 
     data: bytes
     format: str

@@ -15,7 +15,11 @@ from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, Unavailable
 from stt_lib.reports.doctor import Finding, State, examine
 
-_MARKS: Final = {State.OK: ("✓", "green"), State.NOTE: ("!", "yellow"), State.PROBLEM: ("✗", "red")}
+_MARKS: Final = {
+    State.OK: ("✓", "green"),
+    State.WARNING: ("!", "yellow"),
+    State.PROBLEM: ("✗", "red"),
+}
 
 
 @click.command()
@@ -44,7 +48,7 @@ def doctor(as_json: bool, **flags: Any) -> int:
         if not as_json:
             click.echo("\n".join(_lines(finding)))
     problems = sum(finding.state is State.PROBLEM for finding in found)
-    warnings = sum(finding.state is State.NOTE for finding in found)
+    warnings = sum(finding.state is State.WARNING for finding in found)
     if as_json:
         print_json({"ok": not problems, "findings": [asdict(finding) for finding in found]})
     else:

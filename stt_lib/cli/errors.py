@@ -1,6 +1,8 @@
-"""`errors`: what failed, why, and how to retry it."""
+"""`errors`: what failed and why; retries or discards it."""
 
 import dataclasses
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -10,12 +12,29 @@ from stt_lib.cli.rendering import at, print_json, table
 from stt_lib.cli.session import opened_store
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
-from stt_lib.domain.models import FailedKind
+from stt_lib.domain.models import FailedChunk, FailedKind
 from stt_lib.domain.units import counted
 from stt_lib.errors import FailureKind, InputError
+from stt_lib.telemetry.formatters import short_id
 
-HEADER: Final = ("kind", "chunks", "due", "later", "parked", "next due", "oldest", "newest")
+KINDS_HEADER: Final = ("kind", "chunks", "due", "later", "parked", "next due", "last failure")
+CHUNKS_HEADER: Final = ("chunk", "recording", "kind", "state")
 
+MOST_LISTED: Final = 20
+"""Chunks. Number that is listed; the table of kinds counts all of them."""
+
+MOST_IN_JSON: Final = 1000
+"""Chunks. The same with `--json`."""
+
+MINUTES: Final = len("2026-03-01 08:00")
+"""Characters. Times in the table are shown to the minute, so that it fits into 80 columns."""
+
+NEXT_STEPS: Final = f"""
+Details: {PROGRAM} show ID
+Retry:   {PROGRAM} errors retry [ID | --kind KIND]
+Discard: {PROGRAM} errors discard [ID | --kind KIND]"""
+
+ID: Final = click.argument("id_", metavar="[ID]", required=False)
 KIND: Final = click.option(
     "--kind",
     type=click.Choice([str(kind) for kind in FailureKind]),
@@ -25,10 +44,14 @@ KIND: Final = click.option(
 
 
 @click.group(invoke_without_command=True)
+@KIND
+@click.option("--all", "everything", is_flag=True, help="Also list discarded chunks")
 @JSON
 @settings_options("local", "data_dir")
 @click.pass_context
-def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
+def errors(
+    context: click.Context, /, kind: str | None, everything: bool, as_json: bool, **flags: Any
+) -> None:
     """List what failed and is not transcribed yet.
 
     Chunks that are due are tried again by the next run, later ones when their delay is over, and
@@ -37,34 +60,76 @@ def errors(context: click.Context, /, as_json: bool, **flags: Any) -> None:
     if context.invoked_subcommand is not None:
         context.obj = flags
         return
+    limit = MOST_IN_JSON if as_json else MOST_LISTED
     with opened_store(load(flags)) as store:
-        kinds = store.failures.kinds()
+        kinds = [k for k in store.failures.kinds() if kind in (None, k.kind)]
+        chunks = store.failures.newest(limit, kind)
+        chunks += store.failures.discarded(limit) if everything else []
+        now = store.now()
     if as_json:
-        print_json([{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds])
-    elif not kinds:
+        counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
+        print_json({"kinds": counts, "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
+    elif not chunks:
         click.echo("Nothing has failed.")
     else:
-        click.echo(table([HEADER, *map(_row, kinds)]))
+        click.echo("\n".join(_lists(kinds, chunks, now)))
+
+
+def _lists(kinds: list[FailedKind], chunks: list[FailedChunk], now: datetime) -> Iterator[str]:
+    if kinds:
+        yield table([KINDS_HEADER, *map(_kind, kinds)])
+        yield ""
+    yield table([CHUNKS_HEADER, *(_chunk(chunk, now) for chunk in chunks)])
+    more = sum(kind.chunks for kind in kinds) - sum(c.discarded_at is None for c in chunks)
+    if more > 0:
+        yield f"and {counted(more, 'more chunk')}"
+    yield NEXT_STEPS
 
 
 @errors.command()
-@click.argument("id_", metavar="[ID]", required=False)
+@ID
 @KIND
 @settings_options("local", "data_dir")
 @click.pass_obj
 def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **flags: Any) -> None:
     """Make failed chunks due now, including parked ones.
 
-    ID is that of a chunk or a recording; without it, all failed chunks are retried.
+    ID is that of a chunk or a recording; without it, all failed chunks are retried. Discarded
+    chunks come back only if their ID is given.
     """
     with opened_store(load(_merged(group_flags, flags))) as store:
         count = store.failures.retry_now(kind, id_)
-        if not count and id_ is not None:
-            raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
+    if not count and id_ is not None:
+        raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
     if count:
         click.echo(f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}")
     else:
         click.echo("Nothing has failed.")
+
+
+@errors.command()
+@ID
+@KIND
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation")
+@settings_options("local", "data_dir")
+@click.pass_obj
+def discard(
+    group_flags: dict[str, Any], /, id_: str | None, kind: str | None, yes: bool, **flags: Any
+) -> None:
+    """Give up on failed chunks: never retry them and no longer list them.
+
+    ID is that of a chunk or a recording. The chunks are kept, not marked as transcribed;
+    `errors --all` lists them, and `errors retry ID` brings them back.
+    """
+    if id_ is None and kind is None:
+        raise click.UsageError("give the ID of a chunk or a recording, or --kind")
+    with opened_store(load(_merged(group_flags, flags))) as store:
+        count = store.failures.count(kind, id_)
+        if not count:
+            raise InputError("no failed chunk matches")
+        if not yes:
+            click.confirm(f"Discard {counted(count, 'failed chunk')}?", abort=True, err=True)
+        click.echo(f"{counted(store.failures.discard(kind, id_), 'chunk')} discarded.")
 
 
 def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +137,20 @@ def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any
     return {**group_flags, **given}
 
 
-def _row(kind: FailedKind) -> tuple[str, ...]:
+def _kind(kind: FailedKind) -> tuple[str, ...]:
     numbers = (kind.chunks, kind.due, kind.waiting, kind.parked)
-    times = (kind.next_due, kind.oldest, kind.newest)
-    return kind.kind, *map(str, numbers), *map(at, times)
+    times = (at(moment)[:MINUTES] for moment in (kind.next_due, kind.newest))
+    return kind.kind, *map(str, numbers), *times
+
+
+def _chunk(chunk: FailedChunk, now: datetime) -> tuple[str, ...]:
+    ids = (short_id(chunk.id), short_id(chunk.original_id))
+    return *ids, chunk.kind, _state(chunk, now)
+
+
+def _state(chunk: FailedChunk, now: datetime) -> str:
+    if chunk.discarded_at is not None:
+        return "discarded"
+    if chunk.parked_at is not None:
+        return "parked"
+    return "later" if chunk.retry_at is not None and chunk.retry_at > now else "due"

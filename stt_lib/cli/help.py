@@ -112,7 +112,7 @@ def _groups(everything: bool) -> Iterable[tuple[str, Sequence[tuple[str, str]]]]
 
 
 def _row(option: Option) -> tuple[str, str]:
-    return f"{option.flag} {option.metavar or ''}".rstrip(), help_text(option)
+    return f"{option.flag} {option.kind.metavar or ''}".rstrip(), help_text(option)
 
 
 def _section(

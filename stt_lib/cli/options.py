@@ -34,7 +34,7 @@ def _flag(option: Option) -> Callable[[Command], Command]:
         multiple=option.repeatable,
         callback=_none_if_empty,
         default=None,
-        metavar=option.metavar,
+        metavar=option.kind.metavar,
         help=help_text(option),
     )
 

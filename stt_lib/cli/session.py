@@ -24,8 +24,10 @@ def reachable(
     if not settings.local:
         yield settings
         return
-    from stt_lib.local.stack import running_stack
-
+    try:
+        from stt_lib.local.stack import running_stack
+    except ImportError as error:
+        raise not_installed(error) from None
     with running_stack(
         settings.data_dir,
         whisper=whisper,

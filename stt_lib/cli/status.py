@@ -1,4 +1,4 @@
-"""`status`: is it keeping up, what is at work, what failed, what will happen next."""
+"""`status`: whether the worker keeps up, who is working, what failed, and what is next."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import Activity, FailedKind, Work
 from stt_lib.domain.units import about, age, audio, counted
-from stt_lib.reports.status import Status, Verdict, look
+from stt_lib.reports.status import Status, Trend, look
 from stt_lib.telemetry.formatters import short_id
 
 _COLOURS: Final = {
-    Verdict.UP_TO_DATE: "green",
-    Verdict.KEEPING_UP: "green",
-    Verdict.CATCHING_UP: "yellow",
-    Verdict.FALLING_BEHIND: "red",
-    Verdict.STANDING_STILL: "red",
-    Verdict.WAITING: "yellow",
+    Trend.UP_TO_DATE: "green",
+    Trend.KEEPING_UP: "green",
+    Trend.CATCHING_UP: "yellow",
+    Trend.FALLING_BEHIND: "red",
+    Trend.STANDING_STILL: "red",
+    Trend.WAITING: "yellow",
 }
 _MOST_COLUMNS: Final = 100
 _FEWEST_BAR_COLUMNS: Final = 8
@@ -41,9 +41,9 @@ _LEGEND: Final = f"{_FULL} transcribed  {_LACKING} recorded, not transcribed  {_
 @JSON
 @settings_options("local", "data_dir")
 def status(as_json: bool, **flags: Any) -> None:
-    """Show at a glance: is it keeping up, what works, what failed.
+    """Show whether the worker keeps up, who is working and what failed.
 
-    Only reads. Hours of audio are the number of chunks times what one of them lasts.
+    Only reads. Hours of audio are estimated from the number of chunks.
     """
     with opened_store(load(flags)) as store:
         found = look(store)
@@ -67,7 +67,7 @@ def lines(found: Status, columns: int) -> Iterator[str]:
     yield from _plot(found, columns)
     if not found.is_quick:
         yield ""
-        yield "Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
+        yield f"Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
 
 
 def _headline(found: Status) -> str:
@@ -78,17 +78,17 @@ def _headline(found: Status) -> str:
 def _reason(found: Status) -> str:
     size = found.backlog.chunk_seconds
     match found.verdict:
-        case Verdict.UP_TO_DATE:
+        case Trend.UP_TO_DATE:
             return "nothing is pending"
-        case Verdict.KEEPING_UP:
+        case Trend.KEEPING_UP:
             return "nothing that is pending is older than a day"
-        case Verdict.CATCHING_UP:
+        case Trend.CATCHING_UP:
             return _end(found)
-        case Verdict.WAITING:
+        case Trend.WAITING:
             due = found.next_due
             again = "waits to be retried" if due is None else f"next retry {clock(due, found.now)}"
             return f"everything pending failed before; {again}"
-        case Verdict.STANDING_STILL:
+        case Trend.STANDING_STILL:
             return f"nothing transcribed for a day; run {PROGRAM} doctor"
     recorded, done = found.day.recorded * size, found.day.transcribed * size
     return f"in the last day {audio(recorded)} recorded, {audio(done)} transcribed"
@@ -130,7 +130,7 @@ def _speed(found: Status) -> Iterator[str]:
         f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of};"
         f" {_arriving(found.inflow)}"
     )
-    if found.due and found.verdict is not Verdict.CATCHING_UP:
+    if found.due and found.verdict is not Trend.CATCHING_UP:
         yield _end(found)
 
 
@@ -177,7 +177,7 @@ def _failures(found: Status) -> Iterator[str]:
     for kind in found.failed:
         told = " · ".join(_by_state(kind))
         yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
-    yield "details: python stt.py errors"
+    yield f"details: {PROGRAM} errors"
 
 
 def _by_state(kind: FailedKind) -> Iterator[str]:

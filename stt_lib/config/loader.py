@@ -70,7 +70,7 @@ def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[st
 
 def _parsed(option: Option, source: str, text: str) -> object:
     try:
-        return option.parse(text)
+        return option.kind.parse(text)
     except ValueError as error:
         given = "" if option.secret else f", not {text!r}"
         raise ConfigurationError(f"{source} {error}{given}") from None

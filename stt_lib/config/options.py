@@ -17,7 +17,7 @@ class Group(StrEnum):
 
     MAIN = "Common options"
     SELECTION = "What to transcribe"
-    DURATION = "How long to run"
+    RUNTIME = "How long to run"
     SERVERS = "STT servers"
     FILTER = "Hallucination filter"
     OUTPUT = "Logs and reports"
@@ -33,6 +33,14 @@ class Group(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: its placeholder in the help, None for a switch, and its parser."""
+
+    metavar: str | None
+    parse: Parser
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One setting: a flag, an environment variable, and the text about both.
 
@@ -41,10 +49,9 @@ class Option:
 
     name: str
     default: object
-    help: str
     group: Group
-    parse: Parser
-    metavar: str | None = None
+    kind: Kind
+    help: str
     variable: str = ""
     flag: str = ""
     repeatable: bool = False
@@ -53,7 +60,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        return self.metavar is None
+        return self.kind.metavar is None
 
     @property
     def shown_default(self) -> str:
@@ -71,16 +78,9 @@ class Option:
                 return str(other)
 
 
-def option(
-    default: Value,
-    text: str,
-    group: Group,
-    parse: Parser,
-    metavar: str | None = None,
-    **more: Any,
-) -> Value:
+def option(default: Value, group: Group, kind: Kind, text: str, **more: Any) -> Value:
     """Declare a setting of a dataclass; `more` are further fields of `Option`."""
-    facts = {"help": text, "group": group, "parse": parse, "metavar": metavar, **more}
+    facts = {"help": text, "group": group, "kind": kind, **more}
     declared: Value = field(
         default=default, repr=not more.get("secret"), metadata={"option": facts}
     )

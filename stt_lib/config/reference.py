@@ -41,7 +41,7 @@ def _sections() -> Iterator[str]:
 
 def _row(option: Option) -> str:
     is_flag = option.name not in VARIABLE_ONLY
-    flag = f"`{option.flag} {option.metavar or ''}".rstrip() + "`" if is_flag else ""
+    flag = f"`{option.flag} {option.kind.metavar or ''}".rstrip() + "`" if is_flag else ""
     default = f"`{option.shown_default}`" if option.shown_default else ""
     cells = (flag, f"`{option.variable}`", default, option.help.replace("|", "\\|"))
     return f"| {' | '.join(cells)} |"

@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from stt_lib.config import parsers
 from stt_lib.config.installation import default_data_dir, default_log_file
-from stt_lib.config.options import Group, Option, declared, option
-from stt_lib.config.parsers import PROTOCOLS, choice, duration, positive_duration, switch, whole
+from stt_lib.config.options import Group, Kind, Option, declared, option
+from stt_lib.config.parsers import PROTOCOLS, choice, duration, whole
 from stt_lib.domain.models import Condition, Selection
 
 MIN_LEASE_SECONDS: Final = 3.0
@@ -20,6 +20,16 @@ MIN_LEASE_SECONDS: Final = 3.0
 
 RENEWALS_PER_LEASE: Final = 3
 """Renewals of a claim within one lease, so that one or two may fail."""
+
+MAIN, SELECTION, RUNTIME, SERVERS, FILTER, OUTPUT, RETRIES, TUNING, DATABASE, EMBEDDED = Group
+
+SWITCH: Final = Kind(None, parsers.switch)
+COUNT: Final = Kind("N", whole(1))
+DURATION: Final = Kind("DURATION", duration())
+POSITIVE_DURATION: Final = Kind("DURATION", parsers.positive_duration)
+TIME: Final = Kind("TIME", parsers.moment)
+FILE: Final = Kind("FILE", Path)
+NAME: Final = Kind("NAME", parsers.nonempty)
 
 FILTER_LEVELS: Final = ("strict", "normal", "off")
 LOG_FORMATS: Final = ("text", "json")
@@ -30,284 +40,228 @@ class Settings:
     """All settings of a run; durations in seconds."""
 
     max_workers: int = option(
-        1, "Number of concurrent requests to STT servers", Group.MAIN, whole(1, 1024), "N"
+        1, MAIN, Kind("N", whole(1, 1024)), "Number of concurrent requests to STT servers"
     )
-    limit: int | None = option(None, "Stop after this many sequences", Group.MAIN, whole(1), "N")
+    limit: int | None = option(None, MAIN, COUNT, "Stop after this many sequences")
     server_url: tuple[str, ...] = option(
         ("http://localhost:8081",),
+        MAIN,
+        Kind("URL", parsers.servers),
         "STT server; repeat it or separate URLs with commas to use several",
-        Group.MAIN,
-        parsers.servers,
-        "URL",
         flag="--server",
         repeatable=True,
         secret=True,
     )
-    local: bool = option(False, "Use the embedded MongoDB and Whisper server", Group.MAIN, switch)
+    local: bool = option(False, MAIN, SWITCH, "Use the embedded MongoDB and Whisper server")
 
     since: datetime | None = option(
         None,
+        SELECTION,
+        TIME,
         "Only chunks recorded at or after TIME: 2026-03-01T08:00, yesterday, 7d",
-        Group.SELECTION,
-        parsers.moment,
-        "TIME",
     )
-    until: datetime | None = option(
-        None, "Only chunks recorded before TIME", Group.SELECTION, parsers.moment, "TIME"
-    )
+    until: datetime | None = option(None, SELECTION, TIME, "Only chunks recorded before TIME")
     recording: str | None = option(
         None,
+        SELECTION,
+        Kind("ID", parsers.nonempty),
         "Only chunks of the recording with this original_id",
-        Group.SELECTION,
-        parsers.nonempty,
-        "ID",
     )
     retry_errors: bool = option(
-        False, "Only chunks that failed before, including parked ones", Group.SELECTION, switch
+        False, SELECTION, SWITCH, "Only chunks that failed before, including parked ones"
     )
     retranscribe: tuple[Condition, ...] | None = option(
         None,
+        SELECTION,
+        Kind("CONDITION", parsers.conditions),
         "Instead of pending chunks, transcribe again what matches: model!=large-v3 (or"
         f" {', '.join(parsers.CRITERIA[1:])}), or all; repeat it to combine conditions",
-        Group.SELECTION,
-        parsers.conditions,
-        "CONDITION",
         repeatable=True,
     )
     settle: float = option(
-        0.0,
-        "Leave the newest sequence of a recording alone until it is this old",
-        Group.TUNING,
-        duration(),
-        "DURATION",
+        0.0, TUNING, DURATION, "Leave the newest sequence of a recording alone until it is this old"
     )
 
     watch: float | None = option(
         None,
+        RUNTIME,
+        Kind("[DURATION]", parsers.interval),
         "Keep running and check for new chunks at this interval; --no-watch overrides STT_WATCH",
-        Group.DURATION,
-        parsers.interval,
-        "[DURATION]",
         optional="5",
     )
     max_runtime: float | None = option(
         None,
+        RUNTIME,
+        POSITIVE_DURATION,
         "Stop after this long, such as 2h; start nothing that would take longer",
-        Group.DURATION,
-        positive_duration,
-        "DURATION",
     )
     dry_run: bool = option(
-        False, "Show what would be done, in order, and change nothing", Group.DURATION, switch
+        False, RUNTIME, SWITCH, "Show what would be done, in order, and change nothing"
     )
     grace: float = option(
         30.0,
+        TUNING,
+        DURATION,
         "How long requests in flight may take to finish after Ctrl-C or SIGTERM",
-        Group.TUNING,
-        duration(),
-        "DURATION",
     )
 
     protocol: Literal["transcribe", "openai", "whispercpp", "asr"] = option(
         "transcribe",
+        SERVERS,
+        Kind("NAME", choice(*PROTOCOLS)),
         f"Protocol of servers whose URL does not name one: {', '.join(PROTOCOLS)}",
-        Group.SERVERS,
-        choice(*PROTOCOLS),
-        "NAME",
     )
     model: str | None = option(
-        None,
-        "Whisper model to request; with --local and serve, the model to load",
-        Group.SERVERS,
-        parsers.nonempty,
-        "NAME",
+        None, SERVERS, NAME, "Whisper model to request; with --local and serve, the model to load"
     )
     language: str | None = option(
-        None, "Language of the speech, such as en", Group.SERVERS, parsers.language, "CODE"
+        None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
     )
     prompt: str | None = option(
         None,
+        SERVERS,
+        Kind("TEXT", parsers.nonempty),
         "Words to expect, for servers that accept a prompt",
-        Group.SERVERS,
-        parsers.nonempty,
-        "TEXT",
     )
     server_max: int | None = option(
-        None, "Maximum number of concurrent requests per server", Group.SERVERS, whole(1), "N"
+        None, SERVERS, COUNT, "Maximum number of concurrent requests per server"
     )
     rate_limit: float | None = option(
         None,
+        SERVERS,
+        Kind("RATE", parsers.rate),
         "Maximum rate of requests: 2 per second, or 10/m, 600/h",
-        Group.SERVERS,
-        parsers.rate,
-        "RATE",
     )
     audio_rate: float | None = option(
-        None, "Maximum number of hours of audio to send per hour", Group.TUNING, parsers.number, "N"
+        None, TUNING, Kind("N", parsers.number), "Maximum number of hours of audio to send per hour"
     )
     api_key: str | None = option(
         None,
+        SERVERS,
+        Kind("KEY", parsers.header),
         "API key for STT servers; as an option only with serve",
-        Group.SERVERS,
-        parsers.header,
-        "KEY",
         secret=True,
     )
     dns_server: str | None = option(
         None,
+        TUNING,
+        Kind("ADDRESS:PORT", parsers.dns_server),
         "DNS server for dns+http:// URLs, if not that of the system",
-        Group.TUNING,
-        parsers.dns_server,
-        "ADDRESS:PORT",
     )
     ca_file: Path | None = option(
-        None,
-        "Also trust STT servers whose certificate is signed by this CA (PEM)",
-        Group.TUNING,
-        Path,
-        "FILE",
+        None, TUNING, FILE, "Also trust STT servers whose certificate is signed by this CA (PEM)"
     )
 
     filter: Literal["strict", "normal", "off"] = option(
         "normal",
+        FILTER,
+        Kind("LEVEL", choice(*FILTER_LEVELS)),
         f"How readily text is dropped as a hallucination: {', '.join(FILTER_LEVELS)}",
-        Group.FILTER,
-        choice(*FILTER_LEVELS),
-        "LEVEL",
     )
     filter_phrases: Path | None = option(
-        None, "File of phrases to drop or to keep, one per line", Group.TUNING, Path, "FILE"
+        None, TUNING, FILE, "File of phrases to drop or to keep, one per line"
     )
 
-    timeout_base: float = option(
-        5.0,
-        "Fixed part of the timeout of a request",
-        Group.RETRIES,
-        duration(),
-        "DURATION",
-    )
+    timeout_base: float = option(5.0, RETRIES, DURATION, "Fixed part of the timeout of a request")
     timeout_per_chunk: float = option(
-        3.0,
-        "Part of the timeout for each chunk of a request",
-        Group.RETRIES,
-        duration(),
-        "DURATION",
+        3.0, RETRIES, DURATION, "Part of the timeout for each chunk of a request"
     )
     retries: int = option(
-        3, "Retries of a request when the server or the network fails", Group.RETRIES, whole(0), "N"
+        3, RETRIES, Kind("N", whole(0)), "Retries of a request when the server or the network fails"
     )
     backoff_base: float = option(
         1.0,
+        RETRIES,
+        POSITIVE_DURATION,
         "Delay before the first retry; it doubles with every further retry",
-        Group.RETRIES,
-        positive_duration,
-        "DURATION",
     )
-    backoff_max: float = option(
-        30.0, "Maximum delay before a retry", Group.RETRIES, positive_duration, "DURATION"
-    )
+    backoff_max: float = option(30.0, RETRIES, POSITIVE_DURATION, "Maximum delay before a retry")
     max_failures: int = option(
-        5, "Park a chunk when its audio has failed in this many runs", Group.RETRIES, whole(1), "N"
+        5, RETRIES, COUNT, "Park a chunk when its audio has failed in this many runs"
     )
     server_wait: float = option(
         60.0,
+        RETRIES,
+        DURATION,
         "How long to wait for an STT server when none responds; with --watch, forever unless set",
-        Group.RETRIES,
-        duration(),
-        "DURATION",
     )
     mongo_wait: float = option(
         60.0,
+        RETRIES,
+        DURATION,
         "How long to wait for MongoDB during a run; with --watch, forever unless set",
-        Group.RETRIES,
-        duration(),
-        "DURATION",
     )
     lease: float = option(
         60.0,
+        RETRIES,
+        Kind("DURATION", duration(MIN_LEASE_SECONDS, 86400)),
         "Lease of a claim: how long the chunks of a worker that died stay reserved",
-        Group.RETRIES,
-        duration(MIN_LEASE_SECONDS, 86400),
-        "DURATION",
     )
 
     log_file: Path = option(
-        default_log_file(),
-        "Log file; rotated at 10 MB, with 5 old files kept",
-        Group.OUTPUT,
-        Path,
-        "FILE",
+        default_log_file(), OUTPUT, FILE, "Log file; rotated at 10 MB, with 5 old files kept"
     )
     log_format: Literal["text", "json"] = option(
         "text",
+        OUTPUT,
+        Kind("FORMAT", choice(*LOG_FORMATS)),
         "Log lines for people (text) or one JSON object per line (json)",
-        Group.OUTPUT,
-        choice(*LOG_FORMATS),
-        "FORMAT",
     )
-    verbose: bool = option(False, "Also log details for debugging", Group.OUTPUT, switch)
+    verbose: bool = option(False, OUTPUT, SWITCH, "Also log details for debugging")
     quiet: bool = option(
-        False, "Show only warnings and errors; the log file has everything", Group.OUTPUT, switch
+        False, OUTPUT, SWITCH, "Show only warnings and errors; the log file has everything"
     )
-    summary: Path | None = option(
-        None, "Write a summary of the run as JSON", Group.OUTPUT, Path, "FILE"
-    )
+    summary: Path | None = option(None, OUTPUT, FILE, "Write a summary of the run as JSON")
     metrics_port: tuple[str, int] | None = option(
         None,
+        OUTPUT,
+        Kind("[HOST:]PORT", parsers.address),
         "Serve metrics for Prometheus; 0 takes a free port",
-        Group.OUTPUT,
-        parsers.address,
-        "[HOST:]PORT",
     )
     metrics_file: Path | None = option(
-        None, "Write metrics for node exporter's textfile collector", Group.TUNING, Path, "FILE"
+        None, TUNING, FILE, "Write metrics for node exporter's textfile collector"
     )
 
     mongodb_uri: str = option(
         "mongodb://localhost:27017",
+        DATABASE,
+        Kind("URI", parsers.mongodb_uri),
         "Connection string of MongoDB",
-        Group.DATABASE,
-        parsers.mongodb_uri,
-        "URI",
         variable="MONGODB_URI",
         secret=True,
     )
     mongodb_database: str | None = option(
         None,
+        DATABASE,
+        NAME,
         "Database; by default the one in MONGODB_URI, else stt",
-        Group.DATABASE,
-        parsers.nonempty,
-        "NAME",
         variable="MONGODB_DATABASE",
     )
 
     data_dir: Path = option(
         default_data_dir(),
+        EMBEDDED,
+        Kind("DIR", Path),
         "Directory for the data of the embedded stack",
-        Group.EMBEDDED,
-        Path,
-        "DIR",
     )
     host: str = option(
-        "127.0.0.1", "Address to listen on", Group.EMBEDDED, parsers.nonempty, "ADDRESS"
+        "127.0.0.1", EMBEDDED, Kind("ADDRESS", parsers.nonempty), "Address to listen on"
     )
     port: int = option(
-        8081, "Port to listen on; 0 takes a free port", Group.EMBEDDED, whole(0, 65535), "PORT"
+        8081, EMBEDDED, Kind("PORT", whole(0, 65535)), "Port to listen on; 0 takes a free port"
     )
 
     device: str = option(
         "auto",
+        EMBEDDED,
+        Kind("DEVICE", parsers.device),
         "Device for the model: auto, cpu, cuda or cuda:N",
-        Group.EMBEDDED,
-        parsers.device,
-        "DEVICE",
     )
     compute_type: str | None = option(
         None,
+        EMBEDDED,
+        Kind("TYPE", parsers.nonempty),
         "Number format of the model, such as int8 or float16; by default the fastest",
-        Group.EMBEDDED,
-        parsers.nonempty,
-        "TYPE",
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""When a run has to be over, and whether one more sequence can end before that: pure policy."""
+"""When a run must end, and whether one more sequence can end before that: pure policy."""
 
 import math
 from collections import deque
@@ -24,7 +24,7 @@ class Deadline:
 
     @property
     def ends_at(self) -> float:
-        """When the process should be over; infinite without an end."""
+        """When the process should end; infinite without a deadline."""
         return self._began + self._seconds
 
     @property
@@ -33,7 +33,7 @@ class Deadline:
         return self.ends_at - min(CLOSING_SECONDS, CLOSING_SHARE * self._seconds)
 
     def took(self, seconds: float) -> None:
-        """A sequence was under way for so long."""
+        """Record how long a sequence took."""
         self._took.append(seconds)
 
     def expected(self, at_first: float) -> float:

@@ -322,8 +322,8 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Where the audio of a chunk lies, in seconds, and its probability of speech."""
+class Detection:
+    """The probability of speech in a chunk, and where its audio lies, in seconds."""
 
     start: float
     end: float
@@ -334,12 +334,12 @@ class Stretch:
 class Explained:
     """A transcript to be explained; `is_saved` is False when all of it was dropped.
 
-    `stretches` are its chunks, oldest first, in seconds from its start.
+    `detections` are its chunks, oldest first, in seconds from its start.
     """
 
     transcript: Transcript
     is_saved: bool
-    stretches: tuple[Stretch, ...]
+    detections: tuple[Detection, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +370,20 @@ class FailedKind:
     @property
     def due(self) -> int:
         return self.chunks - self.parked - self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class FailedChunk:
+    """A chunk that failed and is not transcribed, for a list; its values may be of any type."""
+
+    id: Any
+    original_id: Any
+    start: Any
+    kind: str
+    failed_at: datetime | None
+    retry_at: datetime | None
+    parked_at: datetime | None
+    discarded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ recording would stay open until the end of the backlog.
 
 
 LOOK_BACK = 6
-"""Among so many boundaries before the cap, a minute, the cut is made where people pause."""
+"""Boundaries. A pause is looked for among this many before the cap, which is a minute."""
 
 LOW_PROB = 0.75
 """A boundary is a pause if speech is no more probable than this, on the mean, in the chunks beside
@@ -140,16 +140,19 @@ def _insert(waiting: deque[_Run], run: _Run) -> None:
     waiting.insert(at, run)
 
 
-def settled(sequences: Iterable[ChunkSequence], by: datetime) -> Iterator[ChunkSequence]:
+def settled(
+    sequences: Iterable[ChunkSequence], now: datetime, age: timedelta
+) -> Iterator[ChunkSequence]:
     """Leave out the newest sequence of each recording that may still be growing.
 
-    It is, if its last chunk ended after `by`.
+    It is if its last chunk ended less than `age` ago, or starts within `age` from now. A start
+    beyond that is a wrong clock's, which says nothing.
     """
     growing: set[Hashable] = set()
-    end = by - timedelta(seconds=NOMINAL_CHUNK_SECONDS)
+    oldest = now - age - timedelta(seconds=NOMINAL_CHUNK_SECONDS)
     for sequence in sequences:
         newest = sequence.newest
-        is_young = newest.start is not None and newest.start > end
+        is_young = newest.start is not None and oldest < newest.start <= now + age
         if is_young and newest.recording not in growing:
             growing.add(newest.recording)
         else:

@@ -21,6 +21,14 @@ def age(span: timedelta) -> str:
     return " ".join(f"{n} {unit}" for n, unit in ((hours, "h"), (minutes, "min")) if n)
 
 
+def duration(span: timedelta) -> str:
+    """A duration to the second, in its two largest units: 4 min 52 s, 2 h 5 min."""
+    seconds = max(0, round(span.total_seconds()))
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
+
+
 def about(span: timedelta) -> str:
     """The same as an estimate: about 2 h, or less than a minute."""
     text = age(span)

@@ -16,7 +16,7 @@ LONGEST_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SpokenWord:
     """A word and when it was spoken (UTC)."""
 
     start: datetime
@@ -39,7 +39,7 @@ class Utterance:
     text: str
     language: str | None = None
     model: str | None = None
-    words: tuple[Word, ...] = ()
+    words: tuple[SpokenWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[Word, ...]:
+def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[SpokenWord, ...]:
     """The stored words, provided that they add up to the text."""
     stored = segment.get("words")
     entries = [w for w in stored if isinstance(w, dict)] if isinstance(stored, list) else []
-    words = tuple(Word(*_times(entry, start), _spelling(entry)) for entry in entries)
+    words = tuple(SpokenWord(*_times(entry, start), _spelling(entry)) for entry in entries)
     is_whole = _without_spaces("".join(w.text for w in words)) == _without_spaces(text)
     return words if is_whole else ()
 

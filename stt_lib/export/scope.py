@@ -4,7 +4,7 @@ import dataclasses
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from stt_lib.domain.text import one_line
@@ -65,15 +65,6 @@ def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
 def utc(moment: datetime) -> str:
     """Format a time for programs: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def lasting(span: timedelta) -> str:
-    """Format a time span in its two largest units, such as 2 h 5 min."""
-    seconds = max(0, round(span.total_seconds()))
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
-    told = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(told[:2]) or "0 s"
 
 
 def label(recording: str) -> str:

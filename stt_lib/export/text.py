@@ -16,8 +16,9 @@ from datetime import timedelta
 from typing import Final
 
 from stt_lib.domain.text import one_line
+from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, lasting
+from stt_lib.export.scope import Scope
 
 COLUMNS: Final = 88
 _INDENT: Final = " " * 12
@@ -218,7 +219,7 @@ def _before(first: Utterance, last: Utterance | None, scope: Scope) -> str:
         return ("" if last is None else "\n") + heading + "\n"
     gap = first.start - last.end
     if gap >= _SILENCE:
-        return f"\n{_INDENT}— {lasting(gap)} without speech —\n\n"
+        return f"\n{_INDENT}— {duration(gap)} without speech —\n\n"
     return "\n" if gap >= _BREATH else ""
 
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Self
 
-from stt_lib.domain.models import Answer, Chunk, Segment, Stretch
+from stt_lib.domain.models import Answer, Chunk, Detection, Segment
 from stt_lib.domain.text import (
     compression_ratio,
     is_sound_tag,
@@ -46,12 +46,12 @@ LONG_WORD = 15
 class Surroundings:
     """What is known besides the segments; unknown values are None or missing.
 
-    `language_prob` belongs to `language`; `stretches` are in order of time.
+    `language_prob` belongs to `language`; `detections` are in order of time.
     """
 
     language: str | None = None
     language_prob: float | None = None
-    stretches: tuple[Stretch, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
     @classmethod
     def of(cls, answer: Answer, chunks: Sequence[Chunk]) -> Self:
@@ -61,7 +61,7 @@ class Surroundings:
             answer.language,
             dict(answer.top_language_probs or ()).get(answer.language or ""),
             tuple(
-                Stretch(start, end, chunk.prob)
+                Detection(start, end, chunk.prob)
                 for chunk, (start, end) in zip(chunks, pairwise(ends), strict=True)
             ),
         )
@@ -111,14 +111,10 @@ def weigh(
     readings = [_Reading(segment, phrases) for segment in segments]
     solid = [(r.segment.start, r.segment.end) for r in readings if r.is_solid]
     alphabet = _usual_alphabet(readings)
-    starts = [stretch.start for stretch in around.stretches]
+    starts = [detection.start for detection in around.detections]
     unsure = _of_language_prob(around)
     weighed = []
-    repeats = 0
-    before: _Reading | None = None
-    for reading in readings:
-        repeats = repeats + 1 if before is not None and before.text == reading.text else 0
-        before = reading
+    for reading, repeats in zip(readings, _repeats(readings), strict=True):
         clues = [*_of_text(reading), *_of_scores(reading), *unsure]
         if repeats:
             clues.append(_measured(Reason.REPEATED, repeats))
@@ -126,11 +122,17 @@ def weigh(
             clues.append(_ALONE)
         if _is_foreign(reading, alphabet, around.language):
             clues.append(_LANGUAGE)
-        prob = _speech_underneath(reading.segment, around.stretches, starts)
+        prob = _speech_underneath(reading.segment, around.detections, starts)
         if prob is not None:
             clues.append(_measured(Reason.VAD_PROB, prob))
         weighed.append(tuple(clues))
     return weighed
+
+
+def _repeats(readings: Sequence[_Reading]) -> Iterator[int]:
+    """How many segments directly before each one have the same text."""
+    for _, same in groupby(readings, key=lambda reading: reading.text):
+        yield from range(len(list(same)))
 
 
 def _measured(reason: Reason, value: float) -> Clue:
@@ -248,18 +250,18 @@ def _of_language_prob(around: Surroundings) -> tuple[Clue, ...]:
 
 
 def _speech_underneath(
-    segment: Segment, stretches: tuple[Stretch, ...], starts: list[float]
+    segment: Segment, detections: tuple[Detection, ...], starts: list[float]
 ) -> float | None:
     """The highest probability of speech among the chunks under a segment."""
     best: float | None = None
     first = max(bisect_right(starts, segment.start) - 1, 0)
-    for stretch in stretches[first:]:
-        if stretch.start >= segment.end and best is not None:
+    for detection in detections[first:]:
+        if detection.start >= segment.end and best is not None:
             break
-        shared = min(segment.end, stretch.end) - max(segment.start, stretch.start)
-        least = MIN_OVERLAP * min(segment.end - segment.start, stretch.end - stretch.start)
-        if stretch.prob is not None and shared >= max(least, 0.0):
-            best = stretch.prob if best is None else max(best, stretch.prob)
-        elif stretch.start > segment.end:
+        shared = min(segment.end, detection.end) - max(segment.start, detection.start)
+        least = MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)
+        if detection.prob is not None and shared >= max(least, 0.0):
+            best = detection.prob if best is None else max(best, detection.prob)
+        elif detection.start > segment.end:
             break
     return best

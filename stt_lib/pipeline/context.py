@@ -23,7 +23,7 @@ the cause."""
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """An end of the claimed chunks beyond which a neighbour was posted; `side` is that of ours.
+    """An end of the claimed chunks beyond which a neighbour was posted; `side` is the claimed one.
 
     `position` is that of the cut in the posted audio, in seconds.
     """

@@ -49,9 +49,15 @@ AFTER_CUT_SECONDS = 5.0
 REPLAN_SECONDS = 5.0
 """Seconds. How soon a run notices work of a higher priority than what is planned."""
 
-LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
-"""Pause of a watching run between two queries: so many times as long as the last one took, within
-these bounds in seconds, so that planning is little of MongoDB's work."""
+CONTENDED_REPLAN_SECONDS = 1.0
+"""Seconds. How soon a run notices what other runs have done of its plan."""
+
+CONTENDED_FACTOR = 4
+"""Factor. With other runs about, this much further ahead is planned, so that they can spread."""
+
+LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 5
+"""Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
+times the duration of the last query, so that planning is little of MongoDB's work."""
 
 BARRED_SECONDS = 60.0
 """Seconds. Pause after which a sequence is planned again that another worker had, or has done."""
@@ -60,7 +66,7 @@ UNWRITABLE_SECONDS = 300.0
 """Seconds. The same in watch mode for a sequence whose failure could not be recorded."""
 
 CONTENTION_SECONDS = 60.0
-"""Seconds. Time after a refused claim in which a run looks what others hold before it claims."""
+"""Seconds. How long other runs are reckoned with after one of their claims was seen."""
 
 
 @dataclass(slots=True)
@@ -95,7 +101,7 @@ class Inbox:
             self._changed.notify_all()
 
     def take(self, seconds: float) -> list[Future[Any]]:
-        """Everything that has ended; waits for the first one up to so many `seconds`."""
+        """Everything that has ended; waits up to `seconds` for the first one."""
         with self._changed:
             if seconds:
                 self._changed.wait_for(lambda: bool(self._ended), seconds)
@@ -156,7 +162,7 @@ class Runner:
         self._rests_until = self._contended_until = float("-inf")
         self._woken = timing.event()
         self._inbox = Inbox(timing)
-        self._under_way: dict[Future[Result], tuple[ChunkSequence, float]] = {}
+        self._under_way: dict[Future[Result | None], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
         self._amount_begun = self._amount_done = 0
         self._count: int | None = None
@@ -258,17 +264,25 @@ class Runner:
         self._plan.drop(self._store.claims.held(planner.ends(self._plan)))
         return self._plan.next(self._timing.random)
 
+    @property
+    def _is_contended(self) -> bool:
+        """Whether other runs were lately seen to work on the same backlog, or may start with us."""
+        is_first = self._tickets <= self._threads
+        return is_first or self._timing.monotonic() < self._contended_until
+
     def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
         self._idleness.ends()
         self._amount_begun += self._source.amount(sequence)
         self._pool.line_up(self._tickets)
-        future = self._executor.submit(self._worker.process, sequence, self._tickets)
+        future = self._executor.submit(
+            self._worker.process, sequence, self._tickets, look_first=self._is_contended
+        )
         self._under_way[future] = sequence, self._timing.monotonic()
         future.add_done_callback(self._inbox.put)
 
     def _collect(self, seconds: float) -> None:
-        """Take in what has ended, waiting for the first up to so many `seconds`."""
+        """Take in what has ended, waiting up to `seconds` for the first."""
         for future in self._inbox.take(seconds):
             if future is self._planning:
                 self._take_in_batch(self._planning)
@@ -284,8 +298,11 @@ class Runner:
             return
         self._woken.clear()
         self._planning_began = now = self._timing.monotonic()
-        # The very first requests should not wait for a whole batch.
-        size = self._threads if self._planned_at < self._started else self._plan.size
+        size = self._plan.size
+        if self._planned_at < self._started:
+            size = self._threads  # the very first requests should not wait for a whole batch
+        elif now < self._contended_until:
+            size = min(CONTENDED_FACTOR * size, planner.MOST_AHEAD)
         self._planning = self._planners.submit(self._plan_batch, self._plan.begin_query(now), size)
         self._planning.add_done_callback(self._inbox.put)
 
@@ -295,8 +312,9 @@ class Runner:
         if poll_seconds is not None:
             is_due = self._woken.is_set() or now - self._planned_at >= poll_seconds
             return self._plan.runs_low or (is_due and now >= self._rests_until)
-        is_overtaking = self._source.has_priorities and now - self._planned_at >= REPLAN_SECONDS
-        return self._plan.runs_low or (is_overtaking and len(self._plan) > 0)
+        patience = CONTENDED_REPLAN_SECONDS if now < self._contended_until else REPLAN_SECONDS
+        is_old = self._source.has_priorities and now - self._planned_at >= patience
+        return self._plan.runs_low or (is_old and len(self._plan) > 0)
 
     def _plan_batch(self, excluding: frozenset[Hashable], size: int) -> Batch:
         return planner.plan(
@@ -317,17 +335,17 @@ class Runner:
         self._planned_at = now = self._timing.monotonic()
         rest = max(LEAST_REST_SECONDS, REST_SHARE * (now - self._planning_began))
         self._rests_until = now + min(rest, MOST_REST_SECONDS)
-        # A complete plan is not extended by new chunks, or a run might never end.
-        if self._is_watching or self._plan.runs_low or not self._plan.outranks(batch):
-            self._plan.take_in(batch)
-        if batch.held:
+        if self._plan.held_by_others(batch):
             self._contended_until = now + CONTENTION_SECONDS
+        # A complete plan is not extended by new chunks, or a run might never end.
+        is_stale = self._is_watching or self._plan.runs_low or now < self._contended_until
+        if is_stale or not self._plan.outranks(batch):
+            self._plan.take_in(batch)
 
     # -- results ------------------------------------------------------------------------------
 
-    def _take_in_result(self, future: Future[Result]) -> None:
+    def _take_in_result(self, future: Future[Result | None]) -> None:
         sequence, began = self._under_way.pop(future)
-        now = self._timing.monotonic()
         try:
             result = future.result()
         except Stopped:
@@ -337,22 +355,29 @@ class Runner:
             self._halt(error)
         except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
             logs.failed(sequence, 0.0, error)
-            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False))
+            self._take_in(Result(sequence, Outcome.ERROR, is_settled=False), began)
         else:
-            self._deadline.took(now - began)
-            self._take_in(result)
+            if result is None or result.is_refused:
+                self._leave_to_others(sequence)
+            if result is not None:
+                self._take_in(result, began)
         self._amount_done += self._source.amount(sequence)
 
-    def _take_in(self, result: Result) -> None:
+    def _leave_to_others(self, sequence: ChunkSequence) -> None:
+        self._contended_until = self._timing.monotonic() + CONTENTION_SECONDS
+        self._plan.held.append(sequence)
+        self._plan.bar(sequence, self._timing.monotonic() + BARRED_SECONDS)
+
+    def _take_in(self, result: Result, began: float) -> None:
         self._report.tally.add(result.outcome)
         self._stats.sequence(result.outcome)
+        if result.is_refused:
+            return
+        now = self._timing.monotonic()
+        self._deadline.took(now - began)
         if result.outcome is Outcome.TRANSCRIBED:
             self._report.newest = later(self._report.newest, result.sequence)
-        now = self._timing.monotonic()
-        if result.is_refused:
-            self._contended_until = now + CONTENTION_SECONDS
-            self._plan.held.append(result.sequence)
-        if result.is_settled and not result.is_refused:
+        if result.is_settled:
             self._plan.done(result.sequence)
         else:
             self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))

@@ -45,6 +45,7 @@ from stt_lib.errors import (
 )
 from stt_lib.pipeline.context import Context
 from stt_lib.pipeline.heartbeat import Heartbeat
+from stt_lib.pipeline.planner import ends
 from stt_lib.pipeline.sinks import Sink
 from stt_lib.pipeline.sources import Source
 from stt_lib.servers.health import Server
@@ -110,14 +111,21 @@ class Worker:
         self.filter = filtering.policy(settings.filter, settings.filter_phrases)
         self._name = f"{socket.gethostname()}/{os.getpid()}"
 
-    def process(self, sequence: ChunkSequence, ticket: int) -> Result:
+    def process(
+        self, sequence: ChunkSequence, ticket: int, *, look_first: bool = False
+    ) -> Result | None:
         """Process a sequence whose ticket stands in the pool's line.
+
+        With other runs about, `look_first` spares MongoDB a claim that it would refuse: then the
+        result is None if somebody holds the sequence.
 
         Raises:
             Stopped: a stop was asked for before the end; nothing is lost, nothing held.
             Unavailable: MongoDB or all STT servers are away.
         """
         try:
+            if look_first and self.store.claims.held(ends([sequence])):
+                return None
             token = f"{self._name}/{self.timing.random.getrandbits(128):032x}"
             acquired_at = self.timing.boot_time()
             if not self.store.claims.acquire(sequence, token, self._name):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
 from stt_lib.servers.discovery import expanded, lookup
@@ -31,10 +32,10 @@ LEAST_MONGODB_DISK: Final = 1_000_000_000
 
 
 class State(StrEnum):
-    """Severity: a note is worth knowing, a problem must be solved."""
+    """Severity: a warning is worth knowing, a problem must be solved."""
 
     OK = "ok"
-    NOTE = "note"
+    WARNING = "warning"
     PROBLEM = "problem"
 
 
@@ -94,7 +95,7 @@ def _chunks(store: Store) -> Finding:
         return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
     return Finding(
         "chunks",
-        State.NOTE,
+        State.WARNING,
         f"none in {store.name}.audio_chunks",
         "if you expect some, check that MONGODB_DATABASE is the ingester's",
     )
@@ -106,7 +107,7 @@ def _indexes(store: Store) -> Finding:
         return Finding("indexes", State.OK, "complete")
     return Finding(
         "indexes",
-        State.NOTE,
+        State.WARNING,
         f"missing: {', '.join(index.name for index in missing)}",
         "the next run builds them if this user may; that can take minutes",
     )
@@ -122,7 +123,7 @@ def _clock(store: Store) -> Finding:
         return Finding("clock", State.OK, difference)
     return Finding(
         "clock",
-        State.NOTE,
+        State.WARNING,
         difference,
         "synchronise both hosts: claims use MongoDB's clock and are safe, but log times differ",
     )
@@ -131,7 +132,7 @@ def _clock(store: Store) -> Finding:
 def _mongodb_disk(store: Store) -> Finding:
     disk = store.diagnostics.disk()
     if disk is None:
-        return Finding("its disk", State.NOTE, "MongoDB does not report its free space")
+        return Finding("its disk", State.WARNING, "MongoDB does not report its free space")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
 
 
@@ -161,7 +162,10 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.PROBLEM, str(error))
     except ServerBusy as error:
         return Finding(
-            "server", State.NOTE, str(error), "the server is busy with other work: try again later"
+            "server",
+            State.WARNING,
+            str(error),
+            "it is busy: try again later",
         )
     except AttemptError as error:
         return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
@@ -174,9 +178,9 @@ def _server(url: str, settings: Settings) -> Finding:
         return Finding("server", State.OK, found)
     return Finding(
         "server",
-        State.NOTE,
+        State.WARNING,
         f"{found}, but heard no speech in it",
-        "try it with your own speech: python stt.py --limit 1",
+        f"try it with your own speech: {PROGRAM} --limit 1",
     )
 
 

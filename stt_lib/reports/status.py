@@ -36,7 +36,7 @@ FARTHEST: Final = timedelta(days=36525)
 """Duration. Longer estimates are reported as never."""
 
 
-class Verdict(StrEnum):
+class Trend(StrEnum):
     """Whether the work is done as fast as it arrives."""
 
     UP_TO_DATE = "up to date"
@@ -68,7 +68,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the work stands at `now`, by the database's clock.
+    """The state of the work at `now`, by the database's clock.
 
     `days` ends with today; `working_since` is when the first transcript of the last hour was saved.
     """
@@ -136,17 +136,17 @@ class Status:
         return timedelta(seconds=seconds / gain)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Trend:
         if not self.backlog.chunks:
-            return Verdict.UP_TO_DATE
+            return Trend.UP_TO_DATE
         if not self.due:
-            return Verdict.WAITING
+            return Trend.WAITING
         if not self.day.transcribed and not self.holders:
-            return Verdict.STANDING_STILL
+            return Trend.STANDING_STILL
         oldest = self.backlog.oldest
         if oldest is not None and self.now - oldest <= DAY:
-            return Verdict.KEEPING_UP
-        return Verdict.FALLING_BEHIND if self.done_in is None else Verdict.CATCHING_UP
+            return Trend.KEEPING_UP
+        return Trend.FALLING_BEHIND if self.done_in is None else Trend.CATCHING_UP
 
     def _rate(self, chunks: int, span: timedelta) -> float:
         return chunks * self.backlog.chunk_seconds / span.total_seconds()

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stt_lib.domain.models import ChunkStory, FailedKind, Failure
+from stt_lib.domain.models import ChunkStory, FailedChunk, FailedKind, Failure
 from stt_lib.store import mapping
 from stt_lib.store.chunks import Chunks, ChunkUpdate, update_chunks
 from stt_lib.store.claims import Claims
 from stt_lib.store.database import Database, Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import FAILED
+from stt_lib.store.indexes import DISCARDED, FAILED, NEWEST_FIRST
 
 HISTORY: Final = 10
 """Count. Past failures kept on a chunk."""
+
+_LISTED: Final = dict.fromkeys(
+    ["original_id", "start", "stt.error.kind", "stt.error.at", "stt.retry_at", "stt.parked_at"], 1
+)
 
 _AN_OBJECT: Final[Document] = {
     "$set": {"stt": {"$cond": [{"$eq": [{"$type": "$stt"}, "object"]}, "$stt", {}]}}
@@ -73,10 +77,7 @@ class Failures:
             "newest": {"$max": "$stt.error.at"},
         }
         stages = [{"$group": summary}]
-        rows = self._db.run(
-            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
-        )
-        found = [mapping.failed_kind(row) for row in rows]
+        found = [mapping.failed_kind(row) for row in self._failed(stages)]
         return sorted(found, key=lambda kind: (-kind.chunks, kind.kind))
 
     def stories(self, text: str, limit: int = 100) -> list[ChunkStory]:
@@ -87,8 +88,39 @@ class Failures:
 
     def _read(self, query: Document, limit: int) -> list[Document]:
         order = [("start", 1), ("index", 1)]
-        cursor = self._db.chunks.find(query, {"data": 0}, sort=order, limit=limit)
-        return self._db.run(lambda: list(cursor.clone()), seconds=None)
+        return self._db.find(
+            self._db.chunks, query, {"data": 0}, seconds=None, sort=order, limit=limit
+        )
+
+    def newest(self, limit: int, kind: str | None = None) -> list[FailedChunk]:
+        """The failed chunks that were recorded last, from the index alone."""
+        of_kind: list[Document] = [] if kind is None else [{"$match": {"stt.error.kind": kind}}]
+        stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
+        return [mapping.failed_chunk(document) for document in self._failed(stages)]
+
+    def _failed(self, stages: list[Document]) -> list[Document]:
+        """From the index alone."""
+        return self._db.run(
+            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
+        )
+
+    def discarded(self, limit: int) -> list[FailedChunk]:
+        """The chunks that were discarded last."""
+        order = [("stt.discarded_at", -1)]
+        found = self._db.find(
+            self._db.chunks, DISCARDED, {"data": 0}, seconds=None, sort=order, limit=limit
+        )
+        return [mapping.failed_chunk(document) for document in found]
+
+    def discard(self, kind: str | None = None, text: str | None = None) -> int:
+        """Park failed chunks and hide them from every list of failures; returns how many.
+
+        Their error is moved, so that they are no longer found as failed.
+        """
+        parked = {"stt.parked_at": {"$ifNull": ["$stt.parked_at", "$$NOW"]}}
+        moved = {"stt.discarded_at": "$$NOW", "stt.discarded": "$stt.error"}
+        update: list[Document] = [{"$set": {**moved, **parked}}, {"$unset": "stt.error"}]
+        return self._update(_failed(kind, text), update)
 
     def count(self, kind: str | None = None, text: str | None = None) -> int:
         """How many chunks `retry_now` would make due."""
@@ -98,16 +130,28 @@ class Failures:
     def retry_now(self, kind: str | None = None, text: str | None = None) -> int:
         """Make failed chunks due, parked or not: all, or those of one kind, chunk or recording.
 
-        They get their full number of attempts again; their history is kept. Returns how many.
+        They get their full number of attempts again; their history is kept. A chunk that was
+        discarded comes back if its id or that of its recording is given. Returns how many.
         """
+        failed = self._make_due(_failed(kind, text), [])
+        if text is None:
+            return failed
+        restored: Document = {"$set": {"stt.error": "$stt.discarded"}}
+        forgotten: Document = {"$unset": ["stt.discarded", "stt.discarded_at"]}
+        query = {**DISCARDED, **_with_id(text)}
+        return failed + self._make_due(query, [restored, forgotten])
+
+    def _make_due(self, query: Document, stages: list[Document]) -> int:
         due: list[Document] = [
+            *stages,
             {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0, "stt.excuses": 0}},
             {"$unset": "stt.parked_at"},
         ]
-        query = _failed(kind, text)
-        return self._db.run(
-            lambda: self._db.chunks.update_many(query, due), seconds=None
-        ).matched_count
+        return self._update(query, due)
+
+    def _update(self, query: Document, update: list[Document]) -> int:
+        chunks = self._db.chunks
+        return self._db.run(lambda: chunks.update_many(query, update), seconds=None).matched_count
 
 
 def _facts(failure: Failure, attempt: str, due_in: float) -> list[Document]:
@@ -145,6 +189,11 @@ def _failed(kind: str | None, text: str | None) -> Document:
     if kind is not None:
         query["stt.error.kind"] = kind
     if text is not None:
-        ids = {"$in": possible_ids(text)}
-        query["$or"] = [{"_id": ids}, {"original_id": ids}]
+        query |= _with_id(text)
     return query
+
+
+def _with_id(text: str) -> Document:
+    """Of the chunk, or of the recording, with this id."""
+    ids = {"$in": possible_ids(text)}
+    return {"$or": [{"_id": ids}, {"original_id": ids}]}

@@ -18,8 +18,10 @@ from stt_lib.domain.models import (
     Chunk,
     ChunkRef,
     ChunkStory,
+    Detection,
     Dropped,
     Explained,
+    FailedChunk,
     FailedKind,
     Holder,
     NewChunk,
@@ -30,7 +32,6 @@ from stt_lib.domain.models import (
     Revision,
     Seam,
     Segment,
-    Stretch,
     Transcript,
     Word,
     Work,
@@ -318,7 +319,7 @@ def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool)
         record,
         is_saved,
         tuple(
-            Stretch(start, max(start, end), _probability(prob))
+            Detection(start, max(start, end), _probability(prob))
             for start, end, (_, prob) in zip(starts, ends, known, strict=False)
         ),
     )
@@ -418,6 +419,22 @@ def _work(claim: Document) -> Work:
         start=_date(claim.get("start")),
         chunks=len(owned_ids(claim)),
         since=_date(claim.get("at")),
+    )
+
+
+def failed_chunk(document: Document) -> FailedChunk:
+    """A chunk that failed, or was discarded after it had."""
+    error = nested(document, "stt.error") or nested(document, "stt.discarded") or {}
+    known = error if isinstance(error, dict) else {}
+    return FailedChunk(
+        id=document["_id"],
+        original_id=document.get("original_id"),
+        start=document.get("start"),
+        kind=str(known.get("kind")),
+        failed_at=_date(known.get("at")),
+        retry_at=_date(nested(document, "stt.retry_at")),
+        parked_at=_date(nested(document, "stt.parked_at")),
+        discarded_at=_date(nested(document, "stt.discarded_at")),
     )
 
 

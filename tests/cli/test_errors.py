@@ -15,7 +15,9 @@ def test_errors_shows_what_failed_and_brings_it_back(world: World, whisper: Fake
     whisper.script = lambda _: status(400) if _.audio[0].startswith(b"bad") else echo(_)
     assert world.run("--max-failures", "1").returncode == 1
 
-    rows = {kind["kind"]: kind for kind in json.loads(world.run("errors", "--json").stdout)}
+    rows = {
+        kind["kind"]: kind for kind in json.loads(world.run("errors", "--json").stdout)["kinds"]
+    }
     assert set(rows) == {"invalid_audio", "invalid_chunk"}
     assert rows["invalid_audio"]["chunks"] == rows["invalid_audio"]["parked"] == 1
     assert rows["invalid_audio"]["due"] == 0
@@ -58,3 +60,97 @@ def test_an_unknown_id_or_kind_is_told(world: World) -> None:
     done = world.run("errors", "retry", "--kind", "bad luck")
     assert done.returncode == 2
     assert all(str(kind) in done.stderr for kind in FailureKind)
+
+
+def failed(world: World, *names: str) -> None:
+    for name in names:
+        world.record(range(2), original_id=name, data=None)
+    assert world.run().returncode == 1
+
+
+def test_ids_and_the_next_commands_are_listed(world: World) -> None:
+    failed(world, "a", "b")
+    text = world.run("errors").stdout
+    for document in world.chunks.find():
+        assert re.search(
+            rf"^{document['_id']} +{document['original_id']} +invalid_chunk +(due|later)$",
+            text,
+            re.MULTILINE,
+        )
+    for command in ("show ID", "errors retry [ID", "errors discard [ID"):
+        assert f"python stt.py {command}" in text
+    listed = json.loads(world.run("errors", "--json").stdout)["chunks"]
+    assert {one["id"] for one in listed} == {str(d["_id"]) for d in world.chunks.find()}
+    assert {one["original_id"] for one in listed} == {"a", "b"}
+
+
+def test_a_long_list_is_cut(world: World) -> None:
+    world.record(range(30), original_id="a", data=None)
+    assert world.run().returncode == 1
+    text = world.run("errors").stdout
+    assert len(re.findall(r"invalid_chunk +(due|later)$", text, re.MULTILINE)) == 20
+    assert max(map(len, text.splitlines())) <= 80
+    assert "and 10 more chunks" in text
+    assert len(json.loads(world.run("errors", "--json").stdout)["chunks"]) == 30
+
+
+def test_listing_reads_the_index_and_no_audio(world: World) -> None:
+    failed(world, "a", "b")
+    world.db.command("profile", 2)
+    world.run("errors", "--all")
+    world.db.command("profile", 0)
+    query = {"ns": f"{world.database}.audio_chunks", "docsExamined": {"$exists": True}}
+    assert [read["docsExamined"] for read in world.db["system.profile"].find(query)] == [0, 0, 0]
+
+
+def test_discarded_chunks_are_hidden_and_skipped_but_not_marked(
+    world: World, whisper: FakeWhisper
+) -> None:
+    failed(world, "a", "b")
+    done = world.run("errors", "discard", "a", "--yes")
+    assert done.stdout == "2 chunks discarded.\n"
+    chunks = list(world.chunks.find({"original_id": "a"}))
+    assert all(chunk["transcribed_at"] is None for chunk in chunks)
+    assert all(chunk["stt"]["discarded_at"] for chunk in chunks)
+    listed = json.loads(world.run("errors", "--json").stdout)
+    assert {one["original_id"] for one in listed["chunks"]} == {"b"}
+    assert [kind["chunks"] for kind in listed["kinds"]] == [2]
+    everything = json.loads(world.run("errors", "--all", "--json").stdout)["chunks"]
+    assert {one["original_id"] for one in everything} == {"a", "b"}
+    assert len(re.findall(r" discarded$", world.run("errors", "--all").stdout, re.MULTILINE)) == 2
+
+    world.chunks.update_many({}, {"$set": {"data": b"sound"}})
+    assert world.run("--retry-errors").returncode == 0
+    assert {d["original"] for d in world.transcriptions.find()} == {"b"}
+    assert world.run().returncode == 0
+    assert {d["original"] for d in world.transcriptions.find()} == {"b"}
+
+    assert "2 chunks will be retried" in world.run("errors", "retry", "a").stdout
+    assert world.run().returncode == 0
+    world.assert_all_done()
+    assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
+
+
+def test_retrying_everything_leaves_discarded_chunks_alone(world: World) -> None:
+    failed(world, "a", "b")
+    world.run("errors", "discard", "a", "--yes")
+    assert "2 chunks will be retried" in world.run("errors", "retry").stdout
+    assert "2 chunks will be retried" in world.run("errors", "retry", "a").stdout
+    assert "4 chunks will be retried" in world.run("errors", "retry").stdout
+
+
+def test_discarding_asks_first(world: World) -> None:
+    failed(world, "a")
+    done = world.run("errors", "discard", "a")  # standard input is empty: no answer
+    assert done.returncode != 0
+    assert "Discard 2 failed chunks?" in done.stderr
+    assert world.chunks.count_documents({"stt.discarded_at": {"$exists": True}}) == 0
+    done = world.run("errors", "discard", "nobody")
+    assert (done.returncode, done.stderr) == (1, "stt: no failed chunk matches\n")
+    done = world.run("errors", "discard")
+    assert done.returncode == 2
+    assert "give the ID of a chunk or a recording, or --kind" in done.stderr
+
+
+def test_retrying_with_nothing_failed_says_so(world: World) -> None:
+    assert world.run("errors", "retry").stdout == "Nothing has failed.\n"

@@ -110,8 +110,8 @@ def test_every_option_has_the_variable_of_its_name() -> None:
 def test_every_default_is_what_its_own_parser_makes_of_it() -> None:
     """What help and documentation show as the default can be given as the value."""
     for option in OPTIONS.values():
-        if option.shown_default and option.metavar != "FILE" and option.name != "data_dir":
-            assert option.parse(option.shown_default) == option.default, option.name
+        if option.shown_default and option.kind.metavar != "FILE" and option.name != "data_dir":
+            assert option.kind.parse(option.shown_default) == option.default, option.name
 
 
 def test_the_reference_is_up_to_date() -> None:

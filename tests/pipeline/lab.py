@@ -85,6 +85,7 @@ class Lab:
     def __init__(self, *, timing: Timing | None = None, database: Database | None = None) -> None:
         self.timing = timing or ManualTiming()
         self.database = database or Database(self.timing)
+        self.database.guard = threading.RLock()
         self.requests: list[Posted] = []
         self.script: Script = echo
         self.probe: Callable[[], Reply] = lambda: answer([])
@@ -184,7 +185,9 @@ class Lab:
         )
         pool.line_up(1)
         try:
-            return worker.process(sequence, 1)
+            result = worker.process(sequence, 1)
+            assert result is not None
+            return result
         finally:
             if heartbeat is None:
                 beat.stop()

@@ -2,11 +2,11 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from stt_lib.errors import FailureKind, ServerTrouble
 from stt_lib.servers.transport import Part, Reply, WhenSent, do_nothing
@@ -16,9 +16,6 @@ from tests.simulation.timing import SimulatedEvent
 
 PAUSE_SECONDS: Final = 0.35
 """Seconds. A longer silence ends a segment."""
-
-LONGEST_SEGMENT: Final = 12
-"""Words."""
 
 
 class Weather(Enum):
@@ -42,6 +39,17 @@ class Spell:
     ends: float
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How a server hears: whether it tells the times of words, how many words its segments have at
+    most, and by how many seconds its times are late or early.
+    """
+
+    has_words: bool
+    longest_segment: int = 12
+    shift: float = 0.0
+
+
 @dataclass(slots=True)
 class SimulatedServer:
     """One server; `seconds_per_chunk` of computing, one request at a time if `is_serial`."""
@@ -50,7 +58,7 @@ class SimulatedServer:
     seconds_per_chunk: float
     is_serial: bool
     max_files: int | None
-    has_words: bool
+    hearing: "Hearing"
     spells: list[Spell] = field(default_factory=list)
     free_at: float = 0.0
     refused: dict[tuple[str, Spell], int] = field(default_factory=dict)
@@ -72,6 +80,8 @@ class Observer(Protocol):
     def posted(self, pieces: Sequence[Piece]) -> int: ...
 
     def answered(self, pieces: Sequence[Piece]) -> None: ...
+
+    def refused(self, pieces: Iterable[Piece]) -> None: ...
 
     def ended(self, request: int) -> None: ...
 
@@ -143,7 +153,10 @@ class SimulatedChannel:
                 reply = self._exchange(target, pieces, len(files), started, seconds, when_sent)
         except ServerTrouble as error:
             self._scheduler.note(f"no answer: {error.kind}")
+            self._internet.observer.refused(pieces)
             raise
+        if reply.status != 200:
+            self._internet.observer.refused(pieces)
         self._scheduler.point()
         self._scheduler.note(f"answer {reply.status}")
         return reply
@@ -186,6 +199,7 @@ class SimulatedChannel:
         if weather is Weather.FAILING:
             return _json(500, {"detail": "out of memory"})
         if weather is Weather.SENSELESS:
+            self._internet.observer.refused(pieces)
             return self._random.choice(_SENSELESS)
         return self._judged(target, pieces, files)
 
@@ -216,29 +230,44 @@ class SimulatedChannel:
         if Audio.POISON in kinds or (Audio.SHY in kinds and files > 1):
             return _json(self._random.choice([400, 500]), {"detail": "cannot decode"})
         self._internet.observer.answered(pieces)
-        return _json(200, heard(pieces, has_words=target.has_words))
+        return _json(200, heard(pieces, target.hearing))
 
 
-def heard(pieces: Sequence[Piece], *, has_words: bool) -> dict[str, Any]:
+def heard(pieces: Sequence[Piece], hearing: Hearing) -> dict[str, Any]:
     """What a faultless server answers for these chunks, joined without a gap."""
-    words: list[tuple[float, str, float]] = []
-    for position, piece in enumerate(pieces):
-        begins = position * CHUNK_SECONDS
-        words += [(begins + word.start, word.text, 0.05) for word in piece.words]
-        if piece.kind is Audio.NOISE:
-            words += [(begins + 4.0, "Thank you.", 0.95)]
-    segments = [_segment(run, has_words=has_words) for run in _runs(words)]
+    end = len(pieces) * CHUNK_SECONDS
+    words = [
+        Heard(text, min(max(start + hearing.shift, 0.0), end - WORD_SECONDS), silence)
+        for position, piece in enumerate(pieces)
+        for text, start, silence in _in(piece, position * CHUNK_SECONDS)
+    ]
+    segments = [_segment(run, hearing) for run in _runs(words, hearing)]
     return {"language": "en", "top_language_probs": [["en", 0.99]], "segments": segments}
 
 
-def _runs(words: list[tuple[float, str, float]]) -> Iterator[list[tuple[float, str, float]]]:
+class Heard(NamedTuple):
+    """A word in an answer, and how probable the server takes it that nobody spoke."""
+
+    text: str
+    start: float
+    no_speech_prob: float
+
+
+def _in(piece: Piece, begins: float) -> Iterator[tuple[str, float, float]]:
+    for word in piece.words:
+        yield word.text, begins + word.start, 0.05
+    if piece.kind is Audio.NOISE:
+        yield "Thank you.", begins + 4.0, 0.95
+
+
+def _runs(words: list[Heard], hearing: Hearing) -> Iterator[list[Heard]]:
     """Words in segments: split at pauses, and where a segment gets too long."""
-    run: list[tuple[float, str, float]] = []
+    run: list[Heard] = []
     for word in words:
         if run and (
-            word[0] - run[-1][0] - WORD_SECONDS > PAUSE_SECONDS
-            or word[2] != run[-1][2]
-            or len(run) == LONGEST_SEGMENT
+            word.start - run[-1].start - WORD_SECONDS > PAUSE_SECONDS
+            or word.no_speech_prob != run[-1].no_speech_prob
+            or len(run) == hearing.longest_segment
         ):
             yield run
             run = []
@@ -247,17 +276,17 @@ def _runs(words: list[tuple[float, str, float]]) -> Iterator[list[tuple[float, s
         yield run
 
 
-def _segment(run: list[tuple[float, str, float]], *, has_words: bool) -> dict[str, Any]:
+def _segment(run: list[Heard], hearing: Hearing) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "start": run[0][0],
-        "end": run[-1][0] + WORD_SECONDS,
-        "text": "".join(f" {text}" for _, text, _ in run),
-        "no_speech_prob": run[0][2],
+        "start": run[0].start,
+        "end": run[-1].start + WORD_SECONDS,
+        "text": "".join(f" {word.text}" for word in run),
+        "no_speech_prob": run[0].no_speech_prob,
     }
-    if has_words:
+    if hearing.has_words:
         made["words"] = [
-            {"word": f" {text}", "start": start, "end": start + WORD_SECONDS}
-            for start, text, _ in run
+            {"word": f" {word.text}", "start": word.start, "end": word.start + WORD_SECONDS}
+            for word in run
         ]
     return made
 

@@ -17,9 +17,9 @@ from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
-from tests.simulation.checks import Checks, check_idle
+from tests.simulation.checks import Checks
 from tests.simulation.scheduler import Process, Scheduler
-from tests.simulation.servers import Internet, SimulatedServer, Spell, Weather
+from tests.simulation.servers import Hearing, Internet, SimulatedServer, Spell, Weather
 from tests.simulation.speech import Piece, Speech, compose
 from tests.simulation.timing import START, SimulatedEvent, SimulatedTiming
 from tests.support.memory_database import Database
@@ -131,6 +131,8 @@ class World:
     def _insert(self, piece: Piece) -> None:
         self.database.chunks.insert(piece.document(self.database.now()))
         self.database.confirm()
+        if self.processes:
+            self.checks.came_late(piece)
 
     def _start(self, run: Run) -> Process:
         process = self.scheduler.process(run.name)
@@ -203,7 +205,7 @@ class World:
         counts = ", ".join(f"{k} {v}" for k, v in report.tally.counts.items())
         self.scheduler.note(f"{run.name} ends: {counts}, {report.halted_by}")
         if not report.abandoned:
-            check_idle(pool)
+            self.checks.check_idle(runner, pool)
 
     def _stop_later(self, seconds: float, stop: SimulatedEvent) -> None:
         def stop_it() -> None:
@@ -259,7 +261,11 @@ def _server(rng: random.Random, name: str) -> SimulatedServer:
         seconds_per_chunk=rng.choice([0.02, 0.1, 0.3, 1.0]),
         is_serial=rng.random() < 0.7,
         max_files=rng.choice([None, None, None, 30, 10]),
-        has_words=rng.random() < 0.5,
+        hearing=Hearing(
+            has_words=rng.random() < 0.5,
+            longest_segment=rng.choice([3, 8, 12]),
+            shift=rng.choice([0.0, 0.0, 0.0, -0.2, 0.2]),
+        ),
     )
 
 
@@ -371,6 +377,16 @@ def _losses(world: World, rng: random.Random) -> None:
     world.loss = max(world.loss, rng.choice([0.005, 0.03]))
 
 
+def _prioritize(world: World, rng: random.Random) -> None:
+    recording, level = f"r{rng.randrange(RECORDINGS)}", rng.choice([0, 1, 5])
+
+    def prioritize() -> None:
+        MemoryStore(world.database, timing=world.timing).chunks.prioritize(recording, level)
+
+    at = rng.uniform(0, PLAY_SECONDS)
+    world.incidents.append((at, f"priority {level} for {recording}", prioritize))
+
+
 def _kill(world: World, rng: random.Random) -> None:
     run = rng.choice(world.runs)
     run.kill_at = _some_point(rng)
@@ -385,6 +401,7 @@ _FAULTS: Final = [
     _freeze,
     _losses,
     _kill,
+    _prioritize,
 ]
 
 

@@ -25,7 +25,7 @@ MORE = 20
 
 AT_ONCE = 3
 BAD = b"not audio at all"
-LOST = ("A claim was lost", "result dropped")
+LOST = ("their results will be dropped", "result dropped")
 """What a worker's log says when its claim had expired and somebody else took over."""
 
 

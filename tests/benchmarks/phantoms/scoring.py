@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stt_lib import filtering
-from stt_lib.domain.models import Segment, Stretch
+from stt_lib.domain.models import Detection, Segment
 from stt_lib.filtering import Surroundings, normal_form
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS
 from tests.benchmarks.phantoms.first_filter import kept_at_first
@@ -131,10 +131,10 @@ def given(case: Heard, known: Known) -> tuple[list[Segment], Surroundings]:
     edges = [float(CHUNK_SECONDS * i) for i in range(len(case["chunks"]) + 1)]
     unknown = FOOLED if known.fooled else None
     probs = case["chunks"] if known.detector else [unknown] * len(case["chunks"])
-    stretches = (
-        Stretch(start, end, prob) for (start, end), prob in zip(pairwise(edges), probs, strict=True)
+    detections = tuple(
+        Detection(*span, prob) for span, prob in zip(pairwise(edges), probs, strict=True)
     )
-    return segments, Surroundings(case["language"], language_prob, tuple(stretches))
+    return segments, Surroundings(case["language"], language_prob, detections)
 
 
 def is_true(case: Heard, segment: Segment) -> bool:

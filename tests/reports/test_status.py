@@ -18,7 +18,7 @@ from stt_lib.domain.sequences import group
 from stt_lib.domain.units import about
 from stt_lib.errors import FailureKind
 from stt_lib.local.mongod import Mongod
-from stt_lib.reports.status import Backlog, Status, Verdict, look
+from stt_lib.reports.status import Backlog, Status, Trend, look
 from stt_lib.store import Store
 from tests.support.terminal import on_a_terminal
 from tests.support.world import World
@@ -61,25 +61,23 @@ HOLDER = models.Holder("host/1", 1, 30, None, None)
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        (status(), Verdict.UP_TO_DATE),
-        (status(5), Verdict.STANDING_STILL),
-        (status(5, week=hours(0, 50)), Verdict.STANDING_STILL),
-        (status(5, holders=(HOLDER,)), Verdict.FALLING_BEHIND),
-        (status(5, oldest=2 * HOUR, day=hours(9, 8)), Verdict.KEEPING_UP),
-        (status(5, day=hours(8, 9)), Verdict.CATCHING_UP),
-        (status(5, day=hours(9, 8)), Verdict.FALLING_BEHIND),
-        (status(5, day=hours(8, 9), failed=(failed(waiting=5),)), Verdict.WAITING),
-        (status(5, failed=(failed(waiting=5),)), Verdict.WAITING),
-        (status(5, day=hours(8, 9), failed=(failed(waiting=4),)), Verdict.CATCHING_UP),
+        (status(), Trend.UP_TO_DATE),
+        (status(5), Trend.STANDING_STILL),
+        (status(5, week=hours(0, 50)), Trend.STANDING_STILL),
+        (status(5, holders=(HOLDER,)), Trend.FALLING_BEHIND),
+        (status(5, oldest=2 * HOUR, day=hours(9, 8)), Trend.KEEPING_UP),
+        (status(5, day=hours(8, 9)), Trend.CATCHING_UP),
+        (status(5, day=hours(9, 8)), Trend.FALLING_BEHIND),
+        (status(5, day=hours(8, 9), failed=(failed(waiting=5),)), Trend.WAITING),
+        (status(5, failed=(failed(waiting=5),)), Trend.WAITING),
+        (status(5, day=hours(8, 9), failed=(failed(waiting=4),)), Trend.CATCHING_UP),
         (
             status(5, hour=hours(1, 3), day=hours(24, 3), working_since=NOW - HOUR),
-            Verdict.CATCHING_UP,
+            Trend.CATCHING_UP,
         ),
     ],
 )
-def test_the_verdict_weighs_what_comes_against_what_is_done(
-    found: Status, verdict: Verdict
-) -> None:
+def test_the_verdict_weighs_what_comes_against_what_is_done(found: Status, verdict: Trend) -> None:
     assert found.verdict is verdict
 
 

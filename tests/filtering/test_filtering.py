@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt_lib import filtering
-from stt_lib.domain.models import Answer, Chunk, Segment, Stretch, Word
+from stt_lib.domain.models import Answer, Chunk, Detection, Segment, Word
 from stt_lib.errors import ConfigurationError
 from stt_lib.filtering import Policy, Reason, Surroundings, Verdict, normal_form
 from stt_lib.filtering.phrases import shipped
@@ -34,8 +34,8 @@ def segments(*texts: str, **scores: Any) -> list[Segment]:
 
 def detected(*probs: float | None) -> Surroundings:
     """Chunks of ten seconds with these probabilities of speech."""
-    chunks = (Stretch(10.0 * i, 10.0 * i + 10, prob) for i, prob in enumerate(probs))
-    return Surroundings(stretches=tuple(chunks))
+    chunks = (Detection(10.0 * i, 10.0 * i + 10, prob) for i, prob in enumerate(probs))
+    return Surroundings(detections=tuple(chunks))
 
 
 def judge(*texts: str, around: Surroundings = NOTHING, by: Policy = NORMAL, **more: Any) -> Verdict:
@@ -335,7 +335,7 @@ def test_no_score_alone_drops_a_sentence() -> None:
 def test_surroundings_come_from_the_answer_and_the_chunks() -> None:
     chunks = [Chunk(i, i, START, b"", "opus", 9.5, prob) for i, prob in enumerate([0.9, None])]
     answer = Answer((), "en", (("en", 0.8), ("de", 0.1)))
-    expected = Surroundings("en", 0.8, (Stretch(0, 9.5, 0.9), Stretch(9.5, 19.0, None)))
+    expected = Surroundings("en", 0.8, (Detection(0, 9.5, 0.9), Detection(9.5, 19.0, None)))
     assert Surroundings.of(answer, chunks) == expected
 
 
@@ -437,8 +437,8 @@ _ANY_AROUND = st.builds(
     Surroundings,
     language=st.none() | st.sampled_from(["en", "de", "xx", ""]),
     language_prob=_NUMBERS,
-    stretches=st.lists(
-        st.builds(Stretch, st.floats(0, 100), st.floats(0, 100), _NUMBERS), max_size=3
+    detections=st.lists(
+        st.builds(Detection, st.floats(0, 100), st.floats(0, 100), _NUMBERS), max_size=3
     ).map(tuple),
 )
 

@@ -58,7 +58,7 @@ def test_an_empty_database_stays_empty(world: World) -> None:
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert report["ok"] is True
-    notes = {f["check"]: f["text"] for f in report["findings"] if f["state"] == "note"}
+    notes = {f["check"]: f["text"] for f in report["findings"] if f["state"] == "warning"}
     assert set(notes) == {"chunks", "indexes", "its disk"}
     assert "stt_pending" in notes["indexes"]
     assert world.db.list_collection_names() == []
@@ -138,7 +138,7 @@ def test_clocks_versions_and_disks_are_judged(
     full = SimpleNamespace(total=10**10, used=10**10, free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     found = examined(world)
-    assert found["clock"].state is State.NOTE
+    assert found["clock"].state is State.WARNING
     assert "120." in found["clock"].text
     assert problems(found) == {"MongoDB", "disk"}
     assert "4.4 or newer" in found["MongoDB"].advice
@@ -167,8 +167,8 @@ def hang(fake: FakeWhisper) -> Script:
         (lambda _: Reply(body=b'{"text": "hello"}'), State.PROBLEM, "openai"),
         (lambda _: Reply(raw=b""), State.PROBLEM, "broke"),
         (lambda _: Reply(drips="body"), State.PROBLEM, "no complete answer"),
-        (lambda _: status(503, Retry_After="1"), State.NOTE, "503"),
-        (lambda _: transcription([]), State.NOTE, "heard no speech"),
+        (lambda _: status(503, Retry_After="1"), State.WARNING, "503"),
+        (lambda _: transcription([]), State.WARNING, "heard no speech"),
         (echo, State.OK, "transcribed a test clip in"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stt_lib.domain.text import one_line
-from stt_lib.domain.utterances import Stretch, Utterance, Word
+from stt_lib.domain.utterances import SpokenWord, Stretch, Utterance
 from stt_lib.export.scope import Scope, readable
 from stt_lib.export.subtitles import Cue, cues, escaped, plain, write_srt, write_vtt
 from stt_lib.export.text import fold, width
@@ -27,7 +27,7 @@ def at(seconds: float) -> datetime:
 
 
 def say(
-    text: str, start: float, end: float, recording: str = "r", words: tuple[Word, ...] = ()
+    text: str, start: float, end: float, recording: str = "r", words: tuple[SpokenWord, ...] = ()
 ) -> Utterance:
     return Utterance(recording, "t", at(start), at(end), text, words=words)
 
@@ -81,7 +81,7 @@ def test_two_lines_are_of_like_length_and_do_not_part_an_article_from_its_noun()
 
 def test_the_times_of_words_are_used_where_they_are_known() -> None:
     words = tuple(
-        Word(at(s), at(s + 0.4), w) for s, w in [(0, " Wait,"), (9, " it"), (9.5, " is.")]
+        SpokenWord(at(s), at(s + 0.4), w) for s, w in [(0, " Wait,"), (9, " it"), (9.5, " is.")]
     )
     late, early = (laid_out(say("Wait, it is.", 0, 10, words=w)) for w in (words, ()))
     assert [cue.start for cue in late] == [0, 9000]
@@ -89,7 +89,7 @@ def test_the_times_of_words_are_used_where_they_are_known() -> None:
 
 
 def test_words_that_do_not_make_up_the_text_are_not_trusted() -> None:
-    words = (Word(at(5), at(6), "other"),)
+    words = (SpokenWord(at(5), at(6), "other"),)
     assert [cue.start for cue in laid_out(say("Some text.", 0, 2, words=words))] == [0]
 
 
