@@ -23,7 +23,7 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
-from stt_lib.servers import languages
+from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -45,7 +45,6 @@ def run(settings: Settings) -> int:
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
-        languages.checked(settings.language)
         _check_directory("summary", settings.summary)
         _check_directory("metrics_file", settings.metrics_file)
     except ConfigurationError as error:
@@ -111,7 +110,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         store.indexes.ensure()
         stats = Stats()
         pool = _pool(settings, signals, stats)
-        with exposed(settings, store, pool):
+        dynamic = following(pool, settings.server_url, dns_server=settings.dns_server)
+        with exposed(settings, store, pool), dynamic:
             source, sink = _source_and_sink(store, settings)
             runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
             signals.release = runner.release_claims
@@ -142,13 +142,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
     return ServerPool(
-        settings.server_url,
-        options=Options(
-            settings.api_key,
-            settings.model,
-            languages.checked(settings.language),
-            settings.prompt,
-        ),
+        [url for url in settings.server_url if not is_dynamic(url)],
+        options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
         protocol=settings.protocol,
         max_in_flight=settings.max_workers,
         server_max=settings.server_max,
