@@ -87,7 +87,7 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
         quiet=settings.quiet,
     )
     for sentence in unknown_variables():
-        log.warning("%s", sentence.capitalize(), extra=Event.SETTINGS.of())
+        log.warning("%s", sentence, extra=Event.SETTINGS.of())
 
 
 def _check_directory(name: str, file: Path | None) -> None:
