@@ -55,7 +55,7 @@ CONTENDED_REPLAN_SECONDS = 1.0
 CONTENDED_FACTOR = 4
 """Factor. With other runs about, this much further ahead is planned, so that they can spread."""
 
-LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
+LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 5
 """Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
 times the duration of the last query, so that planning is little of MongoDB's work."""
 

@@ -30,6 +30,9 @@ from stt_lib.timing import Timing
 
 OLDEST_FIRST: Final = [(name, -direction) for name, direction in NEWEST_FIRST]
 
+MOST_NEIGHBOURS: Final = 64
+"""Chunks. Neighbours that are loaded at most, should a recording have thousands with one index."""
+
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
     **dict.fromkeys(["vad.prob", "vad.has_speech", "transcribed_at"], 1),
@@ -154,7 +157,7 @@ class Chunks:
         beside = None if sequence.problem else self._beside(sequence.original_id, sequence.chunks)
         if beside is not None:
             fields = {**_LOADED, "is_neighbour": {"$literal": True}}
-            pipeline = [{"$match": beside}, {"$project": fields}]
+            pipeline = [{"$match": beside}, {"$limit": MOST_NEIGHBOURS}, {"$project": fields}]
             stages.append({"$unionWith": {"coll": "audio_chunks", "pipeline": pipeline}})
         return stages
 
@@ -167,7 +170,7 @@ class Chunks:
     def neighbours(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> tuple[Chunk, ...]:
         """The chunks with speech directly before and after these, wherever one is missing."""
         query = self._beside(original_id, chunks)
-        return () if query is None else self._find(query)
+        return () if query is None else self._find(query, limit=MOST_NEIGHBOURS)
 
     def _beside(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> Document | None:
         held = {chunk.index for chunk in chunks if chunk.index is not None and not chunk.problem}
@@ -177,8 +180,9 @@ class Chunks:
         place = {"original_id": {"$eq": original_id}, "index": {"$in": sorted(beside)}}
         return {**place, "vad.has_speech": True}
 
-    def _find(self, query: Document) -> tuple[Chunk, ...]:
-        return tuple(map(mapping.chunk, self._db.find(self._db.chunks, query, _LOADED)))
+    def _find(self, query: Document, *, limit: int = 0) -> tuple[Chunk, ...]:
+        found = self._db.find(self._db.chunks, query, _LOADED, limit=limit)
+        return tuple(map(mapping.chunk, found))
 
     def existing(self, ids: Sequence[Any]) -> set[Hashable]:
         """Which of these chunks (by `identity`) still exist."""
