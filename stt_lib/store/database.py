@@ -162,9 +162,8 @@ class Database:
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
         if _lacks_index(error):
-            self._has_warned = False
-        self.when_hint_fails()
-        if attempt == 1:  # once per operation, so that an outage does not flood the log
+            self.when_hint_fails()
+        elif attempt == 1:  # once per operation, so that an outage does not flood the log
             log.warning(
                 "MongoDB is away (%s), trying again", short(error), extra=Event.MONGODB_AWAY.of()
             )
