@@ -115,7 +115,7 @@ SERVER_ROWS = [
     {"protocols.asr", "protocols.openai", "protocols.transcribe", "protocols.whispercpp"},
     {"protocols.single_file"},
     {"protocols.request", "responses"},
-    {"diagnosis", "languages"},
+    {"diagnosis"},
     {"transport"},
 ]
 """The files of `servers`, from the top down, by the rule of `ROWS`."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from stt_lib.domain import languages
 from stt_lib.domain.models import Condition
 
 MOMENT_FORMS: Final = (
@@ -82,6 +83,12 @@ def choice(*choices: str) -> Parser:
 def nonempty(text: str) -> str:
     if not text:
         raise ValueError("must not be empty")
+    return text
+
+
+def language(text: str) -> str:
+    if not languages.is_known(nonempty(text)):
+        raise ValueError("must be a language of Whisper's, such as en or English")
     return text
 
 

@@ -115,7 +115,7 @@ class Settings:
         None, SERVERS, NAME, "Whisper model to request; with --local and serve, the model to load"
     )
     language: str | None = option(
-        None, SERVERS, Kind("CODE", parsers.nonempty), "Language of the speech, such as en"
+        None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
     )
     prompt: str | None = option(
         None,

@@ -254,12 +254,15 @@ class ServerPool:
         try:
             answer = self._post(slot, chunks, started, when_sent)
         except ServerTrouble as error:
-            self.stats.failed(server.name, error.kind)
+            if not isinstance(error, ServerBusy):
+                self.stats.failed(server.name, error.kind)
             with self._lock:
                 server.refused(error.kind, started=started)
             self._trouble(server, error, certain=error.unreachable)
             raise
         except (Suspect, AudioRejected) as error:
+            if error.server is None:  # the audio was refused before anything was sent
+                raise
             self.stats.failed(server.name, error.kind)
             self._clear_the_server_of(error, slot, alone=len(chunks) == 1)
             raise
