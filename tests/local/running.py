@@ -45,10 +45,13 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        eventually(lambda: "ready on" in self.log or self.process.poll() is not None, seconds=60)
-        found = re.search(r"ready on (http://\S+)", self.log)
+        eventually(lambda: self._url() is not None or self.process.poll() is not None, seconds=60)
+        found = self._url()
         assert found, self.log
         self.url = found.group(1)
+
+    def _url(self) -> re.Match[str] | None:
+        return re.search(r"ready on (http://\S+)\n", self.log)
 
     @property
     def log(self) -> str:

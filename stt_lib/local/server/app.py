@@ -12,7 +12,10 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -96,7 +99,14 @@ def create_app(service: Service) -> Starlette:
             Route("/metrics", service.metrics.page),
         ],
         middleware=[Middleware(AccessLog, service.metrics)],
+        exception_handlers={HTTPException: _detail},
     )
+
+
+async def _detail(_request: Request, error: Exception) -> Response:
+    """Answer for a wrong path or method in the form of all other errors."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
 class _Listener(socket.socket):
