@@ -88,7 +88,7 @@ def nonempty(text: str) -> str:
 
 def language(text: str) -> str:
     if not languages.is_known(nonempty(text)):
-        raise ValueError("must be a language of Whisper's, such as en or English")
+        raise ValueError("must be a language that Whisper knows, such as en or English")
     return text
 
 

@@ -49,7 +49,7 @@ def test_an_unknown_language_is_refused_before_any_request(
     world.record(range(1))
     done = world.run("--language", "klingon")
     assert done.returncode == 2
-    assert "--language must be a language of Whisper's" in done.stderr
+    assert "--language must be a language that Whisper knows" in done.stderr
     assert whisper.requests == []
 
 
