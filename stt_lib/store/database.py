@@ -221,7 +221,7 @@ class Database:
         """
         try:
             encoded = bson.encode(document, codec_options=self.raw.codec_options)
-        except (BSONError, OverflowError, TypeError) as error:
+        except (BSONError, OverflowError, TypeError, ValueError) as error:
             raise self.translated(error) from None
         if len(encoded) > LARGEST_DOCUMENT:
             raise StoreError(f"a document of {len(encoded):,} bytes is too large for MongoDB")

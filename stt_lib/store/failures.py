@@ -157,7 +157,7 @@ class Failures:
 def _facts(failure: Failure, attempt: str, due_in: float) -> list[Document]:
     entry = {
         "kind": str(failure.kind),
-        "message": {"$literal": failure.message},
+        "message": {"$literal": failure.message.encode(errors="replace").decode()},
         "server": {"$literal": failure.server},
         "at": "$$NOW",
     }
