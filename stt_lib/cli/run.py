@@ -23,6 +23,7 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
+from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -128,7 +129,8 @@ def process(settings: Settings, signals: StopSignal) -> Report:
 def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: Stats) -> Report:
     source, sink = _source_and_sink(store, settings)
     pool = _pool(settings, signals, stats)
-    with exposed(settings, store, pool):
+    followed = following(pool, settings.server_url, dns_server=settings.dns_server)
+    with exposed(settings, store, pool), followed:
         runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
         signals.release = runner.release_claims
         report = runner.run()
@@ -149,7 +151,7 @@ def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
     return ServerPool(
-        settings.server_url,
+        [url for url in settings.server_url if not is_dynamic(url)],
         options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
         protocol=settings.protocol,
         max_in_flight=settings.max_workers,

@@ -142,6 +142,12 @@ class Settings:
         "API key for STT servers; as an option only with serve",
         secret=True,
     )
+    dns_server: str | None = option(
+        None,
+        TUNING,
+        Kind("ADDRESS:PORT", parsers.dns_server),
+        "DNS server for dns+http:// URLs, if not that of the system",
+    )
     ca_file: Path | None = option(
         None, TUNING, FILE, "Also trust STT servers whose certificate is signed by this CA (PEM)"
     )
