@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 RAY_VENV := .venv-ray
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
@@ -49,13 +49,13 @@ bench-quality: $(VENV)/ready  ## measure word error rates beside the model on th
 bench-phantoms: $(VENV)/ready  ## measure what the hallucination filter drops of noise and of speech
 	$(BIN)/python -m tests.benchmarks.phantoms
 
-clean:  ## remove the virtual environment and the data of the demo
+clean:  ## remove the virtual environments and the data of the demo
 	rm -rf $(VENV) $(RAY_VENV) .stt/demo
 
 # One environment for the demo and for your own recordings; the tests add their packages to it.
 
 $(VENV)/local: requirements.txt requirements-local.txt | $(BIN)/python
-	@echo "Installing the worker and the embedded stack into $(VENV) (about 1 GB, once) …"
+	@echo "Installing the worker and the embedded stack into $(VENV) (once, about 1 GB) …"
 	$(INSTALL) -r requirements-local.txt
 	touch $@
 

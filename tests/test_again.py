@@ -43,8 +43,8 @@ def test_a_transcript_is_replaced_and_its_old_text_is_kept(
     [old] = world.transcriptions.find()
     done = world.run(*BETTER)
     assert done.returncode == 0, done.stderr
-    assert "Total transcripts to do again: 1" in done.stderr
-    assert "Finished: 1 sequences" in done.stderr
+    assert "Total transcripts to replace: 1" in done.stderr
+    assert "Finished: 1 sequence " in done.stderr
     [new] = world.transcriptions.find()
     assert new["_id"] == old_id
     assert new["chunk_ids"] == old["chunk_ids"]
@@ -110,9 +110,9 @@ def test_what_cannot_be_done_again_is_left_as_it_is_and_counted(
     done = world.run(*BETTER)
     assert done.returncode == 0, done.stderr
     assert texts(world) == [OLD, OLD, OLD, NEW]
-    assert "Left as they are: 1 transcript(s) whose audio is gone" in done.stderr
-    assert "Left as they are: 1 transcript(s) whose audio cannot be used" in done.stderr
-    assert "Left as they are: 1 transcript(s) that do not say which chunks" in done.stderr
+    assert "Left as they are: 1 transcript whose audio is gone" in done.stderr
+    assert "Left as they are: 1 transcript whose audio cannot be used" in done.stderr
+    assert "Left as they are: 1 transcript without a list of their chunks" in done.stderr
     assert world.transcriptions.count_documents({"stt": {"$exists": True}}) == 0
     assert len(whisper.sequences) == 1
 
@@ -160,7 +160,7 @@ def test_without_a_server_nothing_is_touched(world: World) -> None:
     world.server_url = "http://127.0.0.1:9"
     done = world.run(*BETTER, "--server-wait", "1")
     assert done.returncode == 3
-    assert "what was not done again is as it was" in done.stderr
+    assert "the other transcripts are unchanged" in done.stderr
     assert texts(world) == [OLD] * 3
     assert world.transcriptions.count_documents({"stt": {"$exists": True}}) == 0
 
@@ -172,8 +172,8 @@ def test_a_server_that_does_not_tell_its_model_gets_a_hint(
     whisper.script = lambda _: transcription([{"start": 0, "end": 5, "text": NEW}])
     done = world.run("--retranscribe", "model!=large-v3")
     assert done.returncode == 0
-    assert done.stderr.count("still fulfils --retranscribe") == 1
-    assert "still fulfils" not in world.run(*BETTER).stderr
+    assert done.stderr.count("still match --retranscribe") == 1
+    assert "still match" not in world.run(*BETTER).stderr
 
 
 # -- at the same time -------------------------------------------------------------------------
@@ -304,12 +304,12 @@ def test_conditions_mean_what_they_say(condition: str, expected: bool) -> None:
     ("arguments", "message"),
     [
         (["modle=x"], "--retranscribe knows no 'modle': use one of model, server, protocol"),
-        (["model"], "--retranscribe is not all and no condition such as model!=large-v3"),
-        (["model="], "--retranscribe is not all and no condition such as model!=large-v3"),
-        (["since=7d"], "--retranscribe takes no since: give --since beside it"),
+        (["model"], "--retranscribe is neither all nor a condition such as model!=large-v3"),
+        (["model="], "--retranscribe is neither all nor a condition such as model!=large-v3"),
+        (["since=7d"], "--retranscribe takes no since: use --since as well"),
         ([""], "--retranscribe must not be empty"),
-        (["all", "--retry-errors"], "--retranscribe and --retry-errors exclude each other"),
-        (["all", "--watch"], "--retranscribe does what there is now: use it without --watch"),
+        (["all", "--retry-errors"], "--retranscribe and --retry-errors cannot be combined"),
+        (["all", "--watch"], "--retranscribe processes what exists now: use it without --watch"),
     ],
 )
 def test_a_condition_that_is_none_is_told_in_one_line(

@@ -1,6 +1,5 @@
 """Runs that start in the same second share the work without getting in each other's way."""
 
-import re
 import time
 from datetime import timedelta
 
@@ -24,11 +23,11 @@ def test_eight_runs_started_together_are_refused_one_claim_in_ten_at_most(
 
     whisper.script = script
     with Crew() as crew:
-        hands = [crew.start(world, "--max-workers", "2") for _ in range(RUNS)]
+        hands = [crew.start(world, "--max-workers", "2", "--verbose") for _ in range(RUNS)]
         assert [hand.end(120) for hand in hands] == [0] * RUNS, hands[0].console
-        totals = [re.search(r"transcribed=(\d+) .*skipped=(\d+)", hand.log) for hand in hands]
-    figures = [(int(total[1]), int(total[2])) for total in totals if total]
-    assert sum(done for done, _ in figures) == SEQUENCES
-    assert sum(refused for _, refused in figures) <= SEQUENCES / 10, figures
+        refused = sum(hand.log.count("another worker has it") for hand in hands)
+        stale = sum(hand.log.count("nothing is left to do") for hand in hands)
+    assert refused <= SEQUENCES / 10, (refused, stale)
+    assert stale <= SEQUENCES / 3, (refused, stale)
     assert len(whisper.sequences) == SEQUENCES
     world.assert_all_done()

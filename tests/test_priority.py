@@ -37,7 +37,7 @@ def test_prioritize_says_how_many_and_a_run_begins_with_them(
     world.record([7], original_id="old", stt={"parked_at": START, "error": {"at": START}})
     world.record([9], original_id="old", transcribed_at=START)
     done = world.run("prioritize", "old")
-    assert done.stdout == "4 pending chunks of recording old have priority 1 now\n"
+    assert done.stdout == "4 pending chunks of recording old now have priority 1.\n"
     assert world.chunks.count_documents({"priority": 1}) == 4
     world.run("prioritize", "middle", "--level", "3")
     assert world.run().returncode == 0
@@ -50,7 +50,7 @@ def test_level_0_takes_it_away(world: World) -> None:
     world.run("prioritize", str(recording), "--level", "9")
     done = world.run("prioritize", str(recording), "--level", "0")
     assert "3 pending chunks" in done.stdout
-    assert "no priority any more" in done.stdout
+    assert "no longer have a priority" in done.stdout
     assert world.chunks.count_documents({"priority": {"$exists": True}}) == 0
 
 

@@ -33,7 +33,7 @@ OURS = [command for command in COMMANDS if command.startswith("python stt.py")]
 def test_every_command_is_of_a_known_sort() -> None:
     rest = [command for command in COMMANDS if command not in OURS]
     assert [command for command in rest if not command.startswith("make ")] == [
-        "python3 -m venv .venv-mine && . .venv-mine/bin/activate",
+        "python3 -m venv .venv && . .venv/bin/activate",
         "pip install -r requirements-local.txt",
         "pip install -r requirements.txt",
         "export MONGODB_URI=mongodb://localhost:27017",

@@ -179,7 +179,7 @@ def test_with_the_server_down_the_run_ends_by_itself_after_a_handful_of_attempts
     assert done.returncode == 3
     assert done.stderr.count("refused the connection") < 20
     assert "no STT server is available" in done.stderr
-    assert "60 chunks are left pending, untouched" in done.stderr
+    assert "60 chunks left pending, untouched" in done.stderr
     assert all("stt" not in chunk for chunk in world.pending())
 
 
@@ -587,7 +587,7 @@ def test_a_signal_lets_requests_finish_gives_the_rest_back_and_ends(
     whisper.wait_for(lambda: len(whisper.requests) == 2)
     process.send_signal(number)
     deadline = time.monotonic() + 20  # intake has stopped when the other claims are given back
-    while world.chunks.count_documents({"stt.claim": {"$exists": True}}) > 4:
+    while world.claims.count_documents({}) > 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     whisper.released.set()

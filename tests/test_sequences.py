@@ -145,13 +145,22 @@ def test_the_newest_sequence_of_a_growing_recording_is_left_alone_until_it_settl
     found = list(group(newest_first(chunks)))
 
     def left(seconds: float) -> list[tuple[object, int | None]]:
-        by = START + timedelta(seconds=seconds)
-        return [(s.original_id, s.newest.index) for s in settled(found, by)]
+        age = timedelta(seconds=600)
+        now = START + timedelta(seconds=seconds) + age
+        return [(s.original_id, s.newest.index) for s in settled(found, now, age)]
 
     assert left(0) == [("a", 9)]
     assert left(199.9) == [("a", 9)]
     assert left(200) == [("a", 19), ("a", 9)]
     assert left(510) == [("b", 0), ("a", 19), ("a", 9)]
+
+
+def test_a_chunk_dated_far_in_the_future_does_not_wait_for_that_day() -> None:
+    ten_years = 10 * 365 * 86400
+    found = list(group(newest_first([ref("a", 0, start=ten_years), ref("b", 0, start=100)])))
+    age = timedelta(seconds=300)
+    assert [s.original_id for s in settled(found, START, age)] == ["a"]
+    assert [s.original_id for s in settled(found, START + timedelta(hours=1), age)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("cap", [1, 2, 30])

@@ -14,10 +14,10 @@ SEVERAL: Final = 20
 
 @contextmanager
 def exposed(settings: Settings, store: Store, pool: ServerPool) -> Iterator[None]:
-    """Show the metrics of the run within the block.
+    """Expose the metrics of the run within the block.
 
     Raises:
-        ConfigurationError: nobody can listen at that port.
+        ConfigurationError: the address cannot be listened on.
     """
     if settings.metrics_port is None and settings.metrics_file is None:
         yield  # without importing anything for it

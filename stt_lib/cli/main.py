@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BrokenPipeError, SystemExit):  # click exits like this when a pipe is closed
         return exit_codes.OK  # the reader, such as head, has seen enough
     except OSError as error:
-        file = f"{error.filename}: " if error.filename else "cannot write the output: "
+        file = f"{error.filename}: " if error.filename else "standard output cannot be written: "
         return _fail(f"{file}{error.strerror or error}", exit_codes.FAILURES)
     return result if isinstance(result, int) else exit_codes.OK
 

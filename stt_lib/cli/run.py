@@ -23,6 +23,7 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
+from stt_lib.servers import languages
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -44,6 +45,7 @@ def run(settings: Settings) -> int:
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
+        languages.checked(settings.language)
         _check_directory("summary", settings.summary)
         _check_directory("metrics_file", settings.metrics_file)
     except ConfigurationError as error:
@@ -141,7 +143,12 @@ def process(settings: Settings, signals: StopSignal) -> Report:
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
     return ServerPool(
         settings.server_url,
-        options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
+        options=Options(
+            settings.api_key,
+            settings.model,
+            languages.checked(settings.language),
+            settings.prompt,
+        ),
         protocol=settings.protocol,
         max_in_flight=settings.max_workers,
         server_max=settings.server_max,

@@ -57,24 +57,26 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
 
 def _story(story: ChunkStory) -> Iterator[str]:
     """A chunk with its failures."""
-    yield f"chunk {story.id}"
-    yield f"  recording  {short_id(story.original_id)}, index {story.index}"
+    yield f"chunk {short_id(story.id)}"
+    yield f"  recording  {short_id(story.original_id)}, index {short_id(story.index)}"
     yield f"  start      {at(story.start)}"
     yield f"  state      {_state(story)}"
+    if story.parked_at is not None:
+        yield f"  to retry   {PROGRAM} errors retry {short_id(story.id)}"
     if story.history:
         yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
     for past in story.history:
         server = f" ({past.server})" if past.server and past.server not in past.message else ""
-        yield f"    {at(past.at)}  {past.kind}: {one_line(past.message)}{server}"
+        yield f"    {at(past.at)}  {one_line(f'{past.kind}: {past.message}{server}')}"
 
 
 def _state(story: ChunkStory) -> str:
     if story.transcribed_at is not None:
         return f"transcribed {at(story.transcribed_at)}"
     if story.parked_at is not None:
-        return f"parked since {at(story.parked_at)}; to retry it: {PROGRAM} errors retry {story.id}"
+        return f"parked since {at(story.parked_at)}"
     if story.claimed_by is not None:
-        return f"claimed by {story.claimed_by} until {at(story.claimed_until)}"
+        return f"claimed by {short_id(story.claimed_by)} until {at(story.claimed_until)}"
     if story.retry_at is not None:
         return f"due {at(story.retry_at)}"
     return "pending"
@@ -99,15 +101,16 @@ def _rows(explained: Explained, policy: Policy) -> Sequence[Row]:
 def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
     """A transcript with the evidence on each of its segments."""
     record = explained.transcript
-    name = f"transcript {record.id}"
+    name = f"transcript {short_id(record.id)}"
     if not explained.is_saved:
-        name = f"no transcript: everything was dropped (chunk {record.chunk_ids[0]})"
+        name = f"no transcript: everything was dropped (chunk {short_id(record.chunk_ids[0])})"
     threshold = "only blanks are dropped"
     if policy.threshold is not None:
         threshold = f"segments are dropped from {policy.threshold:+.1f}"
     yield f"{at(record.start)}  {name}"
     yield (
-        f"  recording {short_id(record.original_id)}, language {record.language or 'unknown'};"
+        f"  recording {short_id(record.original_id)},"
+        f" language {short_id(record.language or 'unknown')};"
         f" filter {policy.level}: {threshold}"
     )
     for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1):

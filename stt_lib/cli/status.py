@@ -1,4 +1,4 @@
-"""`status`: is it keeping up, what is at work, what failed, what will happen next."""
+"""`status`: whether the worker keeps up, who is working, what failed, and what is next."""
 
 import shutil
 from collections.abc import Iterator
@@ -41,9 +41,9 @@ _LEGEND: Final = f"{_FULL} transcribed  {_LACKING} recorded, not transcribed  {_
 @JSON
 @settings_options("local", "data_dir")
 def status(as_json: bool, **flags: Any) -> None:
-    """Show at a glance: is it keeping up, what works, what failed.
+    """Show whether the worker keeps up, who is working and what failed.
 
-    Only reads. Hours of audio are the number of chunks times what one of them lasts.
+    Only reads. Hours of audio are estimated from the number of chunks.
     """
     with opened_store(load(flags)) as store:
         found = look(store)
@@ -67,7 +67,7 @@ def lines(found: Status, columns: int) -> Iterator[str]:
     yield from _plot(found, columns)
     if not found.is_quick:
         yield ""
-        yield "Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
+        yield f"Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
 
 
 def _headline(found: Status) -> str:
@@ -177,7 +177,7 @@ def _failures(found: Status) -> Iterator[str]:
     for kind in found.failed:
         told = " · ".join(_by_state(kind))
         yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
-    yield "details: python stt.py errors"
+    yield f"details: {PROGRAM} errors"
 
 
 def _by_state(kind: FailedKind) -> Iterator[str]:

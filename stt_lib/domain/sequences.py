@@ -140,16 +140,19 @@ def _insert(waiting: deque[_Run], run: _Run) -> None:
     waiting.insert(at, run)
 
 
-def settled(sequences: Iterable[ChunkSequence], by: datetime) -> Iterator[ChunkSequence]:
+def settled(
+    sequences: Iterable[ChunkSequence], now: datetime, age: timedelta
+) -> Iterator[ChunkSequence]:
     """Leave out the newest sequence of each recording that may still be growing.
 
-    It is, if its last chunk ended after `by`.
+    It is if its last chunk ended less than `age` ago, or starts within `age` from now. A start
+    beyond that is a wrong clock's, which says nothing.
     """
     growing: set[Hashable] = set()
-    end = by - timedelta(seconds=NOMINAL_CHUNK_SECONDS)
+    oldest = now - age - timedelta(seconds=NOMINAL_CHUNK_SECONDS)
     for sequence in sequences:
         newest = sequence.newest
-        is_young = newest.start is not None and newest.start > end
+        is_young = newest.start is not None and oldest < newest.start <= now + age
         if is_young and newest.recording not in growing:
             growing.add(newest.recording)
         else:

@@ -22,6 +22,10 @@ EDGE_SECONDS = 1.0
 """Seconds. How far inside its own audio a side may give up words: by as much may a server place a
 word too early or too late."""
 
+TRUST_SECONDS = 0.25
+"""Seconds. A word nearer to the cut than this may be on either side of it. Whoever hears it first
+keeps it: the other side may have to do without the audio beyond the cut."""
+
 DRIFT_SECONDS = 6.0
 """So far apart two servers may place the same word: without word times they are interpolated."""
 
@@ -100,9 +104,15 @@ class Overlap:
 
     def propose(self) -> Seam:
         """The place between two words that is nearest to the cut, if nobody has decided yet."""
-        moments = [self._moment_of(place) for place in range(len(self._tokens) + 1)]
-        cut = min(range(len(moments)), key=lambda place: abs(moments[place]))
+        moments = {place: self._moment_of(place) for place in self._places()}
+        cut = min(moments, key=lambda place: abs(moments[place]))
         return self._seam(cut, moments[cut])
+
+    def _places(self) -> range:
+        """The places between two words that give up none which may be in our own audio."""
+        if self._side is Side.LATER:
+            return range(_first(self._tokens, -TRUST_SECONDS) + 1)
+        return range(_first(self._tokens, TRUST_SECONDS), len(self._tokens) + 1)
 
     def _moment_of(self, place: int) -> float:
         """When the place before this token is, in seconds from the cut: there, if it may be."""
@@ -164,6 +174,7 @@ class Overlap:
             expected = round(len(free) * len(lefts) / (len(lefts) + len(rights)))
         else:
             moment = self._moment(seam, last or first)
+            moment += TRUST_SECONDS * self._outward  # only times tell: in doubt it is ours
             expected = sum(token.at < moment for token in free)
         return low + _most_alike([token.text for token in free], lefts, rights, expected)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import jinja2
 
@@ -193,33 +193,40 @@ def _day(
     anchors: _Anchors,
     colours: dict[str, int],
 ) -> Day:
-    begin, end, step = _range(said, scope)
+    axis = _Axis.around(said, scope)
     spoken: dict[str, list[Utterance]] = {}
     for utterance in said:
         spoken.setdefault(utterance.recording, []).append(utterance)
     parts = [
-        Part(
-            anchor=f"r{day:%Y%m%d}-{number}",
-            recording=one_line(recording),
-            colour=colours[recording],
-            start=theirs[0].start,
-            end=max(utterance.end for utterance in theirs),
-            span=_clocks(theirs[0].start, theirs[-1].end, scope),
-            rows=list(_rows(theirs, scope, anchors)),
-            extent=_bar(theirs[0].start, theirs[-1].end, begin, end),
-            bars=list(_bars(theirs, begin, end, scope)),
-        )
+        _part(f"r{day:%Y%m%d}-{number}", colours[recording], theirs, axis, anchors)
         for number, (recording, theirs) in enumerate(spoken.items(), 1)
     ]
     return Day(
         anchor=f"d{day:%Y%m%d}",
         heading=f"{day:%A}, {_written(day)}",
-        zone=scope.zone_of(begin),
-        begin=utc(begin),
-        end=utc(end),
-        ticks=list(_ticks(begin, end, step, scope)),
+        zone=scope.zone_of(axis.begin),
+        begin=utc(axis.begin),
+        end=utc(axis.end),
+        ticks=list(axis.ticks()),
         parts=parts,
         lanes=_lanes(parts),
+    )
+
+
+def _part(
+    anchor: str, colour: int, said: Sequence[Utterance], axis: "_Axis", anchors: _Anchors
+) -> Part:
+    first, last = said[0], said[-1]
+    return Part(
+        anchor=anchor,
+        recording=one_line(first.recording),
+        colour=colour,
+        start=first.start,
+        end=max(utterance.end for utterance in said),
+        span=_clocks(first.start, last.end, axis.scope),
+        rows=list(_rows(said, axis.scope, anchors)),
+        extent=axis.bar(first.start, last.end),
+        bars=list(axis.bars(said)),
     )
 
 
@@ -258,39 +265,43 @@ def _rows(said: Sequence[Utterance], scope: Scope, anchors: _Anchors) -> Iterato
 # -- the timeline -------------------------------------------------------------------------------
 
 
-def _range(said: Sequence[Utterance], scope: Scope) -> tuple[datetime, datetime, timedelta]:
-    """Return the timeline's ends, in whole steps of the reader's clock, and the step."""
-    first, last = said[0].start, max(utterance.end for utterance in said)
-    step = next((s for s in STEPS if last - first <= s * (MOST_TICKS - 1)), STEPS[-1])
-    local = scope.local(first)
-    begin = first - (local - local.replace(hour=0, minute=0, second=0, microsecond=0)) % step
-    return begin, begin + step * max(1, -(-(last - begin) // step)), step
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The time axis of a day, in whole steps of the reader's clock."""
 
+    begin: datetime
+    end: datetime
+    step: timedelta
+    scope: Scope
 
-def _ticks(begin: datetime, end: datetime, step: timedelta, scope: Scope) -> Iterator[Tick]:
-    for number in range(round((end - begin) / step) + 1):
-        moment = begin + number * step
-        clock = f"{scope.local(moment):{'%H:%M' if step.seconds % 60 == 0 else '%H:%M:%S'}}"
-        yield Tick(_percent(moment - begin, end - begin), clock)
+    @classmethod
+    def around(cls, said: Sequence[Utterance], scope: Scope) -> Self:
+        first, last = said[0].start, max(utterance.end for utterance in said)
+        step = next((s for s in STEPS if last - first <= s * (MOST_TICKS - 1)), STEPS[-1])
+        local = scope.local(first)
+        begin = first - (local - local.replace(hour=0, minute=0, second=0, microsecond=0)) % step
+        return cls(begin, begin + step * max(1, -(-(last - begin) // step)), step, scope)
 
+    def ticks(self) -> Iterator[Tick]:
+        clock = "%H:%M" if self.step.seconds % 60 == 0 else "%H:%M:%S"
+        for number in range(round((self.end - self.begin) / self.step) + 1):
+            moment = self.begin + number * self.step
+            yield Tick(self._percent(moment - self.begin), f"{self.scope.local(moment):{clock}}")
 
-def _bars(said: Sequence[Utterance], begin: datetime, end: datetime, scope: Scope) -> Iterator[Bar]:
-    """Yield speech as bars; those too close to be told apart become one."""
-    near = (end - begin) * (_NARROWEST / 100)
-    first, spoken_until = said[0].start, said[0].end
-    for utterance in said:
-        if utterance.start - spoken_until > near:
-            yield _bar(first, spoken_until, begin, end, _clocks(first, spoken_until, scope))
-            first = utterance.start
-        spoken_until = max(spoken_until, utterance.end)
-    yield _bar(first, spoken_until, begin, end, _clocks(first, spoken_until, scope))
+    def bars(self, said: Sequence[Utterance]) -> Iterator[Bar]:
+        """Yield speech as bars; those too close to be told apart become one."""
+        near = (self.end - self.begin) * (_NARROWEST / 100)
+        first, spoken_until = said[0].start, said[0].end
+        for utterance in said:
+            if utterance.start - spoken_until > near:
+                yield self.bar(first, spoken_until, _clocks(first, spoken_until, self.scope))
+                first = utterance.start
+            spoken_until = max(spoken_until, utterance.end)
+        yield self.bar(first, spoken_until, _clocks(first, spoken_until, self.scope))
 
+    def bar(self, start: datetime, stop: datetime, title: str = "") -> Bar:
+        width = max(_NARROWEST, self._percent(stop - start))
+        return Bar(self._percent(start - self.begin), width, title)
 
-def _bar(start: datetime, stop: datetime, begin: datetime, end: datetime, title: str = "") -> Bar:
-    length = end - begin
-    width = max(_NARROWEST, _percent(stop - start, length))
-    return Bar(_percent(start - begin, length), width, title)
-
-
-def _percent(part: timedelta, whole: timedelta) -> float:
-    return round(100 * (part / whole), 3)
+    def _percent(self, span: timedelta) -> float:
+        return round(100 * (span / (self.end - self.begin)), 3)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Self
 
 from stt_lib.domain.models import Answer, Chunk, Detection, Segment
@@ -114,11 +114,7 @@ def weigh(
     starts = [detection.start for detection in around.detections]
     unsure = _of_language_prob(around)
     weighed = []
-    repeats = 0
-    before: _Reading | None = None
-    for reading in readings:
-        repeats = repeats + 1 if before is not None and before.text == reading.text else 0
-        before = reading
+    for reading, repeats in zip(readings, _repeats(readings), strict=True):
         clues = [*_of_text(reading), *_of_scores(reading), *unsure]
         if repeats:
             clues.append(_measured(Reason.REPEATED, repeats))
@@ -131,6 +127,12 @@ def weigh(
             clues.append(_measured(Reason.VAD_PROB, prob))
         weighed.append(tuple(clues))
     return weighed
+
+
+def _repeats(readings: Sequence[_Reading]) -> Iterator[int]:
+    """How many segments directly before each one have the same text."""
+    for _, same in groupby(readings, key=lambda reading: reading.text):
+        yield from range(len(list(same)))
 
 
 def _measured(reason: Reason, value: float) -> Clue:

@@ -115,8 +115,12 @@ class Plan:
             self.held.clear()
         fresh = [s for s in batch.sequences if self._started_since_query.isdisjoint(_keys(s))]
         self._planned.extend(fresh)
-        self.held.extend(batch.held)
+        self.held.extend(self.held_by_others(batch))
         self.is_complete = batch.is_complete and len(fresh) == len(batch.sequences)
+
+    def held_by_others(self, batch: Batch) -> list[ChunkSequence]:
+        """Sequences of a batch that were held while it was read, and not by this run itself."""
+        return [s for s in batch.held if self._started_since_query.isdisjoint(_keys(s))]
 
     def outranks(self, batch: Batch) -> bool:
         """Whether nothing in a batch has a higher priority than what is planned next."""
@@ -125,7 +129,7 @@ class Plan:
         return priority(batch.sequences[0]) <= priority(self._planned[0])
 
     def next(self, random: Random | None = None) -> ChunkSequence | None:
-        """Hand out the next sequence, or a `random` one of the first with the same priority.
+        """Hand out the next sequence, or a `random` one of those with the same priority.
 
         Where several runs work on one backlog, all of them would want the same one.
         """
@@ -140,9 +144,9 @@ class Plan:
         return sequence
 
     def _alike(self) -> int:
-        """How many of the first sequences have the priority of the very first."""
+        """How many sequences have the priority of the very first."""
         first = priority(self._planned[0])
-        return sum(priority(s) == first for s in islice(self._planned, LEAST_AHEAD))
+        return sum(priority(s) == first for s in self._planned)
 
     def drop(self, held: frozenset[Hashable]) -> None:
         """Leave these chunks (by `identity`) to the workers that hold them."""

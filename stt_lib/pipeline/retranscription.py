@@ -41,9 +41,9 @@ class Untried(StrEnum):
     """Why a transcript stays as it is without being tried."""
 
     GONE = "whose audio is gone"
-    UNUSABLE = "whose audio cannot be used any more"
-    UNKNOWN = "that do not say which chunks they hold"
-    SILENT = "in which this model has found no speech before"
+    UNUSABLE = "whose audio cannot be used"
+    UNKNOWN = "without a list of their chunks"
+    SILENT = "in which this model found no speech before"
 
 
 class Retranscription:

@@ -49,7 +49,13 @@ AFTER_CUT_SECONDS = 5.0
 REPLAN_SECONDS = 5.0
 """Seconds. How soon a run notices work of a higher priority than what is planned."""
 
-LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 20
+CONTENDED_REPLAN_SECONDS = 1.0
+"""Seconds. How soon a run notices what other runs have done of its plan."""
+
+CONTENDED_FACTOR = 4
+"""Factor. With other runs about, this much further ahead is planned, so that they can spread."""
+
+LEAST_REST_SECONDS, MOST_REST_SECONDS, REST_SHARE = 0.5, 30.0, 5
 """Seconds. Bounds of the pause between two queries of a watching run. Within them it is REST_SHARE
 times the duration of the last query, so that planning is little of MongoDB's work."""
 
@@ -60,7 +66,7 @@ UNWRITABLE_SECONDS = 300.0
 """Seconds. The same in watch mode for a sequence whose failure could not be recorded."""
 
 CONTENTION_SECONDS = 60.0
-"""Seconds. Time after a refused claim in which a run looks what others hold before it claims."""
+"""Seconds. How long other runs are reckoned with after one of their claims was seen."""
 
 
 @dataclass(slots=True)
@@ -253,15 +259,16 @@ class Runner:
 
     def _next(self) -> ChunkSequence | None:
         """The next sequence; with other runs about, one that nobody has and not all want."""
-        if not self._plan or not self._is_contended:
+        if not self._plan or self._timing.monotonic() >= self._contended_until:
             return self._plan.next()
         self._plan.drop(self._store.claims.held(planner.ends(self._plan)))
         return self._plan.next(self._timing.random)
 
     @property
     def _is_contended(self) -> bool:
-        """Whether other runs were lately seen to work on the same backlog."""
-        return self._timing.monotonic() < self._contended_until
+        """Whether other runs were lately seen to work on the same backlog, or may start with us."""
+        is_first = self._tickets <= self._threads
+        return is_first or self._timing.monotonic() < self._contended_until
 
     def _start(self, sequence: ChunkSequence) -> None:
         self._tickets += 1
@@ -291,8 +298,11 @@ class Runner:
             return
         self._woken.clear()
         self._planning_began = now = self._timing.monotonic()
-        # The very first requests should not wait for a whole batch.
-        size = self._threads if self._planned_at < self._started else self._plan.size
+        size = self._plan.size
+        if self._planned_at < self._started:
+            size = self._threads  # the very first requests should not wait for a whole batch
+        elif now < self._contended_until:
+            size = min(CONTENDED_FACTOR * size, planner.MOST_AHEAD)
         self._planning = self._planners.submit(self._plan_batch, self._plan.begin_query(now), size)
         self._planning.add_done_callback(self._inbox.put)
 
@@ -302,8 +312,9 @@ class Runner:
         if poll_seconds is not None:
             is_due = self._woken.is_set() or now - self._planned_at >= poll_seconds
             return self._plan.runs_low or (is_due and now >= self._rests_until)
-        is_overtaking = self._source.has_priorities and now - self._planned_at >= REPLAN_SECONDS
-        return self._plan.runs_low or (is_overtaking and len(self._plan) > 0)
+        patience = CONTENDED_REPLAN_SECONDS if now < self._contended_until else REPLAN_SECONDS
+        is_old = self._source.has_priorities and now - self._planned_at >= patience
+        return self._plan.runs_low or (is_old and len(self._plan) > 0)
 
     def _plan_batch(self, excluding: frozenset[Hashable], size: int) -> Batch:
         return planner.plan(
@@ -324,11 +335,12 @@ class Runner:
         self._planned_at = now = self._timing.monotonic()
         rest = max(LEAST_REST_SECONDS, REST_SHARE * (now - self._planning_began))
         self._rests_until = now + min(rest, MOST_REST_SECONDS)
-        # A complete plan is not extended by new chunks, or a run might never end.
-        if self._is_watching or self._plan.runs_low or not self._plan.outranks(batch):
-            self._plan.take_in(batch)
-        if batch.held:
+        if self._plan.held_by_others(batch):
             self._contended_until = now + CONTENTION_SECONDS
+        # A complete plan is not extended by new chunks, or a run might never end.
+        is_stale = self._is_watching or self._plan.runs_low or now < self._contended_until
+        if is_stale or not self._plan.outranks(batch):
+            self._plan.take_in(batch)
 
     # -- results ------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class PendingChunks:
         )
         sequences = group(chunks)
         if self._settle:
-            sequences = settled(sequences, self._store.now() - self._settle)
+            sequences = settled(sequences, self._store.now(), self._settle)
         return (replace(sequence, planned_at=run_started) for sequence in sequences)
 
     def load(self, sequence: ChunkSequence) -> Loaded:

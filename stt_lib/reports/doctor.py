@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
 from stt_lib.servers.health_check import transcribe_probe
@@ -170,7 +171,7 @@ def _server(url: str, settings: Settings) -> Finding:
         "server",
         State.WARNING,
         f"{found}, but heard no speech in it",
-        "try it with your own speech: python stt.py --limit 1",
+        f"try it with your own speech: {PROGRAM} --limit 1",
     )
 
 

@@ -68,7 +68,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the work stands at `now`, by the database's clock.
+    """The state of the work at `now`, by the database's clock.
 
     `days` ends with today; `working_since` is when the first transcript of the last hour was saved.
     """

@@ -35,7 +35,8 @@ _NO_MODEL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SHORT_BYTES = 4096
-_NOT_FOUND = {"detail": "Not Found"}  # what FastAPI says of a path that it does not have
+_NOT_FOUND = ({"detail": "Not Found"}, b"Not Found")
+"""What FastAPI and Starlette say of a path that they do not have."""
 
 
 def check_status(reply: Reply, server: str, protocol: str) -> None:
@@ -109,7 +110,7 @@ def hint(reply: Reply, protocol: str) -> str:
         return f"it looks like {guess}: write {guess}+http://… or set --protocol {guess}"
     if _is_page(reply):
         return "that is a web page: is STT_SERVER_URL the right address and port?"
-    if body == _NOT_FOUND:
+    if body in _NOT_FOUND or reply.body in _NOT_FOUND:
         others = " or ".join(n for n in ("openai", "asr", "transcribe") if n != protocol)
         return f"it is some other web service: try {others}, written {_other(protocol)}+http://…"
     return (

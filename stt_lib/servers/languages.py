@@ -1,5 +1,7 @@
 """Whisper's languages: their codes, and the English names that some servers answer with."""
 
+from stt_lib.errors import ConfigurationError
+
 _TABLE = """
 af=afrikaans am=amharic ar=arabic as=assamese az=azerbaijani ba=bashkir be=belarusian
 bg=bulgarian bn=bengali bo=tibetan br=breton bs=bosnian ca=catalan cs=czech cy=welsh da=danish
@@ -48,3 +50,17 @@ def code(language: str | None) -> str | None:
     if word in NAMES:
         return word
     return _CODES.get(word, language.strip())
+
+
+def checked(language: str | None) -> str | None:
+    """The code of the language that a person asked for.
+
+    Raises:
+        ConfigurationError: Whisper does not know it.
+    """
+    found = code(language)
+    if found is not None and found not in NAMES:
+        raise ConfigurationError(
+            f"--language: Whisper does not know {found!r}; give a code such as en, de or ja"
+        )
+    return found

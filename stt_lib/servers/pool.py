@@ -379,23 +379,19 @@ class ServerPool:
         with self._lock:
             self._last_trouble = error
             news = server.failed(error, certain=certain)
-            hangs = error.kind is FailureKind.TIMEOUT and server.is_out
-            overdue = self._overdue(server) if hangs else []
+            if error.kind is FailureKind.TIMEOUT and server.is_out:
+                self._give_up_overdue(server)
         _log(news)
-        for channel in overdue:
-            channel.expire()
 
-    def _overdue(self, server: Server) -> list[Channel]:
-        """Where a server that hangs is still waited for, only because much was sent to it.
+    def _give_up_overdue(self, server: Server) -> None:
+        """Stop waiting for a server that hangs, where only its queue gave a request more time.
 
-        The lock is held.
+        The lock is held, so that no request can end, and another one begin, meanwhile.
         """
         now = self._timing.monotonic()
-        return [
-            channel
-            for channel, (holder, request) in self._under_way.items()
-            if holder is server and server.deadlines.is_overdue(request, now)
-        ]
+        for channel, (holder, request) in self._under_way.items():
+            if holder is server and server.deadlines.is_overdue(request, now):
+                channel.expire()
 
     def _check_outage(self) -> None:
         """Raise when no server has been in service for too long. The lock is held."""

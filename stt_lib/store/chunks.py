@@ -30,6 +30,9 @@ from stt_lib.timing import Timing
 
 OLDEST_FIRST: Final = [(name, -direction) for name, direction in NEWEST_FIRST]
 
+MOST_NEIGHBOURS: Final = 64
+"""Chunks. Neighbours that are loaded at most, should a recording have thousands with one index."""
+
 _LOADED: Final[Document] = {
     **dict.fromkeys(["index", "start", "original_id", "data", "format"], 1),
     **dict.fromkeys(["vad.prob", "vad.has_speech", "transcribed_at"], 1),
@@ -154,7 +157,7 @@ class Chunks:
         beside = None if sequence.problem else self._beside(sequence.original_id, sequence.chunks)
         if beside is not None:
             fields = {**_LOADED, "is_neighbour": {"$literal": True}}
-            pipeline = [{"$match": beside}, {"$project": fields}]
+            pipeline = [{"$match": beside}, {"$limit": MOST_NEIGHBOURS}, {"$project": fields}]
             stages.append({"$unionWith": {"coll": "audio_chunks", "pipeline": pipeline}})
         return stages
 
@@ -167,7 +170,7 @@ class Chunks:
     def neighbours(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> tuple[Chunk, ...]:
         """The chunks with speech directly before and after these, wherever one is missing."""
         query = self._beside(original_id, chunks)
-        return () if query is None else self._find(query)
+        return () if query is None else self._find(query, limit=MOST_NEIGHBOURS)
 
     def _beside(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> Document | None:
         held = {chunk.index for chunk in chunks if chunk.index is not None and not chunk.problem}
@@ -177,25 +180,22 @@ class Chunks:
         place = {"original_id": {"$eq": original_id}, "index": {"$in": sorted(beside)}}
         return {**place, "vad.has_speech": True}
 
-    def _find(self, query: Document) -> tuple[Chunk, ...]:
-        found = self._db.run(lambda: list(self._db.chunks.find(query, _LOADED)))
+    def _find(self, query: Document, *, limit: int = 0) -> tuple[Chunk, ...]:
+        found = self._db.find(self._db.chunks, query, _LOADED, limit=limit)
         return tuple(map(mapping.chunk, found))
 
     def existing(self, ids: Sequence[Any]) -> set[Hashable]:
         """Which of these chunks (by `identity`) still exist."""
         query = {"_id": {"$in": list(ids)}}
-        found = self._db.run(lambda: list(self._db.chunks.find(query, {"_id": 1})))
+        found = self._db.find(self._db.chunks, query, {"_id": 1})
         return {identity(document["_id"]) for document in found}
 
     def has_transcribed_twin(self, original_id: Any, chunk: Chunk) -> bool:
         """Whether a transcript owns another chunk of the same recording and index."""
         place = {"original_id": {"$eq": original_id}, "index": chunk.index}
         twins = {**place, "_id": {"$ne": chunk.id}}
-        found = self._db.run(lambda: list(self._db.chunks.find(twins, {"_id": 1})))
-        query = owners(original_id, [twin["_id"] for twin in found])
-        return bool(found) and self._db.run(
-            lambda: self._db.transcriptions.find_one(query, {"_id": 1}) is not None
-        )
+        found = [twin["_id"] for twin in self._db.find(self._db.chunks, twins, {"_id": 1})]
+        return bool(found) and self._db.has(self._db.transcriptions, owners(original_id, found))
 
     # -- writing ------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Claims:
         query, update = self._db.encoded({"_id": token}), self._db.encoded({"$set": fields})
         if self._acquiring.submit(UpdateOne(query, [update], upsert=True)):
             return True
-        return self._is_mine(token)
+        return self._db.has(self._db.claims, {"_id": token})  # its first try, without an answer
 
     def _upsert(self, upserts: Sequence[UpdateOne]) -> Sequence[bool | Exception]:
         refusals = self._db.bulk(self._db.claims, upserts)
@@ -72,12 +72,6 @@ class Claims:
             for refusal in map(refusals.get, range(len(upserts)))
         ]
 
-    def _is_mine(self, token: str) -> bool:
-        """Whether the first try succeeded, and only its answer was lost."""
-        return (
-            self._db.run(lambda: self._db.claims.find_one({"_id": token}, {"_id": 1})) is not None
-        )
-
     def _extended(self) -> Document:
         return {"until": {"$add": ["$$NOW", self._lease_ms]}, "lease_ms": self._lease_ms}
 
@@ -89,7 +83,7 @@ class Claims:
         matched = self._db.run(lambda: claims.update_many(query, extended)).matched_count
         if matched == len(tokens):
             return frozenset()
-        found = self._db.run(lambda: list(claims.find(query, {"_id": 1})))
+        found = self._db.find(claims, query, {"_id": 1})
         return frozenset(tokens).difference(document["_id"] for document in found)
 
     def release(self, token: str) -> None:
@@ -109,14 +103,13 @@ class Claims:
     def held(self, chunk_ids: Iterable[Any]) -> frozenset[Hashable]:
         """Which of these chunks (by `identity`) are under a claim."""
         ids = list(chunk_ids)
-        query = {"chunk_ids": {"$in": ids}}
-        found = self._db.run(lambda: list(self._db.claims.find(query, {"chunk_ids": 1})))
+        found = self._db.find(self._db.claims, {"chunk_ids": {"$in": ids}}, {"chunk_ids": 1})
         claimed = {identity(i) for document in found for i in mapping.owned_ids(document)}
         return frozenset(claimed.intersection(map(identity, ids)))
 
     def on_chunk(self, chunk_id: Any) -> Document | None:
         """The claim on a chunk, if there is one."""
-        return self._db.run(lambda: self._db.claims.find_one({"chunk_ids": chunk_id}))
+        return self._db.find_one(self._db.claims, {"chunk_ids": chunk_id})
 
     def live(self) -> dict[str, datetime]:
         """The token of every claim, and until when it lasts unless it is renewed."""
@@ -131,5 +124,4 @@ class Claims:
         return sorted(found, key=lambda holder: (-holder.chunks, holder.worker))
 
     def _all(self, fields: Document) -> list[Document]:
-        query = {"until": {"$type": "date"}}
-        return self._db.run(lambda: list(self._db.claims.find(query, fields)))
+        return self._db.find(self._db.claims, {"until": {"$type": "date"}}, fields)

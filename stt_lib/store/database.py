@@ -172,6 +172,32 @@ class Database:
         if self._stop.wait(seconds):
             self._timing.sleep(min(seconds, 0.5))  # a result in hand is still worth some tries
 
+    def find(
+        self,
+        collection: Collection[Document],
+        query: Document,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        seconds: float | None = OPERATION_SECONDS,
+        **options: Any,
+    ) -> list[Document]:
+        """The documents that match; `options` as the driver's own `find` takes them."""
+        return self.run(lambda: list(collection.find(query, fields, **options)), seconds=seconds)
+
+    def find_one(
+        self,
+        collection: Collection[Document],
+        query: Document,
+        fields: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Document | None:
+        """The first document that matches."""
+        return self.run(lambda: collection.find_one(query, fields, **options))
+
+    def has(self, collection: Collection[Document], query: Document) -> bool:
+        """Whether a document matches."""
+        return self.find_one(collection, query, {"_id": 1}) is not None
+
     def bulk(self, collection: Collection[Document], operations: Sequence[Any]) -> Refusals:
         """Write operations side by side, whatever becomes of each; returns those refused.
 
@@ -213,6 +239,7 @@ class Database:
                     log.warning(
                         "A transcript cannot be read and is skipped, perhaps others as well: %s",
                         shown_id(document["_id"]),
+                        extra=Event.LEFT_ALONE.of(),
                     )
 
     def refused(self, refusal: Document, ids: Sequence[Any] = ()) -> WriteRefused:

@@ -52,7 +52,7 @@ class Dropped:
     def _of_chunks(self, ids: Sequence[Any]) -> list[Explained]:
         query = {"_id": {"$in": ids}}
         fields = {"original_id": 1, "stt.dropped_with": 1}
-        for chunk in self._db.run(lambda: list(self._db.chunks.find(query, fields))):
+        for chunk in self._db.find(self._db.chunks, query, fields):
             owner = owners(chunk.get("original_id"), [chunk["_id"]])
             first = mapping.nested(chunk, "stt.dropped_with") or chunk["_id"]
             found = self._saved(owner) or self._unsaved(owner) or self._on_chunks({"_id": first})
@@ -61,27 +61,26 @@ class Dropped:
         return []
 
     def _saved(self, query: Document) -> list[Explained]:
-        cursor = self._db.transcriptions.find(query, limit=_MAX_TRANSCRIPTS)
-        found = self._db.run(lambda: list(cursor.clone()))
+        found = self._db.find(self._db.transcriptions, query, limit=_MAX_TRANSCRIPTS)
         return self._with_chunks(found, is_saved=True)
 
     def _unsaved(self, query: Document) -> list[Explained]:
-        cursor = self._db.dropped.find(query, limit=_MAX_TRANSCRIPTS)
-        found = self._db.run(lambda: list(cursor.clone()))
+        found = self._db.find(self._db.dropped, query, limit=_MAX_TRANSCRIPTS)
         return self._with_chunks(map(mapping.undropped, found), is_saved=False)
 
     def _on_chunks(self, query: Document) -> list[Explained]:
         """As older versions kept it."""
         query = {**query, "stt.dropped": {"$exists": True}}
-        cursor = self._db.chunks.find(query, {"stt.dropped": 1}, limit=_MAX_TRANSCRIPTS)
-        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        found = self._db.find(
+            self._db.chunks, query, {"stt.dropped": 1}, seconds=None, limit=_MAX_TRANSCRIPTS
+        )
         return self._with_chunks((chunk["stt"]["dropped"] for chunk in found), is_saved=False)
 
     def _with_chunks(self, documents: Iterable[Document], *, is_saved: bool) -> list[Explained]:
         found = list(documents)
         ids = [chunk_id for document in found for chunk_id in mapping.owned_ids(document)]
-        cursor = self._db.chunks.find({"_id": {"$in": ids}}, _DETECTED)
-        chunks = {identity(c["_id"]): c for c in self._db.run(lambda: list(cursor.clone()))}
+        detected = self._db.find(self._db.chunks, {"_id": {"$in": ids}}, _DETECTED)
+        chunks = {identity(chunk["_id"]): chunk for chunk in detected}
 
         def read(document: Document) -> Explained:
             own = [i for i in map(identity, mapping.owned_ids(document)) if i in chunks]
@@ -111,36 +110,35 @@ class Dropped:
 
     def _put_back(self, record: Transcript, places: Collection[int] | None) -> int:
         query = {"_id": record.id}
-        document = self._db.run(lambda: self._db.transcriptions.find_one(query))
+        document = self._db.find_one(self._db.transcriptions, query)
         segments = mapping.restored(document, places) if document else None
         if document is None or segments is None:
             return 0
         before = {name: document[name] for name in ("segments", "dropped_segments")}
         unchanged, update = {**query, **before}, {"$set": segments}
         done = self._db.run(lambda: self._db.transcriptions.update_one(unchanged, update))
-        if not done.matched_count and not self._is_there({**query, **segments}):
+        if not done.matched_count and not self._db.has(
+            self._db.transcriptions, {**query, **segments}
+        ):
             raise InputError(f"transcript {record.id} was changed by another program: try again")
         return len(document["dropped_segments"]) - len(segments["dropped_segments"])
 
     def _kept(self, record: Transcript) -> Document | None:
         """The document of a transcript that was dropped as a whole."""
         query = {"_id": record.chunk_ids[0]}
-        found = self._db.run(lambda: self._db.dropped.find_one(query))
+        found = self._db.find_one(self._db.dropped, query)
         if found is not None:
             return mapping.undropped(found)
-        old = self._db.run(lambda: self._db.chunks.find_one(query, {"stt.dropped": 1}))
+        old = self._db.find_one(self._db.chunks, query, {"stt.dropped": 1})
         kept: Document | None = mapping.nested(old or {}, "stt.dropped")
         return kept
 
     def _save_as_transcript(self, document: Document) -> None:
         refusals = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
-        if refusals and not self._is_there({"_id": document["_id"]}):
+        if refusals and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
             if not is_duplicate(refusals[0]):
                 raise self._db.refused(refusals[0])
             raise InputError("another transcript owns these chunks now: explain that one instead")
-
-    def _is_there(self, query: Document) -> bool:
-        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
 
     def _forget(self, record: Transcript) -> None:
         """The transcript holds it now."""

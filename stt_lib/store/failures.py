@@ -77,10 +77,7 @@ class Failures:
             "newest": {"$max": "$stt.error.at"},
         }
         stages = [{"$group": summary}]
-        rows = self._db.run(
-            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
-        )
-        found = [mapping.failed_kind(row) for row in rows]
+        found = [mapping.failed_kind(row) for row in self._failed(stages)]
         return sorted(found, key=lambda kind: (-kind.chunks, kind.kind))
 
     def stories(self, text: str, limit: int = 100) -> list[ChunkStory]:
@@ -91,23 +88,28 @@ class Failures:
 
     def _read(self, query: Document, limit: int) -> list[Document]:
         order = [("start", 1), ("index", 1)]
-        cursor = self._db.chunks.find(query, {"data": 0}, sort=order, limit=limit)
-        return self._db.run(lambda: list(cursor.clone()), seconds=None)
+        return self._db.find(
+            self._db.chunks, query, {"data": 0}, seconds=None, sort=order, limit=limit
+        )
 
     def newest(self, limit: int, kind: str | None = None) -> list[FailedChunk]:
         """The failed chunks that were recorded last, from the index alone."""
         of_kind: list[Document] = [] if kind is None else [{"$match": {"stt.error.kind": kind}}]
         stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
-        found = self._db.run(
+        return [mapping.failed_chunk(document) for document in self._failed(stages)]
+
+    def _failed(self, stages: list[Document]) -> list[Document]:
+        """From the index alone."""
+        return self._db.run(
             lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
         )
-        return [mapping.failed_chunk(document) for document in found]
 
     def discarded(self, limit: int) -> list[FailedChunk]:
         """The chunks that were discarded last."""
         order = [("stt.discarded_at", -1)]
-        cursor = self._db.chunks.find(DISCARDED, {"data": 0}, sort=order, limit=limit)
-        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        found = self._db.find(
+            self._db.chunks, DISCARDED, {"data": 0}, seconds=None, sort=order, limit=limit
+        )
         return [mapping.failed_chunk(document) for document in found]
 
     def discard(self, kind: str | None = None, text: str | None = None) -> int:
@@ -115,20 +117,10 @@ class Failures:
 
         Their error is moved, so that they are no longer found as failed.
         """
-        update: list[Document] = [
-            {
-                "$set": {
-                    "stt.discarded_at": "$$NOW",
-                    "stt.discarded": "$stt.error",
-                    "stt.parked_at": {"$ifNull": ["$stt.parked_at", "$$NOW"]},
-                }
-            },
-            {"$unset": "stt.error"},
-        ]
-        query = _failed(kind, text)
-        return self._db.run(
-            lambda: self._db.chunks.update_many(query, update), seconds=None
-        ).matched_count
+        parked = {"stt.parked_at": {"$ifNull": ["$stt.parked_at", "$$NOW"]}}
+        moved = {"stt.discarded_at": "$$NOW", "stt.discarded": "$stt.error"}
+        update: list[Document] = [{"$set": {**moved, **parked}}, {"$unset": "stt.error"}]
+        return self._update(_failed(kind, text), update)
 
     def count(self, kind: str | None = None, text: str | None = None) -> int:
         """How many chunks `retry_now` would make due."""
@@ -155,9 +147,11 @@ class Failures:
             {"$set": {"stt.retry_at": "$$NOW", "stt.failures": 0, "stt.excuses": 0}},
             {"$unset": "stt.parked_at"},
         ]
-        return self._db.run(
-            lambda: self._db.chunks.update_many(query, due), seconds=None
-        ).matched_count
+        return self._update(query, due)
+
+    def _update(self, query: Document, update: list[Document]) -> int:
+        chunks = self._db.chunks
+        return self._db.run(lambda: chunks.update_many(query, update), seconds=None).matched_count
 
 
 def _facts(failure: Failure, attempt: str, due_in: float) -> list[Document]:

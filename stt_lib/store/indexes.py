@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pymongo import IndexModel
@@ -26,6 +26,7 @@ _ALSO_PLANNED_WITH: Final = ["original_id", "_id", "vad.prob", "stt.retry_at", "
 PLAN: Final = dict.fromkeys([*dict(NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
 _PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
 _ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
+_FAILED_KEYS: Final = [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)]
 
 # -- the indexes ------------------------------------------------------------------------------
 
@@ -33,18 +34,17 @@ _LIMITING: Final = frozenset({"partialFilterExpression", "sparse", "hidden", "co
 """An index with one of these options does not find everything."""
 
 _DUPLICATES_NAMED: Final = 3
-_DUPLICATE_KEY: Final = 11000
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that is created when it is missing; `purpose` says what happens without it."""
+    """An index that is created when it is missing; `purpose` is what happens without it."""
 
     name: str
     collection: str
     keys: list[tuple[str, int]]
-    options: Document
     purpose: str
+    options: Document = field(default_factory=dict)
     needed_keys: int | None = None
     """An index under another name that begins with this many of the keys will do as well."""
 
@@ -56,8 +56,7 @@ class Index:
     def is_served_by(self, name: str, details: Document) -> bool:
         """Whether an existing index is this one, or does its job under another name."""
         if self.is_precondition:
-            keys = list(details["key"]) == self.keys
-            return keys and _forbids_as_much(details, self.options)
+            return list(details["key"]) == self.keys and _forbids_as_much(details, self.options)
         if name == self.name:
             return True
         if self.needed_keys is None or not details.keys().isdisjoint(_LIMITING):
@@ -71,6 +70,10 @@ class Index:
         return f"db.{self.collection}.createIndex({json.dumps(dict(self.keys))}, {options})"
 
 
+def _partial(states: Document) -> Document:
+    return {"partialFilterExpression": states}
+
+
 def _forbids_as_much(details: Document, options: Document) -> bool:
     """A unique index without a filter forbids more; a hidden one forbids all the same."""
     filter_ = details.get("partialFilterExpression")
@@ -78,80 +81,43 @@ def _forbids_as_much(details: Document, options: Document) -> bool:
     return bool(details.get("unique")) and is_wide and "collation" not in details
 
 
+_CHUNKS, _TRANSCRIPTS = "audio_chunks", "transcriptions"
+_BY_RECORDING: Final = [("original", 1), ("start", 1)]
+_PLACE: Final = [("original_id", 1), ("index", 1), ("vad.has_speech", 1)]
+
 OWNER: Final = Index(
     "stt_owner",
-    "transcriptions",
+    _TRANSCRIPTS,
     [("original", 1), ("chunk_ids", 1)],
-    {"unique": True, "partialFilterExpression": {"chunk_ids": {"$exists": True}}},
     "two workers could save two transcripts of the same audio",
+    {"unique": True, **_partial({"chunk_ids": {"$exists": True}})},
 )
 CLAIM: Final = Index(
     "stt_claim",
     "stt_claims",
     [("chunk_ids", 1)],
-    {"unique": True},
     "two workers could transcribe the same audio at the same time",
+    {"unique": True},
 )
 
 INDEXES: Final = (
-    # Holds every field that planning reads, so that planning never touches the audio.
-    Index(
-        "stt_pending",
-        "audio_chunks",
-        _PLAN_KEYS,
-        {"partialFilterExpression": WORKABLE},
-        "finding pending chunks reads the whole collection",
-    ),
-    Index(
-        "stt_failed",
-        "audio_chunks",
-        [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)],
-        {"partialFilterExpression": FAILED},
-        "finding failed chunks reads the whole collection",
-    ),
-    # Holds next to nothing, and costs as much.
-    Index(
-        "stt_discarded",
-        "audio_chunks",
-        [("stt.discarded_at", -1)],
-        {"partialFilterExpression": DISCARDED},
-        "listing discarded chunks reads the whole collection",
-    ),
-    Index(
-        "stt_place",
-        "audio_chunks",
-        [("original_id", 1), ("index", 1), ("vad.has_speech", 1)],
-        {},
-        "a sequence that was cut off from its neighbours is transcribed without context",
-        needed_keys=2,
-    ),
     OWNER,
     CLAIM,
+    # Holds every field that planning reads, so that planning never touches the audio.
+    Index("stt_pending", _CHUNKS, _PLAN_KEYS, "planning is slow", _partial(WORKABLE)),
+    Index("stt_failed", _CHUNKS, _FAILED_KEYS, "listing failures is slow", _partial(FAILED)),
+    Index(
+        "stt_discarded",
+        _CHUNKS,
+        [("stt.discarded_at", -1)],
+        "listing discarded chunks is slow",
+        _partial(DISCARDED),
+    ),
+    Index("stt_place", _CHUNKS, _PLACE, "there is no context at cuts", needed_keys=2),
     # For readers; the unique index leaves out what older programs saved.
-    Index(
-        "stt_by_start",
-        "transcriptions",
-        [("start", 1)],
-        {},
-        "finding transcripts by time reads the whole collection",
-        needed_keys=1,
-    ),
-    Index(
-        "stt_by_recording",
-        "transcriptions",
-        [("original", 1), ("start", 1)],
-        {},
-        "finding the transcripts of a recording reads the whole collection",
-        needed_keys=2,
-    ),
-    Index(
-        "stt_dropped_by_recording",
-        "stt_dropped",
-        [("original", 1), ("start", 1)],
-        {},
-        "explaining a recording reads all dropped text",
-        needed_keys=2,
-    ),
+    Index("stt_by_start", _TRANSCRIPTS, [("start", 1)], "exports are slow", needed_keys=1),
+    Index("stt_by_recording", _TRANSCRIPTS, _BY_RECORDING, "exports are slow", needed_keys=2),
+    Index("stt_dropped_by_recording", "stt_dropped", _BY_RECORDING, "show is slow"),
 )
 
 OBSOLETE: Final = ("stt_arrived", "stt_done", "stt_dropped")
@@ -217,7 +183,7 @@ class Indexes:
 
     def _create(self, collection: str, indexes: list[Index]) -> None:
         """Create indexes of one collection in one command, which reads it only once."""
-        if not self._is_empty(collection):
+        if self._db.has(self._db.raw[collection], {}):
             names = ", ".join(index.name for index in indexes)
             log.info("Building indexes on %s: %s", collection, names, extra=Event.INDEX.of())
         models = [IndexModel(index.keys, name=index.name, **index.options) for index in indexes]
@@ -282,10 +248,7 @@ class Indexes:
                     extra=Event.INDEX.of(),
                 )
         except (ConfigurationError, StoreError) as error:
-            log.debug("Obsolete indexes stay: %s", short(error))
-
-    def _is_empty(self, collection: str) -> bool:
-        return self._db.run(lambda: self._db.raw[collection].find_one({}, {"_id": 1})) is None
+            log.debug("Obsolete indexes stay: %s", short(error), extra=Event.INDEX.of())
 
 
 def _is_there(index: Index, existing: Mapping[str, Document]) -> bool:

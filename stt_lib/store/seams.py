@@ -33,8 +33,7 @@ class Seams:
         return self._stored(ids) or mapping.read_seam(self._on_chunk(original_id, ids))
 
     def _stored(self, ids: tuple[Any, Any]) -> Seam | None:
-        query = {"_id": _pair(ids)}
-        return mapping.read_seam(self._db.run(lambda: self._db.seams.find_one(query)))
+        return mapping.read_seam(self._db.find_one(self._db.seams, {"_id": _pair(ids)}))
 
     def _on_chunk(self, original_id: Any, ids: tuple[Any, Any]) -> Document | None:
         """As older versions kept it: on the chunk before the cut."""
@@ -43,7 +42,7 @@ class Seams:
             "original_id": {"$eq": original_id},
             "stt.seam.next": {"$eq": ids[1]},
         }
-        found = self._db.run(lambda: self._db.chunks.find_one(query, {"stt.seam": 1}))
+        found = self._db.find_one(self._db.chunks, query, {"stt.seam": 1})
         old = mapping.nested(found or {}, "stt.seam")
         return old if mapping.read_seam(old) else None
 

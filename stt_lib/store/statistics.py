@@ -78,10 +78,8 @@ class Statistics:
         return self._saved_at({"_id": {"$lte": _NEWEST_ID}}, -1)
 
     def _saved_at(self, query: Document, direction: int) -> datetime | None:
-        order = [("_id", direction)]
-        found = self._db.run(
-            lambda: self._db.transcriptions.find_one(query, {"_id": 1}, sort=order)
-        )
+        saved = self._db.transcriptions
+        found = self._db.find_one(saved, query, {"_id": 1}, sort=[("_id", direction)])
         return found["_id"].generation_time if found else None
 
 

@@ -67,7 +67,7 @@ class Transcripts:
         """
         document = self._db.encoded(mapping.transcript(transcript, datetime.now(UTC)))
         refusal = self._saving.submit(document)
-        if refusal is None or self._is_saved(transcript.id):
+        if refusal is None or self._db.has(self._db.transcriptions, {"_id": transcript.id}):
             return True
         if refusal.get("keyPattern") == dict(OWNER.keys):
             return False
@@ -77,10 +77,6 @@ class Transcripts:
         inserts = [InsertOne(document) for document in documents]
         refusals = self._db.bulk(self._db.transcriptions, inserts)
         return list(map(refusals.get, range(len(documents))))
-
-    def _is_saved(self, transcript_id: Any) -> bool:
-        query = {"_id": transcript_id}
-        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
 
     def _refused(self, refusal: Document, transcript: Transcript) -> WriteRefused:
         if not is_duplicate(refusal):
@@ -95,15 +91,14 @@ class Transcripts:
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
         """Which of these chunks (by `identity`) a saved transcript owns."""
         query = owners(original_id, ids)
-        found = self._db.run(lambda: list(self._db.transcriptions.find(query, {"chunk_ids": 1})))
+        found = self._db.find(self._db.transcriptions, query, {"chunk_ids": 1})
         theirs = {identity(i) for document in found for i in mapping.owned_ids(document)}
         return theirs & set(map(identity, ids))
 
     def of_chunk(self, original_id: Any, chunk_id: Any) -> Transcript | None:
         """The transcript that owns a chunk, if there is one and it can be read."""
-        query = owners(original_id, [chunk_id])
-        found = self._db.run(lambda: self._db.transcriptions.find_one(query))
-        return next(self._db.readable([found] if found else [], mapping.read_transcript), None)
+        found = self._db.find(self._db.transcriptions, owners(original_id, [chunk_id]))
+        return next(self._db.readable(found, mapping.read_transcript), None)
 
     # -- re-transcription ---------------------------------------------------------------------
 
@@ -135,8 +130,7 @@ class Transcripts:
 
     def is_current(self, revision: Revision) -> bool:
         """Whether a transcript still has this revision."""
-        query = _of(revision)
-        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
+        return self._db.has(self._db.transcriptions, _of(revision))
 
     def note_nothing_heard(self, revision: Revision, model: str | None) -> None:
         """Note the model that found no speech where this revision has text."""
@@ -157,7 +151,7 @@ class Transcripts:
         if self._db.run(lambda: self._db.transcriptions.replace_one(old, new)).matched_count:
             return True
         mine = {name: new[name] for name in ("_id", "revision", "created_at")}
-        return self._db.run(lambda: self._db.transcriptions.find_one(mine, {"_id": 1})) is not None
+        return self._db.has(self._db.transcriptions, mine)
 
     def _copy_to_history(self, old: Document, last: Revision) -> None:
         """Within MongoDB, so that the copy is exact."""
@@ -175,14 +169,13 @@ class Transcripts:
 
     def all(self) -> list[Transcript]:
         """All transcripts, oldest first."""
-        cursor = self._db.transcriptions.find({}, sort=[("start", 1)])
-        found = self._db.run(lambda: list(cursor.clone()))
+        found = self._db.find(self._db.transcriptions, {}, sort=[("start", 1)])
         return list(self._db.readable(found, mapping.read_transcript))
 
     def has_any(self, recording: str) -> bool:
         """Whether some of a recording is transcribed."""
         query = {"original": {"$in": possible_ids(recording)}, "chunk_ids": {"$exists": True}}
-        return self._db.run(lambda: self._db.transcriptions.find_one(query, {"_id": 1})) is not None
+        return self._db.has(self._db.transcriptions, query)
 
     def stretches(
         self,
@@ -216,11 +209,11 @@ class Transcripts:
 
     def _page(self, query: Document, seen: set[Hashable]) -> list[Document]:
         """What comes next; `seen` are those with the first start that were read before."""
-        cursor = self._db.transcriptions.find(
-            query, _SAID, sort=[("start", 1)], limit=_PAGE + len(seen), allow_disk_use=True
-        )
+        options: Document = {"sort": [("start", 1)], "limit": _PAGE + len(seen)}
         # Without an index MongoDB has to sort, which takes as long as it takes.
-        found = self._db.run(lambda: list(cursor.clone()), seconds=None)
+        found = self._db.find(
+            self._db.transcriptions, query, _SAID, seconds=None, allow_disk_use=True, **options
+        )
         return [document for document in found if identity(document["_id"]) not in seen]
 
     def beginning(self, recording: str) -> datetime | None:
@@ -228,8 +221,7 @@ class Transcripts:
         if not self._indexes.has("stt_place"):
             return None
         chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
-        fields, order = {"start": 1}, [("index", 1)]
-        first = self._db.run(lambda: self._db.chunks.find_one(chunks, fields, sort=order))
+        first = self._db.find_one(self._db.chunks, chunks, {"start": 1}, sort=[("index", 1)])
         start = (first or {}).get("start")
         return start if isinstance(start, datetime) else None
 

@@ -148,7 +148,7 @@ def line(
     done, audio = course.tally.attempted, course.audio_done + course.audio_left
     share = 1.0 if course.is_idle and done else course.audio_done / audio if audio else 0.0
     for title, right in _forms(course, elapsed, busy):
-        left = f"{title}{share:4.0%}|"
+        left = f"{title}{share:.0%}|"
         if columns >= len(left) + len(right) + FEWEST_CELLS:
             break
     else:

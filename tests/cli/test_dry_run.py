@@ -43,7 +43,10 @@ def test_it_respects_limit_and_filters_and_knows_the_recent_speed(world: World) 
     for number in range(4):
         world.record(range(2), original_id=number, start=START + number * HOUR)
     now = datetime.now(UTC)
-    world.record(range(30), original_id="done", transcribed_at=now, start=now, ingested_at=now)
+    world.record(range(30), original_id="done", transcribed_at=now, start=now)
+    ids = [chunk["_id"] for chunk in world.chunks.find({"original_id": "done"})]
+    saved = {"original": "done", "chunk_ids": ids, "start": now, "segments": []}
+    world.transcriptions.insert_one(saved)  # its _id says when
     done = world.run("--dry-run", "--limit", "2", "--until", "2026-03-01T10:30Z")
     assert [row.split()[-1] for row in done.stdout.splitlines()[1:3]] == ["2", "1"]
     assert "2 sequences, 4 chunks, 40 s of audio; done in less than a minute at" in done.stdout

@@ -29,6 +29,16 @@ def test_mongodb_out_of_reach_exits_3_with_one_line_within_its_time(world: World
     assert "is not available" in world.log, "cron's mail may go nowhere"
 
 
+def test_an_unknown_language_is_refused_before_any_request(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(1))
+    done = world.run("--language", "klingon")
+    assert done.returncode == 2
+    assert "--language: Whisper does not know 'klingon'" in done.stderr
+    assert whisper.requests == []
+
+
 # -- the log ----------------------------------------------------------------------------------
 
 

@@ -250,3 +250,22 @@ def test_a_bad_file_of_phrases_stops_the_command(world: World, command: tuple[st
     assert done.returncode == exit_codes.USAGE
     assert "--filter-phrases /nowhere/phrases.txt cannot be used" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_nothing_that_is_shown_can_steer_the_terminal(world: World, show: Show) -> None:
+    evil = "\x1b[2J\x9b31m\x07"
+    recording = world.record([0], original_id=f"id{evil}")
+    entry = {"kind": f"kind{evil}", "message": f"text{evil}", "at": START, "server": f"s{evil}"}
+    world.chunks.update_one(
+        {"original_id": recording},
+        {"$set": {"index": f"1{evil}", "stt": {"error": entry, "history": [entry]}}},
+    )
+    segment = {"start": 0, "end": 1, "text": f"said{evil}"}
+    spoken = {"segments": [segment], "language": f"en{evil}", "start": START, "end": START}
+    world.transcriptions.insert_one(
+        {"_id": f"t{evil}", "original": "r", "chunk_ids": [f"c{evil}"], **spoken}
+    )
+    [chunk] = world.chunks.find()
+    for id_ in (chunk["_id"], "r"):
+        said = show(id_)
+        assert not any(character in said for character in evil if not character.isprintable())

@@ -50,7 +50,7 @@ def test_a_full_disk_is_reported_in_one_line(
     assert world.run().returncode == 0
     done = shell(world, f"stt {command} >/dev/full")
     assert done.returncode == 1
-    assert done.stderr == "stt: cannot write the output: No space left on device\n"
+    assert done.stderr == "stt: standard output cannot be written: No space left on device\n"
 
 
 def test_a_name_that_is_too_long_is_reported_in_one_line(

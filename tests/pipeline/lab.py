@@ -74,6 +74,8 @@ class MemoryChannel:
 
     def cut(self) -> None: ...
 
+    def expire(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -83,6 +85,7 @@ class Lab:
     def __init__(self, *, timing: Timing | None = None, database: Database | None = None) -> None:
         self.timing = timing or ManualTiming()
         self.database = database or Database(self.timing)
+        self.database.guard = threading.RLock()
         self.requests: list[Posted] = []
         self.script: Script = echo
         self.probe: Callable[[], Reply] = lambda: answer([])

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -81,6 +81,8 @@ class Observer(Protocol):
 
     def answered(self, pieces: Sequence[Piece]) -> None: ...
 
+    def refused(self, pieces: Iterable[Piece]) -> None: ...
+
     def ended(self, request: int) -> None: ...
 
 
@@ -112,8 +114,13 @@ class SimulatedChannel:
         self._scheduler = internet.scheduler
         self._random = internet.scheduler.random
         self._cut = SimulatedEvent(internet.scheduler)
+        self._has_expired = False
 
     def cut(self) -> None:
+        self._cut.set()
+
+    def expire(self) -> None:
+        self._has_expired = True
         self._cut.set()
 
     def close(self) -> None:
@@ -131,6 +138,7 @@ class SimulatedChannel:
     ) -> Reply:
         self._scheduler.point()
         self._cut.clear()
+        self._has_expired = False
         started = self._scheduler.now
         target = self._internet.servers[url.removesuffix("/transcribe")]
         files = [content[1] for _, content in parts if content[0] is not None]
@@ -145,7 +153,10 @@ class SimulatedChannel:
                 reply = self._exchange(target, pieces, len(files), started, seconds, when_sent)
         except ServerTrouble as error:
             self._scheduler.note(f"no answer: {error.kind}")
+            self._internet.observer.refused(pieces)
             raise
+        if reply.status != 200:
+            self._internet.observer.refused(pieces)
         self._scheduler.point()
         self._scheduler.note(f"answer {reply.status}")
         return reply
@@ -188,6 +199,7 @@ class SimulatedChannel:
         if weather is Weather.FAILING:
             return _json(500, {"detail": "out of memory"})
         if weather is Weather.SENSELESS:
+            self._internet.observer.refused(pieces)
             return self._random.choice(_SENSELESS)
         return self._judged(target, pieces, files)
 
@@ -208,7 +220,8 @@ class SimulatedChannel:
 
     def _sleep(self, seconds: float, target: SimulatedServer) -> None:
         if self._cut.wait(max(0.0, seconds)):
-            raise _trouble(FailureKind.CONNECTION, target)
+            kind = FailureKind.TIMEOUT if self._has_expired else FailureKind.CONNECTION
+            raise _trouble(kind, target)
 
     def _judged(self, target: SimulatedServer, pieces: Sequence[Piece], files: int) -> Reply:
         if target.max_files is not None and files > target.max_files:

@@ -35,8 +35,7 @@ def _wait_until_frozen(hand: Hand) -> None:
 
 def _expire_claims(world: World) -> None:
     """What waiting for the end of the lease does, too; in another test we really wait."""
-    claimed = {"stt.claim": {"$exists": True}}
-    world.chunks.update_many(claimed, {"$set": {"stt.claim.until": START}})
+    world.claims.update_many({}, {"$set": {"until": START}})
 
 
 @pytest.mark.timeout(120)

@@ -232,8 +232,8 @@ def test_a_run_takes_what_a_dead_worker_held_though_the_claim_expires_meanwhile(
         held = world.record(range(3))
         world.record(range(2))
         until = world.client.admin.command("hello")["localTime"] + timedelta(seconds=2)
-        claim = {"by": "dead", "at": until, "until": until}
-        world.chunks.update_many({"original_id": held}, {"$set": {"stt": {"claim": claim}}})
+        ids = [chunk["_id"] for chunk in world.chunks.find({"original_id": held})]
+        world.claims.insert_one({"_id": "dead", "chunk_ids": ids, "until": until, "lease_ms": 3000})
         server.gate.clear()
         hand = crew.start(world, "--timeout-base", "120")
         server.wait_for(lambda: len(server.sequences) == 1, EVENT_SECONDS)

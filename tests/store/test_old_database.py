@@ -133,7 +133,7 @@ def test_dropped_text_on_chunks_is_explained_and_restored(world: World, store: S
     for text in (*map(str, ids), str(recording)):
         [found] = store.dropped.explained(text)
         assert (found.transcript.id, found.is_saved) == (transcript_id, False)
-        assert len(found.stretches) == 2
+        assert len(found.detections) == 2
     assert store.dropped.restore(found) == 1
     assert store.dropped.restore(found) == 0
     [document] = world.transcriptions.find()

@@ -64,7 +64,7 @@ class Container:
     ) -> None:
         command = [*config.get("Entrypoint", ()), *(list(arguments) or config["Cmd"])]
         place = (str(root), config["User"], config["WorkingDir"])
-        isolated = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+        isolated = ("unshare", "--mount", "--pid", "--fork")
         self._console = console
         with console.open("wb") as file:
             self._process = subprocess.Popen(
@@ -94,7 +94,10 @@ class Container:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        self._process.kill()
+        """Kill process 1, and with it all others of the container."""
+        # Killing `unshare` alone would leave the container running.
+        if self.runs:
+            self.signal(signal.SIGKILL)
         self._process.wait()
 
 

@@ -6,6 +6,7 @@ has confirmed: a failover takes back those that it has not.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -100,6 +101,8 @@ class Database:
         self.clock_error = timedelta()
         """How far the clock of the present primary is ahead."""
         self.term = 1
+        self.guard: AbstractContextManager[object] = nullcontext()
+        """A lock for tests with real threads; in a simulation only one runs at a time."""
         self.watcher: Watcher = _ignore
         self.is_rolling_back = False
         self.journal: list[Callable[[], None]] = []

@@ -74,7 +74,8 @@ class Connection:
     def once(self, command: str, operation: Callable[[], T], *, durable: bool = False) -> T:
         self._network.before(command)
         term = self.database.term
-        result = operation()
+        with self.database.guard:
+            result = operation()
         self._network.after(command)
         if self.database.term != term:
             raise Away("the primary stepped down")

@@ -29,7 +29,7 @@ DESCRIBED = Course(tally(380, 65, 5), 1000, 4500.0, 5500.0)
 def test_a_wide_terminal_shows_exactly_the_described_format() -> None:
     shown = line(DESCRIBED, 135.0, 135.0, 110)
     assert re.fullmatch(
-        r"Processing sequences:  45%\|█+[▏▎▍▌▋▊▉]? +\| 450/1000 \[02:15<02:45, 3\.33seq/s\]"
+        r"Processing sequences: 45%\|█+[▏▎▍▌▋▊▉]? +\| 450/1000 \[02:15<02:45, 3\.33seq/s\]"
         r" transcribed=380 empty=65 errors=5",
         shown,
     )
