@@ -212,6 +212,7 @@ class World:
         self.scheduler.note(f"{run.name} ends: {counts}, {report.halted_by}")
         if not report.abandoned:
             self.checks.check_idle(runner, pool)
+        process.exit()
 
     def _stop_later(self, seconds: float, stop: SimulatedEvent) -> None:
         def stop_it() -> None:
@@ -256,6 +257,7 @@ def build(seed: int) -> World:
     servers = [_server(rng, f"stt{number}") for number in range(SERVERS)]
     runs = [_run(rng, number, servers) for number in range(RUNS + rng.choice([0, 0, 1, 2]))]
     world = World(scheduler, speech, servers, runs, _arrivals(rng, speech))
+    world.database.has_change_streams = rng.random() < 0.5
     for _ in range(FAULTS + rng.choice([0, 0, 3, 10])):
         rng.choice(_FAULTS)(world, rng)
     return world

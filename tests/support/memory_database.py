@@ -101,6 +101,7 @@ class Database:
         self.clock_error = timedelta()
         """How far the clock of the present primary is ahead."""
         self.term = 1
+        self.has_change_streams = False
         self.guard: AbstractContextManager[object] = nullcontext()
         """A lock for tests with real threads; in a simulation only one runs at a time."""
         self.watcher: Watcher = _ignore

@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 STOPPING_SECONDS: Final = 10.0
 HISTORY: Final = 10
+WATCH_SECONDS: Final = 0.5
+"""Seconds. How often a change stream looks for changes."""
+
 EXCESS: Final = timedelta(minutes=1)
 """A claim that ends later than its lease and this from now was made by a clock that was wrong."""
 
@@ -132,7 +135,7 @@ class MemoryStore:
         self.transcripts = Transcripts(self._connection)
         self.seams = Seams(self._connection)
         self.dropped = DroppedText(self._connection)
-        self.change_stream = ChangeStream()
+        self.change_stream = ChangeStream(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -622,11 +625,18 @@ class DroppedText(_Part):
         return [mapping.read_transcript(document["transcript"]) for document in found]
 
 
-class ChangeStream:
-    """A standalone mongod has none."""
+class ChangeStream(_Part):
+    """Reports new chunks, if the database has change streams; a failover breaks it."""
 
     def events(self) -> Iterator[None]:
-        return iter(())
+        term, seen = self._db.term, len(self._db.chunks)
+        while self._db.has_change_streams:
+            self._connection.timing.sleep(WATCH_SECONDS)
+            if self._db.term != term:
+                raise StoreUnavailable("the change stream broke")
+            if len(self._db.chunks) > seen:
+                seen = len(self._db.chunks)
+                yield
 
 
 def _has_speech(document: Document) -> Any:
