@@ -1,7 +1,8 @@
 """One simulation: recordings, servers, runs that overlap, and faults, all drawn from a seed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
 from tests.simulation.checks import Checks
-from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.servers import Hearing, Internet, SimulatedServer, Spell, Weather
 from tests.simulation.speech import Piece, Speech, compose
 from tests.simulation.timing import START, SimulatedEvent, SimulatedTiming
@@ -56,6 +57,17 @@ class SimulatedNetwork(Network):
         if self._world.failing_over:
             self._world.failing_over.pop()()
         self._weather(command)
+
+    def caller(self) -> Task | None:
+        return self._scheduler.current
+
+    @contextmanager
+    def on_behalf_of(self, caller: Task) -> Iterator[None]:
+        self._world.checks.acting_for = caller
+        try:
+            yield
+        finally:
+            self._world.checks.acting_for = None
 
     def _weather(self, command: str) -> None:
         rng, now = self._scheduler.random, self._scheduler.now

@@ -59,6 +59,14 @@ class Collection:
             raise DuplicateKey("_id_")
         self.put(document)
 
+    def is_inserted(self, document: Document) -> bool:
+        """Insert a document; False when a unique index refuses it."""
+        try:
+            self.insert(document)
+        except DuplicateKey:
+            return False
+        return True
+
     def put(self, document: Document) -> None:
         """Insert a document, or replace the one with the same `_id`."""
         stored = _stored(document)
