@@ -89,7 +89,7 @@ def nonempty(text: str) -> str:
 
 def language(text: str) -> str:
     if not languages.is_known(nonempty(text)):
-        raise ValueError("must be a language that Whisper knows, such as en, de or ja")
+        raise ValueError("must be a language that Whisper knows, such as en or English")
     return text
 
 
