@@ -116,7 +116,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.stage = self.scheduler.process("world")
-        self.timing = SimulatedTiming(self.stage)
+        self.timing = SimulatedTiming(self.stage, preempted=0.0)  # MongoDB's commands are atomic
         self.database = Database(self.timing)
         self.checks = Checks(self.scheduler, self.database, self.speech)
         self.internet = Internet(self.scheduler, self.servers, self.speech, self.checks)
