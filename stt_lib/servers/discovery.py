@@ -8,15 +8,15 @@ import ipaddress
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-import dns.exception
-import dns.resolver
 
 from stt_lib.servers.pool import ServerPool
 from stt_lib.telemetry.events import Event
 from stt_lib.timing import REAL, Timing
+
+if TYPE_CHECKING:
+    import dns.resolver
 
 log = logging.getLogger("stt")
 
@@ -38,6 +38,9 @@ def is_dynamic(url: str) -> bool:
 
 def lookup(server: str | None) -> Lookup:
     """Lookups at a DNS server, HOST:PORT; at those of the system if None."""
+    import dns.exception  # only runs that follow a name pay for loading these
+    import dns.resolver
+
     resolver = dns.resolver.Resolver(configure=server is None)
     resolver.lifetime = LOOKUP_SECONDS
     if server is not None:
@@ -53,7 +56,9 @@ def lookup(server: str | None) -> Lookup:
     return addresses
 
 
-def _addresses(resolver: dns.resolver.Resolver, name: str) -> Sequence[str]:
+def _addresses(resolver: "dns.resolver.Resolver", name: str) -> Sequence[str]:
+    import dns.resolver
+
     try:
         answer = resolver.resolve(name, "A", search=True)
     except dns.resolver.NoAnswer:
@@ -125,11 +130,12 @@ def following(
     timing: Timing = REAL,
 ) -> Iterator[None]:
     """Keep the pool's servers up to date within the block; the first lookup is done before it."""
-    addresses = lookup(dns_server)
-    names = [_Name(url, pool, addresses, timing) for url in urls if is_dynamic(url)]
-    if not names:
+    dynamic = [url for url in urls if is_dynamic(url)]
+    if not dynamic:
         yield
         return
+    addresses = lookup(dns_server)
+    names = [_Name(url, pool, addresses, timing) for url in dynamic]
     over = timing.event()
 
     def look() -> None:

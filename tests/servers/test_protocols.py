@@ -21,7 +21,7 @@ from stt_lib.errors import (
     Suspect,
 )
 from stt_lib.servers import protocols
-from stt_lib.servers.protocols import NAMES, Options, Request, parse, single_file
+from stt_lib.servers.protocols import IGNORE_MODEL, NAMES, Options, Request, parse, single_file
 from stt_lib.servers.transport import Channel, http_channels
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES, encoded, tone
@@ -647,13 +647,13 @@ def test_another_model_than_the_one_asked_for_is_the_servers_error(ask: Ask, pro
         *((p, None, 7, None) for p in NAMES),
         *((p, None, None, None) for p in NAMES),
         ("openai", "tiny.en", None, "tiny.en"),
-        *((p, "tiny.en", None, None) for p in NAMES if p != "openai"),
+        ("transcribe", "tiny.en", None, "tiny.en"),
+        *((p, "tiny.en", None, None) for p in NAMES if p in IGNORE_MODEL),
     ],
 )
 def test_the_model_is_what_the_server_reports_or_what_it_was_asked_for(
     ask: Ask, protocol: str, asked: str | None, told: Any, expected: str | None
 ) -> None:
-    """Only one protocol has a field to ask for a model."""
     reply = answer(text="", segments=[], duration=33.0, model=told)
     assert ask(protocol, reply, options=Options(model=asked)).model == expected
 

@@ -53,6 +53,8 @@ class Checks:
         self._failed_late: set[str] = set()
         self._answered: set[tuple[str, str]] = set()
         self.has_clock_jumped = False
+        self.acting_for: Task | None = None
+        """Who asked for a write that the leader of its group carries out."""
         database.watcher = self._changed
 
     def _violated(self, what: str) -> NoReturn:
@@ -172,7 +174,7 @@ class Checks:
         )
 
     def _me(self) -> Task:
-        current = self._scheduler.current
+        current = self.acting_for or self._scheduler.current
         if current is None:
             raise RuntimeError("nobody is at work")
         return current

@@ -54,11 +54,15 @@ class Process:
 
     def kill(self) -> None:
         if not self.is_killed:
-            self.is_killed = True
             self.scheduler.note(f"{self.name} is killed")
-            self.frozen_until = 0.0
-            for task in list(self.tasks):
-                self.scheduler.wake(task)
+            self.exit()
+
+    def exit(self) -> None:
+        """End all threads wherever they are, as the end of a process does."""
+        self.is_killed = True
+        self.frozen_until = 0.0
+        for task in list(self.tasks):
+            self.scheduler.wake(task)
 
     def freeze(self, seconds: float) -> None:
         self.scheduler.note(f"{self.name} is frozen for {seconds:.1f} s")

@@ -1,7 +1,8 @@
 """One simulation: recordings, servers, runs that overlap, and faults, all drawn from a seed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
 from tests.simulation.checks import Checks
-from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.servers import Hearing, Internet, SimulatedServer, Spell, Weather
 from tests.simulation.speech import Piece, Speech, compose
 from tests.simulation.timing import START, SimulatedEvent, SimulatedTiming
@@ -56,6 +57,17 @@ class SimulatedNetwork(Network):
         if self._world.failing_over:
             self._world.failing_over.pop()()
         self._weather(command)
+
+    def caller(self) -> Task | None:
+        return self._scheduler.current
+
+    @contextmanager
+    def on_behalf_of(self, caller: Task) -> Iterator[None]:
+        self._world.checks.acting_for = caller
+        try:
+            yield
+        finally:
+            self._world.checks.acting_for = None
 
     def _weather(self, command: str) -> None:
         rng, now = self._scheduler.random, self._scheduler.now
@@ -104,7 +116,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.stage = self.scheduler.process("world")
-        self.timing = SimulatedTiming(self.stage)
+        self.timing = SimulatedTiming(self.stage, preempted=0.0)  # MongoDB's commands are atomic
         self.database = Database(self.timing)
         self.checks = Checks(self.scheduler, self.database, self.speech)
         self.internet = Internet(self.scheduler, self.servers, self.speech, self.checks)
@@ -212,6 +224,7 @@ class World:
         self.scheduler.note(f"{run.name} ends: {counts}, {report.halted_by}")
         if not report.abandoned:
             self.checks.check_idle(runner, pool)
+        process.exit()
 
     def _stop_later(self, seconds: float, stop: SimulatedEvent) -> None:
         def stop_it() -> None:
@@ -256,6 +269,7 @@ def build(seed: int) -> World:
     servers = [_server(rng, f"stt{number}") for number in range(SERVERS)]
     runs = [_run(rng, number, servers) for number in range(RUNS + rng.choice([0, 0, 1, 2]))]
     world = World(scheduler, speech, servers, runs, _arrivals(rng, speech))
+    world.database.has_change_streams = rng.random() < 0.5
     for _ in range(FAULTS + rng.choice([0, 0, 3, 10])):
         rng.choice(_FAULTS)(world, rng)
     return world
