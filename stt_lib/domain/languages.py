@@ -39,8 +39,8 @@ _UNKNOWN = frozenset({"", "auto", "none", "null", "und", "unknown"})
 
 
 def is_known(language: str) -> bool:
-    """Whether Whisper knows a language by this code or English name."""
-    return code(language) in NAMES
+    """Whether Whisper knows a language by this code or English name; "auto" is no language."""
+    return code(language) in (None, *NAMES)
 
 
 def code(language: str | None) -> str | None:

@@ -296,7 +296,7 @@ class _Job:
                 self._started = self._started or self._timing.monotonic()
                 avoid = slot.server
                 try:
-                    # What is logged before the request would keep the server waiting for it.
+                    # Logged once the request is sent: the server should not wait for the log.
                     return self._worker.pool.transcribe(slot, audio, self._announce)
                 except ServerBusy:
                     continue

@@ -147,7 +147,8 @@ class Server:
         return not self.is_out and now >= self._paused_until and self.room > 0
 
     def wants_trial(self, now: float) -> bool:
-        return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
+        may_be_tried = not self.on_trial and not self.misconfigured and now >= self._paused_until
+        return may_be_tried and self.breaker.is_trial_due(now)
 
     # -- what happened to a request -----------------------------------------------------------
 

@@ -179,15 +179,6 @@ def test_an_api_key_that_no_header_can_carry_is_refused_before_any_request(
     assert key.strip() == "" or key not in done.stderr + world.log
 
 
-@pytest.mark.parametrize("language", ["tlh", "englisch"])
-def test_a_language_that_whisper_does_not_know_is_refused(
-    world: World, whisper: FakeWhisper, language: str
-) -> None:
-    done = world.run("--language", language)
-    assert done.returncode == 2
-    assert "--language must be a language" in done.stderr
-
-
 def test_busy_answers_are_no_failures_of_the_server(world: World, whisper: FakeWhisper) -> None:
     backlog(world, 2)
     replies = [status(429, Retry_After="0"), status(503, Retry_After="0")]

@@ -73,6 +73,8 @@ def test_a_watching_run_goes_on_after_a_collection_was_dropped(
         wait_for(lambda: not world.pending(), world)
         wait_for(lambda: "stt_owner" in world.transcriptions.index_information(), world)
         assert "stt_claim" in world.claims.index_information()
+        world.record([0], original_id="later")
+        wait_for(lambda: "stt_pending" in world.chunks.index_information(), world)
     finally:
         process.terminate()
         _, err = process.communicate(timeout=30)
