@@ -13,6 +13,7 @@ from typing import Final
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
+from stt_lib.servers.discovery import expanded, lookup
 from stt_lib.servers.health_check import transcribe_probe
 from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
@@ -139,8 +140,16 @@ def _mongodb_disk(store: Store) -> Finding:
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:
-    with ThreadPoolExecutor(len(settings.server_url)) as threads:
-        yield from threads.map(lambda url: _server(url, settings), settings.server_url)
+    urls: list[str] = []
+    addresses = lookup(settings.dns_server)
+    for url in settings.server_url:
+        try:
+            urls += expanded(url, addresses)
+        except OSError as error:
+            advice = "is the service running, and --dns-server right?"
+            yield Finding("server", State.PROBLEM, str(error), advice)
+    with ThreadPoolExecutor(max(1, len(urls))) as threads:
+        yield from threads.map(lambda url: _server(url, settings), urls)
 
 
 def _server(url: str, settings: Settings) -> Finding:

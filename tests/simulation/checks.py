@@ -228,12 +228,12 @@ class Checks:
         del self._in_flight[request]
 
     def check_requests(self, servers: Iterable[SimulatedServer], workers: int) -> None:
-        """A server that is down gets few requests of each process."""
+        """A server that is down or busy gets few requests of each process."""
         for server in servers:
             for (process, spell), count in server.refused.items():
-                most = workers + 3 + (spell.ends - spell.begins) / 2
+                most = 2 * workers + (spell.ends - spell.begins)
                 if count > most:
-                    self._violated(f"{process} sent {count} requests to {server.name}, a dead one")
+                    self._violated(f"{process} sent {count} requests to {server.name}, {spell}")
 
     def check_idle(self, runner: Any, pool: Any) -> None:
         """At the end of a run nothing is planned, held or under way."""

@@ -47,7 +47,7 @@ def post(protocol: str, request: Request, chunks: Sequence[Chunk]) -> Answer:
     """Post consecutive chunks, oldest first.
 
     The answer says how it came about. Most servers do not report their model: then it is the one
-    that the user named.
+    that was asked for, unless the protocol cannot ask for one.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
@@ -55,9 +55,7 @@ def post(protocol: str, request: Request, chunks: Sequence[Chunk]) -> Answer:
     spoken = _PROTOCOLS[protocol]
     answer = spoken.post(request, chunks)
     check_model(answer.model, request.options.model, request.server)
-    return replace(
-        answer,
-        model=answer.model or request.options.model,
-        protocol=protocol,
-        parameters=spoken.parameters(request.options),
-    )
+    parameters = spoken.parameters(request.options)
+    asked = request.options.model if "model" in parameters else None
+    model = answer.model or asked
+    return replace(answer, model=model, protocol=protocol, parameters=parameters)
