@@ -128,6 +128,7 @@ def test_the_files_of_servers_point_downwards() -> None:
 
 
 STORE_ROWS = [
+    {"search"},
     {"failures", "transcripts", "dropped", "statistics"},
     {"chunks"},
     {"claims", "indexes", "seams", "diagnostics", "change_stream"},

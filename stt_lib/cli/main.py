@@ -26,6 +26,7 @@ COMMANDS = {
     "show": "Show what happened to a chunk, a recording or a transcript",
     "prioritize": "Transcribe a recording before all others",
     "export": "Export transcripts as text, subtitles, tables or pages",
+    "search": "Find where something was said, over all transcripts",
     "ingest": "Store audio or video files as chunks, ready to transcribe",
     "serve": "Run a Whisper server",
     "demo": "Transcribe sample recordings with the embedded stack",

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 _TAG = r"\*[^*]*\*|\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】|♪[^♪]*♪?"
 _ONLY_TAGS = re.compile(rf"(?:(?:{_TAG})[\s.,!?…]*)+")
-_FIRST_UNSPACED = "\u0e00"
+FIRST_UNSPACED = "\u0e00"
 """First character (Thai) of the scripts that put no spaces between words."""
 
 LETTERS_PER_WORD = 2
@@ -62,9 +62,9 @@ def is_sound_tag(text: str) -> bool:
 
 def word_count(words: list[str]) -> float:
     """Return the number of words in a split normal form, whether or not its script has spaces."""
-    if max(words, default="") < _FIRST_UNSPACED:
+    if max(words, default="") < FIRST_UNSPACED:
         return len(words)
-    return sum(len(w) / LETTERS_PER_WORD if w[0] >= _FIRST_UNSPACED else 1 for w in words)
+    return sum(len(w) / LETTERS_PER_WORD if w[0] >= FIRST_UNSPACED else 1 for w in words)
 
 
 def repeated_unit(words: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from stt_lib.store.dropped import Dropped
 from stt_lib.store.failures import Failures
 from stt_lib.store.indexes import Indexes
 from stt_lib.store.seams import Seams
+from stt_lib.store.search import Search
 from stt_lib.store.statistics import Statistics
 from stt_lib.store.transcripts import Transcripts
 from stt_lib.timing import Event, Timing
@@ -53,6 +54,7 @@ class Store:
         self.chunks = Chunks(self._db, self.indexes, timing)
         self.failures = Failures(self._db, self.chunks, self.claims)
         self.transcripts = Transcripts(self._db, self.indexes, timing)
+        self.search = Search(self._db)
         self.seams = Seams(self._db)
         self.dropped = Dropped(self._db)
         self.statistics = Statistics(self._db, self.indexes, self.chunks)

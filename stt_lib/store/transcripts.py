@@ -188,7 +188,7 @@ class Transcripts:
 
         Of those at the edges of the span, only the utterances that begin in it.
         """
-        documents = self._oldest_first(_said(recording, since, until))
+        documents = self._oldest_first(said_in(recording, since, until))
         for found in self._db.readable(documents, lambda document: stretch(document, shown_id)):
             inside = (
                 [u for u in found.utterances if _is_within(u.start, since, until)] if found else []
@@ -242,7 +242,8 @@ def _of(revision: Revision) -> Document:
     return {"_id": revision.transcript_id, "revision": number}
 
 
-def _said(recording: str | None, since: datetime | None, until: datetime | None) -> Document:
+def said_in(recording: str | None, since: datetime | None, until: datetime | None) -> Document:
+    """The transcripts that may reach into a span of time, of one recording or of all."""
     start: Document = {"$gte": datetime.min if since is None else _before(since)}
     if until is not None:
         start["$lt"] = until

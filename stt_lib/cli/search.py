@@ -1,0 +1,80 @@
+"""`search`: where something was said, over all transcripts."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.rendering import at, print_json
+from stt_lib.cli.session import local_hint, opened_store
+from stt_lib.config.installation import PROGRAM
+from stt_lib.config.loader import load
+from stt_lib.domain.search import Hit, Query, query
+from stt_lib.domain.text import one_line
+from stt_lib.errors import InputError
+from stt_lib.store import Store
+
+DAY: Final = len("2026-03-01")
+"""Characters. The date at the beginning of a time."""
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of hits",
+)
+@JSON
+@settings_options("since", "until", "local", "data_dir")
+def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> None:
+    """Find where something was said, newest first.
+
+    All WORDS must be said near each other, and those in quotes in this order; case and accents do
+    not matter. The first search of more than 500 transcripts builds an index.
+    """
+    settings = load(flags)
+    try:
+        wanted = query(words)
+    except ValueError:
+        raise click.UsageError("WORDS must contain a letter or a digit") from None
+    with opened_store(settings) as store:
+        found = _hits(store, wanted, settings.since, settings.until)
+        hits = list(itertools.islice(found, limit + 1))
+    if as_json:
+        print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
+    elif not hits:
+        raise InputError(f"no transcript contains these words{local_hint(settings)}")
+    else:
+        click.echo("\n".join(_lines(hits[:limit])))
+        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
+        if len(hits) > limit:
+            click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
+
+
+def _hits(
+    store: Store, wanted: Query, since: datetime | None, until: datetime | None
+) -> Iterator[Hit]:
+    for stretch in store.search.candidates(wanted, since, until):
+        for hit in wanted.hits(stretch):
+            if (since is None or since <= hit.start) and (until is None or hit.start < until):
+                yield hit
+
+
+def _lines(hits: Iterable[Hit]) -> Iterator[str]:
+    """A heading per day and recording, and a line per hit."""
+    groups = itertools.groupby(hits, key=lambda hit: (at(hit.start)[:DAY], hit.recording))
+    for number, ((day, recording), said) in enumerate(groups):
+        if number:
+            yield ""
+        yield f"{day} · recording {one_line(recording)}"
+        for hit in said:
+            shown = f"{hit.before}{click.style(hit.text, bold=True)}{hit.after}"
+            yield f"  {at(hit.start)[DAY + 1 :]}  {shown}"
