@@ -3,7 +3,7 @@
 import itertools
 import signal
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from stt_lib.cli.options import settings_options
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.loader import load
-from stt_lib.config.settings import Settings
+from stt_lib.domain.models import Selection
+from stt_lib.domain.units import counted
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
 from stt_lib.export import WRITERS, by_suffix, deliver
+from stt_lib.export.folder import file_name, locked
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 
@@ -37,29 +39,41 @@ from stt_lib.store import Store
     metavar="FILE",
     help="Write to FILE, replacing it once the export is complete [default: stdout]",
 )
+@click.option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    help="Write one file per recording to FOLDER, and only those that changed",
+)
 @settings_options("since", "until", "local", "data_dir")
 def export(
     recording: str | None,
     name: str | None,
     file: str | None,
+    folder: str | None,
     **flags: Any,
 ) -> int:
     """Write transcripts as text, subtitles, pages or tables.
 
     Exports one recording, or a period over all recordings in order of time. Subtitles of a
     recording start at zero; those of a period show the time of day.
+
+    With --to, a period selects the recordings with transcripts in it; they are written as a whole.
     """
     settings = load(flags)
-    span = settings.since, settings.until
+    if folder is not None and file is not None:
+        raise click.UsageError("--output and --to cannot be combined")
     path = None if file in (None, "-") else Path(str(file))
-    write = WRITERS[name or by_suffix(path)]
+    name = name or by_suffix(path)
+    selection = Selection(settings.since, settings.until, recording)
     signals = StopSignal()
     with signals.caught(), opened_store(settings, stop=signals.event) as store:
+        exporter = _Exporter(store, name, signals)
         try:
-            stretches = _until_stopped(_found(store, recording, *span, settings), signals)
-            first = next(stretches)
-            scope = _scope(store, recording, *span, first)
-            deliver(write(itertools.chain([first], stretches), scope), path)
+            if folder is not None:
+                exporter.to_folder(selection, Path(folder))
+            elif not exporter.to_file(selection, path):
+                raise InputError(f"{_nothing(selection)}{local_hint(settings)}")
         except Stopped:
             return exit_codes.by_signal(signals.number or signal.SIGINT)
         except BrokenPipeError:
@@ -67,41 +81,60 @@ def export(
     return exit_codes.OK
 
 
-def _found(
-    store: Store,
-    recording: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    settings: Settings,
-) -> Iterator[Stretch]:
-    """The stretches, of which there is at least one."""
-    stretches = readable(store.transcripts.stretches(recording, since=since, until=until))
-    first = next(stretches, None)
-    if first is None:
-        whose = "" if recording is None else f" of recording {recording}"
-        when = "" if since is None and until is None else " in that period"
-        raise InputError(f"there is no transcript{whose}{when}{local_hint(settings)}")
-    yield first
-    yield from stretches
+@dataclass(frozen=True)
+class _Exporter:
+    """Writes transcripts in one format, until it is stopped."""
+
+    store: Store
+    format: str
+    signals: StopSignal
+
+    def to_folder(self, selection: Selection, folder: Path) -> None:
+        """Write the files of those recordings that changed since they were written."""
+        written = unchanged = 0
+        with locked(folder) as versions:
+            changed = self.store.transcripts.versions(
+                selection.recording, since=selection.since, until=selection.until
+            )
+            for recording, version in changed.items():
+                name = file_name(recording, self.format)
+                if versions.get(name) == version and (folder / name).exists():
+                    unchanged += 1
+                elif self.to_file(Selection(recording=recording), folder / name):
+                    versions[name] = version
+                    written += 1
+        click.echo(f"{counted(written, 'file')} written to {folder}, {unchanged:,} unchanged")
+
+    def to_file(self, selection: Selection, path: Path | None) -> bool:
+        """Write one file, or to standard output; False if there is no transcript."""
+        stretches = self._stretches(selection)
+        first = next(stretches, None)
+        if first is None:
+            return False
+        write = WRITERS[self.format]
+        deliver(write(itertools.chain([first], stretches), self._scope(selection, first)), path)
+        return True
+
+    def _stretches(self, selection: Selection) -> Iterator[Stretch]:
+        found = self.store.transcripts.stretches(
+            selection.recording, since=selection.since, until=selection.until
+        )
+        for stretch in readable(found):
+            if self.signals.event.is_set():
+                raise Stopped
+            yield stretch
+
+    def _scope(self, selection: Selection, first: Stretch) -> Scope:
+        """Subtitles of a recording count from its beginning; others show the time of the day."""
+        recording, since, until = selection.recording, selection.since, selection.until
+        if recording is None:
+            day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+            return Scope(None, since, until, zero=day)
+        began = self.store.transcripts.beginning(recording) or first.start
+        return Scope(recording, since, until, zero=min(began, first.start))
 
 
-def _until_stopped(stretches: Iterator[Stretch], signals: StopSignal) -> Iterator[Stretch]:
-    for stretch in stretches:
-        if signals.event.is_set():
-            raise Stopped
-        yield stretch
-
-
-def _scope(
-    store: Store,
-    recording: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    first: Stretch,
-) -> Scope:
-    """Subtitles of a recording count from its beginning; others show the time of the day."""
-    if recording is None:
-        day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        return Scope(None, since, until, zero=day)
-    began = store.transcripts.beginning(recording) or first.start
-    return Scope(recording, since, until, zero=min(began, first.start))
+def _nothing(selection: Selection) -> str:
+    whose = "" if selection.recording is None else f" of recording {selection.recording}"
+    has_span = selection.since is not None or selection.until is not None
+    return f"there is no transcript{whose}{' in that period' if has_span else ''}"

@@ -216,6 +216,36 @@ class Transcripts:
         )
         return [document for document in found if identity(document["_id"]) not in seen]
 
+    def versions(
+        self,
+        recording: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> dict[str, str]:
+        """The recordings with transcripts in a span, each with a version of its text.
+
+        The version changes with every transcript that is added, replaced or restored.
+        """
+        query = said_in(recording, since, until)
+        if recording is None and (since or until):
+            query = {"original": {"$in": [row["_id"] for row in self._by_recording(query, {})]}}
+        segments = {"$cond": [{"$isArray": "$segments"}, {"$size": "$segments"}, 0]}
+        version: Document = {
+            "transcripts": {"$sum": 1},
+            "segments": {"$sum": segments},
+            "newest": {"$max": "$created_at"},
+        }
+        versions: dict[str, str] = {}
+        rows = self._by_recording(query, version)
+        for shown, text in sorted((shown_id(row["_id"]), _version(row)) for row in rows):
+            versions[shown] = versions.get(shown, "") + text
+        return versions
+
+    def _by_recording(self, query: Document, fields: Document) -> list[Document]:
+        stages: list[Document] = [{"$match": query}, {"$group": {"_id": "$original", **fields}}]
+        return self._db.run(lambda: list(self._db.transcriptions.aggregate(stages)), seconds=None)
+
     def beginning(self, recording: str) -> datetime | None:
         """When the first chunk of a recording began, silent or not, while it still exists."""
         if not self._indexes.has("stt_place"):
@@ -249,6 +279,10 @@ def said_in(recording: str | None, since: datetime | None, until: datetime | Non
         start["$lt"] = until
     of = {} if recording is None else {"original": {"$in": possible_ids(recording)}}
     return {**of, "start": start}
+
+
+def _version(row: Document) -> str:
+    return f"{row['transcripts']}/{row['segments']}/{row['newest']};"
 
 
 def _before(since: datetime) -> datetime:
