@@ -14,7 +14,7 @@ from stt_lib.config.settings import Settings
 from stt_lib.errors import FailureKind
 from stt_lib.local import samples
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import START, World
+from tests.support.world import World
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -103,8 +103,12 @@ def test_the_command_runs(world: World, whisper: FakeWhisper, command: str) -> N
     assert world.run().returncode == 1
     whisper.script = echo
     world.record(range(3), original_id="good")
-    heard = {"_id": "TRANSCRIPT_ID", "original": "heard", "chunk_ids": ["a chunk"], "segments": []}
-    world.transcriptions.insert_one({**heard, "start": START, "end": START})
+    said = [{"start": 0.0, "end": 9.0, "text": "The roof still leaks when there is rain."}]
+    heard = {"_id": "TRANSCRIPT_ID", "original": "heard", "chunk_ids": ["a chunk"]}
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    world.transcriptions.insert_one(
+        {**heard, "segments": said, "start": yesterday, "end": yesterday}
+    )
     free = {"9464": "0"}  # that port may be taken
     done = world.run(*(free.get(part, part) for part in shlex.split(command)[2:]))
     assert done.returncode == 0, done.stderr
@@ -119,7 +123,7 @@ def test_the_command_writes_what_was_said(
     monkeypatch.chdir(world.folder)  # the files in the commands are in this folder
     done = world.run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
-    name = command.partition("-o ")[2]
+    name = "transcripts/ID.txt" if "--to" in command else command.partition("-o ")[2]
     assert "ID/0" in ((world.folder / name).read_text() if name else done.stdout)
 
 

@@ -47,6 +47,11 @@ class Query:
         words = [word for term in self.terms for word in term]
         return max(words, key=lambda word: (is_spaced(word), len(word)))
 
+    def is_in(self, text: str) -> bool:
+        """Whether a text contains all terms, at any distance; fast."""
+        folded = _folded(unicodedata.normalize("NFC", text))
+        return all(_pattern(term).search(folded) for term in self.terms)
+
     def hits(self, stretch: Stretch) -> Iterator[Hit]:
         """Yield the places in a transcript, newest first; phrases may span segments."""
         said = [dataclasses.replace(u, text=one_line(u.text)) for u in stretch.utterances]

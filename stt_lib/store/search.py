@@ -49,8 +49,9 @@ class Search:
     def candidates(
         self, query: Query, since: datetime | None, until: datetime | None
     ) -> Iterator[Stretch]:
-        """Stream the transcripts, newest first, that may contain what is searched for."""
-        documents = self._newest_first(query.rarest, said_in(None, since, until))
+        """Stream the transcripts, newest first, that contain what is searched for."""
+        span = said_in(None, since, until)
+        documents = (d for d in self._newest_first(query.rarest, span) if query.is_in(_text(d)))
         yield from filter(
             None, self._db.readable(documents, lambda document: stretch(document, shown_id))
         )
@@ -108,3 +109,9 @@ class Search:
             )
             return False
         return True
+
+
+def _text(document: Document) -> str:
+    segments = document.get("segments")
+    found = segments if isinstance(segments, list) else []
+    return " ".join(str(segment.get("text")) for segment in found if isinstance(segment, dict))
