@@ -14,7 +14,7 @@ from stt_lib.domain.units import audio, counted
 from stt_lib.files import write_whole
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.logs import cannot_write
-from stt_lib.telemetry.stats import Figures, ServerFigures
+from stt_lib.telemetry.stats import ENDS, Figures, ServerFigures
 
 log = logging.getLogger("stt")
 
@@ -95,17 +95,13 @@ class Summary:
                 **{outcome: figures.sequences[outcome] for outcome in Outcome},
                 "given_back": self.unfinished,
             },
-            "chunks": {outcome: figures.chunks[outcome] for outcome in _ENDS},
-            "audio_seconds": {o: round(figures.audio.get(o, 0.0), 2) for o in _ENDS},
+            "chunks": {outcome: figures.chunks[outcome] for outcome in ENDS},
+            "audio_seconds": {o: round(figures.audio[o], 2) for o in ENDS},
             "realtime_factor": round(self.speed, 3),
             "servers": [_server(name, server) for name, server in figures.servers.items()],
             "errors": dict(figures.errors),
             "left": None if self.left is None else asdict(self.left),
         }
-
-
-_ENDS = (Outcome.TRANSCRIBED, Outcome.EMPTY, Outcome.ERROR)
-"""Outcomes of a chunk."""
 
 
 def _server(name: str, figures: ServerFigures) -> dict[str, Any]:
