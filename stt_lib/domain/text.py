@@ -3,8 +3,10 @@
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+Item = TypeVar("Item")
 
 _TAG = r"\*[^*]*\*|\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】|♪[^♪]*♪?"
 _ONLY_TAGS = re.compile(rf"(?:(?:{_TAG})[\s.,!?…]*)+")
@@ -80,3 +82,17 @@ def compression_ratio(text: str) -> float:
     """Return how many times shorter zlib makes a text, as openai/whisper defines it."""
     data = text.encode(errors="replace")
     return len(data) / len(zlib.compress(data))
+
+
+def runs(
+    items: Iterable[Item], begins_anew: Callable[[list[Item], Item], bool]
+) -> Iterator[list[Item]]:
+    """Divide items wherever `begins_anew`, given the run so far and the next item, says so."""
+    run: list[Item] = []
+    for item in items:
+        if run and begins_anew(run, item):
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run

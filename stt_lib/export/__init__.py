@@ -7,32 +7,23 @@ as a whole.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import ConfigurationError, InputError
-from stt_lib.export import subtitles, tables, text
+from stt_lib.export import page, subtitles, tables, text
 from stt_lib.export.scope import Scope
 from stt_lib.files import written_whole
 
-Writer = Callable[[Iterable[Stretch], Scope], Iterator[str]]
-
-
-def _page(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
-    """The template engine takes a while to load, which other formats need not wait for."""
-    from stt_lib.export import page
-
-    return page.write(stretches, scope)
-
-
-WRITERS: Final[dict[str, Writer]] = {
+WRITERS: Final[dict[str, Callable[[Iterable[Stretch], Scope], Iterator[str]]]] = {
     "txt": text.write,
     "srt": subtitles.write_srt,
     "vtt": subtitles.write_vtt,
     "json": tables.write_json,
     "tsv": tables.write_tsv,
-    "html": _page,
+    "html": page.write,
 }
 
 
@@ -62,14 +53,10 @@ def deliver(parts: Iterable[str], path: Path | None) -> None:
         BrokenPipeError: the reader of the pipe has gone.
     """
     try:
-        if path is None:
-            _pour(parts, sys.stdout.buffer)
-        elif path.exists() and not path.is_file():  # a pipe or device must not be replaced
-            with path.open("wb") as stream:
-                _pour(parts, stream)
-        else:
-            with written_whole(path) as stream:
-                _pour(parts, stream)
+        with _opened(path) as stream:
+            for part in parts:
+                stream.write(part.encode("utf-8", "replace"))
+            stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -77,7 +64,8 @@ def deliver(parts: Iterable[str], path: Path | None) -> None:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
 
 
-def _pour(parts: Iterable[str], stream: BinaryIO) -> None:
-    for part in parts:
-        stream.write(part.encode("utf-8", "replace"))
-    stream.flush()
+def _opened(path: Path | None) -> AbstractContextManager[BinaryIO]:
+    if path is None:
+        return nullcontext(sys.stdout.buffer)
+    is_special = path.exists() and not path.is_file()  # a pipe or device must not be replaced
+    return path.open("wb") if is_special else written_whole(path)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Final
 
 from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
@@ -31,6 +31,13 @@ class Scope:
         except (OverflowError, ValueError):  # at the ends of the calendar
             return moment
 
+    def clock(self, moment: datetime) -> str:
+        """Format the time of day in the reader's zone."""
+        return f"{self.local(moment):%H:%M:%S}"
+
+    def clocks(self, start: datetime, end: datetime) -> str:
+        return f"{self.clock(start)} – {self.clock(end)}"
+
     def zone_of(self, moment: datetime) -> str:
         """Return the reader's zone at that time, such as CET (UTC+01:00)."""
         local = self.local(moment)
@@ -51,13 +58,12 @@ def readable(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
     """Yield the utterances of all recordings by start time; holds only those that overlap."""
     waiting: list[tuple[datetime, int, Utterance]] = []
-    number = 0
+    numbers = itertools.count()
     for stretch in stretches:
         while waiting and waiting[0][0] < stretch.start:
             yield heapq.heappop(waiting)[2]
         for utterance in stretch.utterances:
-            heapq.heappush(waiting, (utterance.start, number, utterance))
-            number += 1
+            heapq.heappush(waiting, (utterance.start, next(numbers), utterance))
     while waiting:
         yield heapq.heappop(waiting)[2]
 
@@ -65,13 +71,3 @@ def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
 def utc(moment: datetime) -> str:
     """Format a time for programs: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def label(recording: str) -> str:
-    """Return a recording's id, short enough to precede its text."""
-    name = one_line(recording)
-    return name if len(name) <= _SHORT else "…" + name[-_TAIL:]
-
-
-_SHORT: Final = 12
-_TAIL: Final = 6

@@ -19,7 +19,7 @@ from typing import Final
 
 from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
-from stt_lib.export.scope import Scope, in_time, label, utc
+from stt_lib.export.scope import Scope, in_time, utc
 from stt_lib.export.text import (
     Piece,
     ends_clause,
@@ -49,6 +49,8 @@ BREATH: Final = 0.7
 """Seconds. Silence at which a subtitle may well end."""
 PASSAGE: Final = 400
 """Words. Longest passage that is laid out at once; the next segment begins another."""
+_LABEL: Final = 12
+"""Characters. Longest name of a recording; of longer ones the end is shown."""
 SHORT_LETTERS: Final = 3
 """Letters of articles and prepositions, which belong to the word after them."""
 
@@ -77,32 +79,6 @@ class _Spoken:
     end: float
 
 
-@dataclass(slots=True)
-class _Passage:
-    """Text that one recording speaks without a pause, until it is laid out."""
-
-    spoken: list[_Spoken]
-
-    def add(self, spoken: _Spoken) -> None:
-        """Add the next piece; it starts no earlier than the one before."""
-        piece, start = spoken.piece, spoken.start
-        if self.spoken:
-            start = max(start, self.spoken[-1].start)
-            piece = set_behind(self.spoken[-1].piece, piece)
-        self.spoken.append(_Spoken(piece, start, max(start, spoken.end)))
-
-    @property
-    def start(self) -> float:
-        return self.spoken[0].start
-
-    @property
-    def end(self) -> float:
-        return self.spoken[-1].end
-
-    def goes_on_with(self, start: float) -> bool:
-        return start - self.end < PAUSE and len(self.spoken) < PASSAGE
-
-
 def cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[Cue]:
     """Yield subtitles by start time; those of one recording never overlap.
 
@@ -117,7 +93,7 @@ class _Desk:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._open: dict[str, _Passage] = {}
+        self._open: dict[str, list[_Spoken]] = {}
         self._shown_until: dict[str, int] = {}
         self._ready: list[tuple[int, int, Cue]] = []
         self._number = itertools.count()
@@ -127,25 +103,25 @@ class _Desk:
         for said in utterances:
             start = _seconds(said.start, self._scope.zero)
             self._finish(said.recording, start)
-            yield from self._ready_before(min([start, *(p.start for p in self._open.values())]))
+            yield from self._ready_before(min([start, *(p[0].start for p in self._open.values())]))
             self._take(said)
         for recording in list(self._open):
-            self._lay_out(recording, following=None)
-        yield from self._ready_before(None)
+            self._lay_out(recording, following=math.inf)
+        yield from self._ready_before(math.inf)
 
     def _finish(self, speaking: str, now: float) -> None:
         """Lay out the passages that have ended."""
         for recording, passage in list(self._open.items()):
-            if not passage.goes_on_with(now):
-                self._lay_out(recording, following=now if recording == speaking else None)
+            if now - passage[-1].end >= PAUSE or len(passage) >= PASSAGE:
+                self._lay_out(recording, following=now if recording == speaking else math.inf)
         self._shown_until = {r: t for r, t in self._shown_until.items() if t > now * 1000}
 
     def _take(self, said: Utterance) -> None:
-        passage = self._open.get(said.recording)
-        if passage is None:
-            passage = self._open[said.recording] = _Passage(self._name_of(said))
+        if said.recording not in self._open:
+            self._open[said.recording] = self._name_of(said)
+        passage = self._open[said.recording]
         for spoken in _spoken(said, self._scope.zero):
-            passage.add(spoken)
+            passage.append(_set_behind(passage[-1], spoken) if passage else spoken)
 
     def _name_of(self, said: Utterance) -> list[_Spoken]:
         """The name of a recording, if another one spoke before it."""
@@ -154,17 +130,18 @@ class _Desk:
         if is_known:
             return []
         now = _seconds(said.start, self._scope.zero)
-        return [_Spoken(piece, now, now) for piece in pieces(f"[{label(said.recording)}]", LINE)]
+        name = one_line(said.recording)
+        shown = name if len(name) <= _LABEL else "…" + name[-_LABEL // 2 :]
+        return [_Spoken(piece, now, now) for piece in pieces(f"[{shown}]", LINE)]
 
-    def _lay_out(self, recording: str, following: float | None) -> None:
-        passage = self._open.pop(recording)
-        earliest = self._shown_until.get(recording, 0)
-        for cue in _timed(list(_shared_out(passage.spoken)), earliest, following):
+    def _lay_out(self, recording: str, following: float) -> None:
+        subtitles = list(_shared_out(self._open.pop(recording)))
+        for cue in _timed(subtitles, self._shown_until.get(recording, 0), following):
             heapq.heappush(self._ready, (cue.start, next(self._number), cue))
             self._shown_until[recording] = cue.end
 
-    def _ready_before(self, moment: float | None) -> Iterator[Cue]:
-        while self._ready and (moment is None or self._ready[0][0] < moment * 1000):
+    def _ready_before(self, moment: float) -> Iterator[Cue]:
+        while self._ready and self._ready[0][0] < moment * 1000:
             yield heapq.heappop(self._ready)[2]
 
 
@@ -178,12 +155,12 @@ def _seconds(moment: datetime, zero: datetime) -> float:
 def _spoken(said: Utterance, zero: datetime) -> Iterator[_Spoken]:
     """The pieces of an utterance, timed by its words, or else by their share of its letters."""
     parts = pieces(said.text, LINE)
-    starts, ends = _clock(said, zero, parts[-1].to)
+    clock = _clock(said, zero, parts[-1].to)
     for part in parts:
-        yield _Spoken(part, starts[part.at], ends[part.to - 1])
+        yield _Spoken(part, clock[part.at][0], clock[part.to - 1][1])
 
 
-def _clock(said: Utterance, zero: datetime, letters: int) -> tuple[list[float], list[float]]:
+def _clock(said: Utterance, zero: datetime, letters: int) -> list[tuple[float, float]]:
     """Return when each letter of a text begins and ends."""
     start, end = _seconds(said.start, zero), _seconds(said.end, zero)
     words = [
@@ -197,14 +174,19 @@ def _clock(said: Utterance, zero: datetime, letters: int) -> tuple[list[float], 
     return _evenly([(start, end, letters)])
 
 
-def _evenly(spans: Iterable[tuple[float, float, int]]) -> tuple[list[float], list[float]]:
+def _evenly(spans: Iterable[tuple[float, float, int]]) -> list[tuple[float, float]]:
     """Divide each span (start, end, letters) evenly among its letters."""
-    starts: list[float] = []
-    ends: list[float] = []
-    for start, end, count in spans:
-        starts += (start + (end - start) * at / count for at in range(count))
-        ends += (start + (end - start) * at / count for at in range(1, count + 1))
-    return starts, ends
+    return [
+        (start + (end - start) * at / count, start + (end - start) * (at + 1) / count)
+        for start, end, count in spans
+        for at in range(count)
+    ]
+
+
+def _set_behind(before: _Spoken, spoken: _Spoken) -> _Spoken:
+    """Let a piece follow another one; it starts no earlier."""
+    start = max(before.start, spoken.start)
+    return _Spoken(set_behind(before.piece, spoken.piece), start, max(start, spoken.end))
 
 
 # -- which pieces stand together -------------------------------------------------------------------
@@ -261,11 +243,9 @@ def _kind_of_end(last: _Spoken, following: _Spoken) -> float:
 # -- how long, and in which lines ------------------------------------------------------------------
 
 
-def _timed(
-    runs: Sequence[Sequence[_Spoken]], earliest: int, following: float | None
-) -> Iterator[Cue]:
+def _timed(runs: Sequence[Sequence[_Spoken]], earliest: int, following: float) -> Iterator[Cue]:
     """Yield subtitles from `earliest` (ms) on; the next passage begins at `following` (s)."""
-    nexts = [run[0].start for run in runs[1:]] + [math.inf if following is None else following]
+    nexts = [*(run[0].start for run in runs[1:]), following]
     for run, then in zip(runs, nexts, strict=True):
         start = max(earliest, round(run[0].start * 1000))
         end = start + _duration(run, start / 1000, then)

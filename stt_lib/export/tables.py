@@ -45,22 +45,19 @@ def write_json(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
 
 
 def _segment(said: Utterance) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+    words = [
+        {"start": utc(word.start), "end": utc(word.end), "text": word.text.strip()}
+        for word in said.words
+    ]
+    entry = {
         "recording": said.recording,
         "transcript": said.transcript,
         "start": utc(said.start),
         "end": utc(said.end),
         "text": said.text,
     }
-    known = {"language": said.language, "model": said.model, "words": _words(said)}
+    known = {"language": said.language, "model": said.model, "words": words}
     return entry | {name: value for name, value in known.items() if value}
-
-
-def _words(said: Utterance) -> list[dict[str, str]]:
-    return [
-        {"start": utc(word.start), "end": utc(word.end), "text": word.text.strip()}
-        for word in said.words
-    ]
 
 
 def _line(value: Any) -> str:

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from stt_lib.domain.text import one_line
+from stt_lib.domain.text import one_line, runs
 from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope
 
 COLUMNS: Final = 88
 _INDENT: Final = " " * 12
-_BREATH: Final = timedelta(seconds=3)
-_SILENCE: Final = timedelta(minutes=1)
+BREATH: Final = timedelta(seconds=3)
+"""Duration. Shortest pause that begins a paragraph."""
+SILENCE: Final = timedelta(minutes=1)
+"""Duration. Shortest pause that is mentioned."""
 _LONG: Final = timedelta(seconds=45)
 _TOO_LONG: Final = timedelta(seconds=90)
 
@@ -105,35 +107,28 @@ def _may_break(before: str, after: str) -> bool:
     return not is_glued and unicodedata.category(before) not in _OPENING
 
 
-def _clusters(word: str) -> Iterator[str]:
+def _clusters(word: str) -> list[str]:
     """Characters as people see them, with their accents; an emoji of several parts is one."""
-    cluster = ""
-    for c in word:
-        if cluster and not _belongs(cluster, c):
-            yield cluster
-            cluster = ""
-        cluster += c
-    yield cluster
+    clusters = [word[0]]
+    for c in word[1:]:
+        if _belongs(clusters[-1], c):
+            clusters[-1] += c
+        else:
+            clusters.append(c)
+    return clusters
 
 
 def _belongs(cluster: str, c: str) -> bool:
     if len(cluster) >= _LONGEST_CLUSTER:
         return False
-    is_flag = len(cluster) == 1 and _is_regional(cluster) and _is_regional(c)
-    is_mark = unicodedata.category(c) in ("Mn", "Mc", "Me") or c == _JOINER or _is_skin_tone(c)
-    return is_mark or cluster[-1] == _JOINER or is_flag
+    is_mark = unicodedata.category(c).startswith("M") or _SKIN_TONE.match(c) is not None
+    return is_mark or _JOINER in (cluster[-1], c) or _FLAG.fullmatch(cluster + c) is not None
 
 
 _LONGEST_CLUSTER: Final = 16
 """Code points. Longer clusters are not writing."""
-
-
-def _is_regional(c: str) -> bool:
-    return "\U0001f1e6" <= c <= "\U0001f1ff"
-
-
-def _is_skin_tone(c: str) -> bool:
-    return "\U0001f3fb" <= c <= "\U0001f3ff"
+_FLAG: Final = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
+_SKIN_TONE: Final = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 
 def set_behind(before: Piece, piece: Piece) -> Piece:
@@ -161,17 +156,8 @@ def joined(parts: Sequence[Piece]) -> str:
 
 def fold(text: str, widest: float) -> Iterator[str]:
     """Break a clean text into lines no wider than `widest`."""
-    line: list[Piece] = []
-    used = 0.0
-    for piece in pieces(text, widest):
-        needed = width(piece.text) + piece.spaced
-        if line and used + needed > widest:
-            yield joined(line)
-            line, used = [], 0.0
-        used += needed if line else width(piece.text)
-        line.append(piece)
-    if line:
-        yield joined(line)
+    lines = runs(pieces(text, widest), lambda line, piece: width(joined([*line, piece])) > widest)
+    return map(joined, lines)
 
 
 # -- the transcript as paragraphs ---------------------------------------------------------------
@@ -183,21 +169,11 @@ def write(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     Where recordings overlap, each transcript stays in one piece.
     """
     last: Utterance | None = None
-    for paragraph in _paragraphs(u for stretch in stretches for u in stretch.utterances):
+    said = (utterance for stretch in stretches for utterance in stretch.utterances)
+    for paragraph in runs(said, _begins_anew):
         yield _before(paragraph[0], last, scope)
         yield _set(paragraph, scope)
         last = paragraph[-1]
-
-
-def _paragraphs(utterances: Iterable[Utterance]) -> Iterator[list[Utterance]]:
-    paragraph: list[Utterance] = []
-    for utterance in utterances:
-        if paragraph and _begins_anew(paragraph, utterance):
-            yield paragraph
-            paragraph = []
-        paragraph.append(utterance)
-    if paragraph:
-        yield paragraph
 
 
 def _begins_anew(paragraph: list[Utterance], utterance: Utterance) -> bool:
@@ -205,7 +181,7 @@ def _begins_anew(paragraph: list[Utterance], utterance: Utterance) -> bool:
     lasted = utterance.end - first.start
     return (
         utterance.recording != last.recording
-        or utterance.start - last.end >= _BREATH
+        or utterance.start - last.end >= BREATH
         or lasted > _TOO_LONG
         or (lasted > _LONG and ends_sentence(last.text))
     )
@@ -218,13 +194,13 @@ def _before(first: Utterance, last: Utterance | None, scope: Scope) -> str:
         heading = f"{day} · recording {one_line(first.recording)} · {scope.zone_of(first.start)}"
         return ("" if last is None else "\n") + heading + "\n"
     gap = first.start - last.end
-    if gap >= _SILENCE:
+    if gap >= SILENCE:
         return f"\n{_INDENT}— {duration(gap)} without speech —\n\n"
-    return "\n" if gap >= _BREATH else ""
+    return "\n" if gap >= BREATH else ""
 
 
 def _set(paragraph: list[Utterance], scope: Scope) -> str:
     text = run_on([utterance.text for utterance in paragraph])
-    time = f"  {scope.local(paragraph[0].start):%H:%M:%S}  "
+    time = f"  {scope.clock(paragraph[0].start)}  "
     lines = fold(text, COLUMNS - len(_INDENT))
     return "".join(f"{_INDENT if at else time}{line}\n" for at, line in enumerate(lines))
