@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from stt_lib.config.loader import FROM_FILES
-from stt_lib.config.options import Group, Option
 from stt_lib.config.parsers import DURATION_FORMS, MOMENT_FORMS
-from stt_lib.config.settings import OPTIONS, VARIABLE_ONLY
+from stt_lib.config.settings import OPTIONS, VARIABLE_ONLY, Group, Option
 
 INTRODUCTION: Final = f"""\
 # Configuration

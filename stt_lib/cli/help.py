@@ -12,8 +12,7 @@ import click
 
 from stt_lib.cli.options import help_text
 from stt_lib.config.installation import PROGRAM
-from stt_lib.config.options import Group, Option
-from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
+from stt_lib.config.settings import OPTIONS, RUN_OPTIONS, Group, Option
 
 EXAMPLES: Final = (
     (f"{PROGRAM} --max-workers 3", "Transcribe everything that is pending"),

@@ -5,8 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from stt_lib.config.options import Option
-from stt_lib.config.settings import OPTIONS
+from stt_lib.config.settings import OPTIONS, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

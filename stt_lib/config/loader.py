@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from stt_lib.config.options import Option
-from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.config.settings import OPTIONS, Option, Settings
 from stt_lib.errors import ConfigurationError
 
 FROM_FILES: Final = frozenset({"mongodb_uri", "api_key"})

@@ -4,15 +4,15 @@ Flags, `--help`, docs/configuration.md and the checks of the loader derive from 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from stt_lib.config import parsers
-from stt_lib.config.installation import DATA_DIR, LOG_FILE
-from stt_lib.config.options import Group, Kind, Option, declared, option
-from stt_lib.config.parsers import PROTOCOLS, choice, duration, whole
+from stt_lib.config.installation import DATA_DIR, LOG_FILE, ROOT
+from stt_lib.config.parsers import PROTOCOLS, Parser, choice, duration, whole
 from stt_lib.domain.models import Condition, Selection
 
 MIN_LEASE_SECONDS: Final = 3.0
@@ -20,6 +20,88 @@ MIN_LEASE_SECONDS: Final = 3.0
 
 RENEWALS_PER_LEASE: Final = 3
 """Renewals of a claim within one lease, so that one or two may fail."""
+
+Value = TypeVar("Value")
+
+
+class Group(StrEnum):
+    """Headings of `--help`, in its order."""
+
+    MAIN = "Common options"
+    SELECTION = "What to transcribe"
+    RUNTIME = "How long to run"
+    SERVERS = "STT servers"
+    FILTER = "Hallucination filter"
+    OUTPUT = "Logs and reports"
+    RETRIES = "Timeouts and retries"
+    TUNING = "Fine tuning"
+    DATABASE = "MongoDB"
+    EMBEDDED = "Embedded stack"
+
+    @property
+    def is_common(self) -> bool:
+        """Whether `--help` lists it; `--help-all` lists all of them."""
+        return self not in (Group.RETRIES, Group.TUNING, Group.DATABASE, Group.EMBEDDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: its placeholder in the help, None for a switch, and its parser."""
+
+    metavar: str | None
+    parse: Parser
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: a flag, an environment variable, and the text about both.
+
+    `optional` is the value of a flag whose value may be left out.
+    """
+
+    name: str
+    default: object
+    group: Group
+    kind: Kind
+    help: str
+    variable: str = ""
+    flag: str = ""
+    repeatable: bool = False
+    secret: bool = False
+    optional: str | None = None
+
+    @property
+    def is_switch(self) -> bool:
+        return self.kind.metavar is None
+
+    @property
+    def shown_default(self) -> str:
+        """The default as help and documentation write it; empty where there is none."""
+        match self.default:
+            case None | False:
+                return ""
+            case Path() as path if path.is_relative_to(ROOT):
+                return str(path.relative_to(ROOT))
+            case tuple() as values:
+                return ",".join(values)
+            case float() as seconds:
+                return f"{seconds:g}s"
+            case other:
+                return str(other)
+
+
+def option(default: Value, group: Group, kind: Kind, text: str, **more: Any) -> Value:
+    """Declare a setting of a dataclass; `more` are further fields of `Option`."""
+    facts = {"help": text, "group": group, "kind": kind, **more}
+    declared: Value = field(default=default, repr=not more.get("secret"), metadata=facts)
+    return declared
+
+
+def _declared(declaration: Field[Any]) -> Option:
+    name = declaration.name
+    names = {"variable": f"STT_{name.upper()}", "flag": f"--{name.replace('_', '-')}"}
+    return Option(name, declaration.default, **{**names, **declaration.metadata})
+
 
 MAIN, SELECTION, RUNTIME, SERVERS, FILTER, OUTPUT, RETRIES, TUNING, DATABASE, EMBEDDED = Group
 
@@ -163,10 +245,7 @@ class Settings:
         3, RETRIES, Kind("N", whole(0)), "Retries of a request when the server or the network fails"
     )
     backoff_base: float = option(
-        1.0,
-        RETRIES,
-        PERIOD,
-        "Delay before the first retry; it doubles with every further retry",
+        1.0, RETRIES, PERIOD, "Delay before the first retry; it doubles with every further retry"
     )
     backoff_max: float = option(30.0, RETRIES, PERIOD, "Maximum delay before a retry")
     max_failures: int = option(
@@ -287,7 +366,7 @@ class Settings:
         return self.timeout_base + self.timeout_per_chunk * chunks
 
 
-OPTIONS: Final[Mapping[str, Option]] = declared(fields(Settings))
+OPTIONS: Final[Mapping[str, Option]] = {each.name: _declared(each) for each in fields(Settings)}
 """Every option by the name of its setting, in the order of help and documentation."""
 
 SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "api_key")

@@ -60,12 +60,8 @@ class RotatedFile(logging.Handler):
         """Warn once, on the console."""
         if not self._has_failed:
             self._has_failed = True
-            log.warning(
-                "Lines are missing from the log file: %s cannot be written (%s)",
-                self._path,
-                error.strerror,
-                extra=Event.LOG_TROUBLE.of(),
-            )
+            text = "Lines are missing from the log file: %s cannot be written (%s)"
+            log.warning(text, self._path, error.strerror, extra=Event.LOG_TROUBLE.of())
 
     def close(self) -> None:
         super().close()
