@@ -1,5 +1,6 @@
 """The state of the backlog, read from the database and weighed into one verdict."""
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -156,9 +157,9 @@ def look(store: Store) -> Status:
     """Collect the figures; days begin at local midnight."""
     now = store.now()
     soon = now + HOUR  # the clocks of ingesters may differ a little
-    days = _days(now)
+    midnights = _midnights(now)
     spans = [Span(now - width, soon) for width in (HOUR, DAY, WEEK)]
-    spans += [Span(*ends) for ends in zip(days, [*days[1:], soon], strict=True)]
+    spans += itertools.starmap(Span, itertools.pairwise([*midnights, soon]))
     is_quick = store.statistics.is_quick
     with ThreadPoolExecutor() as threads:  # MongoDB answers them concurrently
         backlog = threads.submit(_backlog, store)
@@ -175,13 +176,13 @@ def look(store: Store) -> Status:
         hour=hour,
         day=day,
         week=week,
-        days=tuple(zip((midnight.date() for midnight in days), daily, strict=True)),
+        days=tuple(zip((midnight.date() for midnight in midnights), daily, strict=True)),
         working_since=working_since.result(),
         is_quick=is_quick,
     )
 
 
-def _days(now: datetime) -> list[datetime]:
+def _midnights(now: datetime) -> list[datetime]:
     """The midnights at which the last days began; a day may have 23 or 25 hours."""
     today = now.astimezone().date()
     dates = [today - timedelta(days=back) for back in reversed(range(DAYS))]
