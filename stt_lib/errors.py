@@ -49,6 +49,8 @@ class FailureKind(StrEnum):
     """The document itself cannot be used: no data, no index, wrong types."""
     DUPLICATE_INDEX = "duplicate_index"
     """Another chunk of the same recording has the same index."""
+    DATABASE = "database"
+    """MongoDB refuses the result: a validator or an index of another program forbids it."""
     INTERNAL = "internal"
     """A defect of stt itself; the log has the stack trace."""
 

@@ -36,6 +36,6 @@ def test_the_demo_shows_the_samples_in_order_and_well_recognised(world: World) -
 
     again = world.run("demo", seconds=120)
     assert again.returncode == 0
-    assert "Nothing to do: the samples were transcribed before." in again.stdout
+    assert "Nothing to do: the samples are already transcribed." in again.stdout
     assert "Finished: 0 sequences" in again.stderr
     assert recordings == re.split(r"\n\d{4}-\d\d-\d\d · recording \w+ · .+\n", again.stdout)[1:]

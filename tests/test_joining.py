@@ -138,7 +138,10 @@ def test_a_clock_that_jumps_costs_no_word(world: World, whisper: FakeWhisper, ju
     index = {c["_id"]: c["index"] for c in world.chunks.find({}, {"index": 1})}
     parts = sorted(world.transcriptions.find(), key=lambda part: index[part["chunk_ids"][0]])
     texts = [segment["text"] for part in parts for segment in part["segments"]]
-    assert " ".join(texts).split() == talk.words
+    found = " ".join(texts).split()
+    rest = iter(found)
+    assert all(word in rest for word in talk.words), "in this order"
+    assert len(found) <= len(talk.words) + 2, "in doubt a word is there twice"
     assert all(part["duration"] > 0 for part in parts)
 
 

@@ -187,7 +187,7 @@ sizes = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
 @settings(max_examples=300)
 @given(words, sizes, sizes, st.floats(-0.4, 0.4), st.booleans(), st.sampled_from(list(Side)))
-def test_each_word_once_and_none_lost(
+def test_no_word_is_lost_and_in_doubt_one_is_there_twice(
     text: list[str],
     one: list[int],
     other: list[int],
@@ -199,7 +199,10 @@ def test_each_word_once_and_none_lost(
     said = spoken(text)
     earlier = segments(said, one, timed=timed)
     later = segments(said, other, shift=shift, timed=not timed)
-    assert joined(earlier, later, first) == text
+    words = joined(earlier, later, first)
+    rest = iter(words)
+    assert all(word in rest for word in text), "in this order"
+    assert len(words) <= len(text) + 2
 
 
 @given(st.data(), sizes, sizes, st.sampled_from(list(Side)))

@@ -125,6 +125,7 @@ def test_what_failed_is_tried_again_when_it_is_due_and_claims_when_they_expire(
     eventually(lambda: "Using 1 parallel" in hand.log, 20, "a start")
     assert not whisper.requests
     eventually_done(world, 2, hand)
+    eventually(lambda: not world.claims.count_documents({}), 5, "the claims released")
     world.assert_all_done()
 
 

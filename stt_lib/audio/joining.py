@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from stt_lib.audio import ogg
 from stt_lib.domain.models import Chunk
@@ -45,9 +46,10 @@ def one_file(chunks: Sequence[Chunk], server: str) -> Sound:
     """The chunks, oldest first, as one file, made as cheaply as possible.
 
     Raises:
-        AttemptError: as `wav_file` does; not for a single chunk, which goes as it is.
+        AttemptError: as `wav_file` does.
     """
     if len(chunks) == 1:
+        _check(chunks[0])
         return Sound(chunks[0].data, chunks[0].format, measured(chunks))
     if ogg.is_chainable(chunk.data for chunk in chunks):
         data = b"".join(chunk.data for chunk in chunks)
@@ -78,6 +80,12 @@ def can_decode() -> bool:
     return all(find_spec(name) is not None for name in ("av", "numpy"))
 
 
+def _check(chunk: Chunk) -> None:
+    """Find out what is not audio, if possible, before a server fails with it."""
+    if can_decode() and not ogg.is_chainable([chunk.data]):
+        _decoded(chunk)
+
+
 def _samples(chunk: Chunk, server: str) -> bytes:
     if not can_decode():
         message = (
@@ -85,13 +93,19 @@ def _samples(chunk: Chunk, server: str) -> bytes:
             " pip install -r requirements-local.txt"
         )
         raise ServerMisconfigured(FailureKind.REJECTED, message, server)
+    sound = _decoded(chunk)
+    samples: bytes = (sound.clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+    return samples
+
+
+def _decoded(chunk: Chunk) -> Any:
+    """Samples between -1 and 1 at `WAV_RATE`."""
     from stt_lib.audio.decoding import NotAudio, TooLong, decode
 
     try:
-        sound = decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
+        return decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
     except (NotAudio, TooLong) as error:
         raise AudioRejected(FailureKind.INVALID_AUDIO, str(error)) from None
-    return (sound.clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
 
 
 def _wav_header(size: int) -> bytes:

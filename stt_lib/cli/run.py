@@ -23,7 +23,7 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
-from stt_lib.servers import languages
+from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.servers.transport import http_channels
@@ -45,7 +45,6 @@ def run(settings: Settings) -> int:
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
-        languages.checked(settings.language)
         _check_directory("summary", settings.summary)
         _check_directory("metrics_file", settings.metrics_file)
     except ConfigurationError as error:
@@ -87,7 +86,7 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
         quiet=settings.quiet,
     )
     for sentence in unknown_variables():
-        log.warning("%s", sentence.capitalize(), extra=Event.SETTINGS.of())
+        log.warning("%s", sentence, extra=Event.SETTINGS.of())
 
 
 def _check_directory(name: str, file: Path | None) -> None:
@@ -100,7 +99,7 @@ def _check_directory(name: str, file: Path | None) -> None:
 
 def process(settings: Settings, signals: StopSignal) -> Report:
     """One run, from connecting to the totals in the log."""
-    started = datetime.now(UTC)
+    started, stats = datetime.now(UTC), Stats()
     with Store(
         settings.mongodb_uri,
         settings.mongodb_database,
@@ -109,46 +108,51 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         stop=signals.event,
     ) as store:
         store.indexes.ensure()
-        stats = Stats()
-        pool = _pool(settings, signals, stats)
-        with exposed(settings, store, pool):
-            source, sink = _source_and_sink(store, settings)
-            runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
-            signals.release = runner.release_claims
-            report = runner.run()
-        if not report.abandoned:
-            pool.close()
-        is_store_away = isinstance(report.halted_by, StoreUnavailable)
+        report = _transcribe(store, settings, signals, stats)
+        left = None if isinstance(report.halted_by, StoreUnavailable) else _left(store)
         if report.halted_by is not None:
-            untouched = "" if is_store_away else _untouched(store, settings)
+            untouched = _untouched(store, settings) if left else ""
             log.error("Stopped: %s%s", report.halted_by, untouched, extra=Event.HALTED.of())
-        summary = Summary(
-            started,
-            report.seconds,
-            stats.figures(),
-            unfinished=report.unfinished,
-            left=None if is_store_away else _left(store),
-            stopped_by=_stopped_by(report, signals),
-            exit_code=exit_code(report, signals),
-        )
+    summary = Summary(
+        started,
+        report.seconds,
+        stats.figures(),
+        unfinished=report.unfinished,
+        left=left,
+        stopped_by=_stopped_by(report, signals),
+        exit_code=exit_code(report, signals),
+    )
+    _conclude(summary, report, settings)
+    return report
+
+
+def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: Stats) -> Report:
+    source, sink = _source_and_sink(store, settings)
+    pool = _pool(settings, signals, stats)
+    followed = following(pool, settings.server_url, dns_server=settings.dns_server)
+    with exposed(settings, store, pool), followed:
+        runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+        signals.release = runner.release_claims
+        report = runner.run()
+    if not report.abandoned:
+        pool.close()
+    return report
+
+
+def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
+    """The last lines of a run."""
     summary.report()
     if settings.summary is not None:
         summary.write(settings.summary)
     for sentence in _next_steps(report):
         log.info("%s", sentence, extra=Event.SUMMARY.of())
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
-    return report
 
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
     return ServerPool(
-        settings.server_url,
-        options=Options(
-            settings.api_key,
-            settings.model,
-            languages.checked(settings.language),
-            settings.prompt,
-        ),
+        [url for url in settings.server_url if not is_dynamic(url)],
+        options=Options(settings.api_key, settings.model, settings.language, settings.prompt),
         protocol=settings.protocol,
         max_in_flight=settings.max_workers,
         server_max=settings.server_max,

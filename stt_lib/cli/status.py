@@ -175,8 +175,8 @@ def _failures(found: Status) -> Iterator[str]:
         return
     width = max(len(kind.kind) for kind in found.failed)
     for kind in found.failed:
-        told = " · ".join(_by_state(kind))
-        yield f"{kind.kind:<{width}}  {_alarming(told, kind.parked)}"
+        states = " · ".join(_by_state(kind))
+        yield f"{kind.kind:<{width}}  {_alarming(states, kind.parked)}"
     yield f"details: {PROGRAM} errors"
 
 

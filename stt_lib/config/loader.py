@@ -52,7 +52,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[
         if name.startswith("STT_") and name not in known and not _OF_KUBERNETES.fullmatch(name):
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            yield f"the environment variable {name} is unknown and has no effect{hint}"
+            yield f"{name} is not a setting and has no effect{hint}"
 
 
 def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[str, str | None]:

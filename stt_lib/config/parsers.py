@@ -4,6 +4,7 @@ Each parser takes text and returns the value, or raises a `ValueError` whose mes
 sentence that begins with the name of the option: "must be at least 1".
 """
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from stt_lib.domain import languages
 from stt_lib.domain.models import Condition
 
 MOMENT_FORMS: Final = (
@@ -82,6 +84,12 @@ def choice(*choices: str) -> Parser:
 def nonempty(text: str) -> str:
     if not text:
         raise ValueError("must not be empty")
+    return text
+
+
+def language(text: str) -> str:
+    if not languages.is_known(nonempty(text)):
+        raise ValueError("must be a language that Whisper knows, such as en or English")
     return text
 
 
@@ -220,6 +228,8 @@ def servers(text: str) -> tuple[str, ...]:
 
 def _server(url: str) -> str:
     hint = "give it as http://HOST:PORT or https://HOST"
+    if url.startswith("dns+"):
+        return f"dns+{_followed(url.removeprefix('dns+'))}"
     protocol, plus, plain = url.partition("+")
     protocol = protocol.lower()
     if plus and "://" not in protocol and protocol not in PROTOCOLS:
@@ -271,3 +281,23 @@ def _condition(text: str) -> Condition:
     if name not in CRITERIA:
         raise ValueError(f"knows no {name!r}: use one of {', '.join(CRITERIA)}")
     return Condition(name, form[3].strip(), is_not=bool(form[2]))
+
+
+def _followed(url: str) -> str:
+    """A URL whose host is a name with changing addresses, for which no certificate can be."""
+    server = _server(url)
+    if "https://" in server:
+        raise ValueError("is not possible with https: give it as dns+http://NAME:PORT")
+    return server
+
+
+def dns_server(text: str) -> str:
+    """HOST:PORT of a DNS server."""
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8600") from None
+    if not port.isdecimal():
+        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8600")
+    return text

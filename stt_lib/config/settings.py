@@ -115,7 +115,7 @@ class Settings:
         None, SERVERS, NAME, "Whisper model to request; with --local and serve, the model to load"
     )
     language: str | None = option(
-        None, SERVERS, Kind("CODE", parsers.nonempty), "Language of the speech, such as en"
+        None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
     )
     prompt: str | None = option(
         None,
@@ -141,6 +141,12 @@ class Settings:
         Kind("KEY", parsers.header),
         "API key for STT servers; as an option only with serve",
         secret=True,
+    )
+    dns_server: str | None = option(
+        None,
+        TUNING,
+        Kind("ADDRESS:PORT", parsers.dns_server),
+        "DNS server for dns+http:// URLs, if not that of the system",
     )
     ca_file: Path | None = option(
         None, TUNING, FILE, "Also trust STT servers whose certificate is signed by this CA (PEM)"

@@ -9,7 +9,7 @@ LATER_CAP_SECONDS = 24 * 3600.0
 def delay(attempt: int, base: float, cap: float, rng: random.Random) -> float:
     """Seconds to wait after the `attempt`-th failure (from 1): exponential, capped, jittered.
 
-    Half of the time is certain and half is random ("equal jitter"), so that many workers do not
+    Half of the time is fixed and half is random ("equal jitter"), so that many workers do not
     come back in the same instant and none comes back at once.
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
@@ -21,17 +21,17 @@ def delay(attempt: int, base: float, cap: float, rng: random.Random) -> float:
 
 
 def same_run_delay(failures: int, rng: random.Random) -> float:
-    """Seconds until a run that goes on for ever tries audio again that a server failed with.
+    """Seconds until a run without an end retries audio after a failure of a server.
 
-    Half a minute at first, twice as long after every further failure, an hour at most.
+    Half a minute at first, doubled by every further failure, at most an hour.
     """
     return delay(failures, 30.0, 3600.0, rng)
 
 
 def later_run_delay(failures: int, rng: random.Random) -> float:
-    """Seconds until audio that failed `failures` times is due again in a later run.
+    """Seconds until audio that failed `failures` times is due in a later run.
 
-    Five minutes at first, four times as long after every further failure, a day at most.
+    Five minutes at first, four times as long after every further failure, at most a day.
     """
     base = LATER_BASE_SECONDS * 4.0 ** min(max(failures - 1, 0), 32)
     return delay(1, min(base, LATER_CAP_SECONDS), LATER_CAP_SECONDS, rng)

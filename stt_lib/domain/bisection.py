@@ -1,9 +1,9 @@
 """Finding the chunk that makes a server reject a whole sequence: a pure search.
 
-A server says only that it does not take the audio, not which chunk is bad. The longest prefix
-that it takes is found by bisection; the chunk after it is the bad one. So per bad chunk it costs
-about log2 n requests to find it and two more to make sure and to go on behind it, and the rest
-ends up in as few pieces as there are gaps.
+A server only says that it rejects the audio, not which chunk is bad. Bisection finds the longest
+prefix that it accepts; the chunk after that is the bad one. A bad chunk costs about log2 n requests
+to find and two more to confirm and to continue after it, and the rest ends up in as few pieces as
+there are gaps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Post = Callable[[Sequence[Chunk]], Answer]
 class Heard:
     """Chunks that the server transcribed in one request.
 
-    `audio` is all that was posted, oldest first: these chunks, and what gave them context.
+    `audio` is everything that was posted, oldest first: these chunks and their context.
     """
 
     chunks: tuple[Chunk, ...]
@@ -29,7 +29,7 @@ class Heard:
 
     @property
     def timeline(self) -> Timeline:
-        """The clock along what was posted."""
+        """The clock along the posted audio."""
         first = self.audio.index(self.chunks[0])
         return Timeline(self.audio, first, self.audio.index(self.chunks[-1]) + 1)
 
@@ -45,9 +45,8 @@ class Unusable:
 def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:
     """Transcribe consecutive chunks, oldest first, and leave out those that are rejected.
 
-    Yields every chunk exactly once and in order, each piece as soon as it is known.
-    `post` raises `AudioRejected` or `Suspect` for audio that is not taken; what else it raises
-    ends the search.
+    Yields every chunk exactly once and in order, each piece as soon as it is known. `post` raises
+    `AudioRejected` or `Suspect` for audio that the server rejects; any other error ends the search.
     """
     rest = tuple(chunks)
     while rest:
@@ -79,7 +78,7 @@ def _tried(chunks: tuple[Chunk, ...], post: Post) -> Heard | AttemptError:
 def _longest_good_prefix(
     chunks: tuple[Chunk, ...], post: Post, error: AttemptError
 ) -> tuple[Heard | None, AttemptError]:
-    """Bisect: the longest prefix that is taken, if any, and the last rejection."""
+    """Bisect: the longest prefix that is accepted, if any, and the last rejection."""
     good, bad = 0, len(chunks)
     prefix: Heard | None = None
     while bad - good > 1:

@@ -4,18 +4,19 @@ import math
 from collections import deque
 
 RECENT = 50
-"""Sequences whose times tell how long the next one will take."""
+"""Sequences. Number of recent ones from which the duration of the next one is predicted."""
 
 SAFE_SHARE = 0.9
-"""So many of them were done within the time that we count on."""
+"""Share of recent sequences that finished within the predicted time."""
 
 CLOSING_SECONDS = 5.0
 CLOSING_SHARE = 0.1
-"""What is kept back of a run, at most, for giving back what was cut off at its end."""
+"""Upper bounds, in seconds and as a share of the run, of the time reserved for releasing what
+is cut off at its end."""
 
 
 class Deadline:
-    """The end of a run of `seconds` that `began` then, by the monotonic clock; None is no end."""
+    """The end of a run of `seconds`, from `began` on the monotonic clock; None is no end."""
 
     def __init__(self, seconds: float | None, began: float) -> None:
         self._seconds = math.inf if seconds is None else seconds
@@ -29,7 +30,7 @@ class Deadline:
 
     @property
     def cuts_at(self) -> float:
-        """When what is still under way has to be cut off, so that it is given back in time."""
+        """When requests in flight have to be cut off, so that their claims are released in time."""
         return self.ends_at - min(CLOSING_SECONDS, CLOSING_SHARE * self._seconds)
 
     def took(self, seconds: float) -> None:
@@ -37,9 +38,9 @@ class Deadline:
         self._took.append(seconds)
 
     def expected(self, at_first: float) -> float:
-        """Seconds that a sequence takes, with few exceptions.
+        """Seconds that nearly every sequence takes.
 
-        `at_first`, while none has ended, but then no more than half of the run: it may be a
+        While none has ended that is `at_first`, but no more than half of the run: it may be a
         timeout, which is longer than nearly every answer takes.
         """
         if not self._took:
@@ -48,5 +49,5 @@ class Deadline:
         return ordered[math.ceil(SAFE_SHARE * len(ordered)) - 1]
 
     def leaves_time(self, now: float, at_first: float) -> bool:
-        """Whether a sequence that is begun now will end in time."""
+        """Whether a sequence that is started now will end in time."""
         return math.isinf(self._seconds) or now + self.expected(at_first) <= self.cuts_at

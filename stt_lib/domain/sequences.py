@@ -9,10 +9,10 @@ from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkRef, ChunkSequence
 from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
-"""A sequence is at most this long: five minutes of audio, one request."""
+"""Chunks. Maximum length of a sequence: five minutes of audio, one request."""
 
 PATIENCE = timedelta(minutes=5)
-"""How far a recording's next chunk may lie back before we stop waiting for it.
+"""Maximum distance of a recording's next chunk before its sequence is complete.
 
 Consecutive chunks lie about ten seconds apart. Without this bound the last sequence of every
 recording would stay open until the end of the backlog.
@@ -23,8 +23,8 @@ LOOK_BACK = 6
 """Boundaries. A pause is looked for among this many before the cap, which is a minute."""
 
 LOW_PROB = 0.75
-"""A boundary is a pause if speech is no more probable than this, on the mean, in the chunks beside
-it. Detectors call more than 0.5 speech, and give 0.9 and more to a chunk full of it."""
+"""Probability. A boundary is a pause if the mean probability of speech in the chunks beside it is
+at most this. Detectors call more than 0.5 speech, and give 0.9 and more to a chunk full of it."""
 
 
 class _Run:
@@ -82,12 +82,11 @@ def group(
 ) -> Iterator[ChunkSequence]:
     """Yield sequences in the order of their newest chunks.
 
-    `chunks` come newest first, recordings interleaved as they please. A gap in `index`, the cap,
+    `chunks` come newest first, recordings interleaved in any order. A gap in `index`, the cap,
     or a change of priority ends a sequence and the chunk in hand starts the next one; at the cap
-    the cut is made at a pause shortly before, if there is one. A gap of up to `bridge` chunks is
-    passed over: whether they are silent will be seen when the audio is loaded. A chunk with a
-    problem, or one whose index its neighbour in time has already, is a sequence of its own that
-    says so. Every chunk is in exactly one sequence.
+    the cut is made at a pause shortly before, if there is one. A chunk with a problem, or with an
+    index that its sequence has already, is a sequence of its own that says so. Every chunk is in
+    exactly one sequence.
     """
     waiting: deque[_Run] = deque()  # in the order of their newest chunks
     latest: dict[Hashable, _Run] = {}  # of each recording

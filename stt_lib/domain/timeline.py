@@ -1,8 +1,8 @@
 """Where on the clock something was said: from positions in the posted audio to dates.
 
-A server counts seconds from the start of what it was sent: chunks joined without a gap. But
-chunks are not exactly ten seconds long, recorders' clocks drift and are set right at times. So a
-position is looked up in the chunk that it lies in, and counts from the `start` of that chunk.
+A server counts seconds from the start of the audio that it received: chunks joined without gaps.
+But chunks are not exactly ten seconds long, and recorders' clocks drift and are corrected at times.
+So each position is looked up in the chunk that contains it, and counts from that chunk's `start`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,9 +15,9 @@ from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Chunk, Segment, Word
 
 
 class Timeline:
-    """The clock along joined audio, of which the chunks from `first` to before `beyond` are ours.
+    """The clock along joined audio, of which the chunks from `first` to before `beyond` are owned.
 
-    What lies outside of these is moved to their edge: a transcript begins with its own audio.
+    Times outside of these are moved to their edge: a transcript begins with its own audio.
     """
 
     def __init__(self, audio: Sequence[Chunk], first: int = 0, beyond: int | None = None) -> None:
@@ -29,7 +29,7 @@ class Timeline:
         self._origin = audio[first].start
 
     def holds(self, segment: Segment) -> bool:
-        """Whether most of a segment lies in our audio; what context does not claim is ours."""
+        """Whether most of a segment lies in our own audio, or where there is no context."""
         middle = (segment.start + segment.end) / 2
         is_before = self.begin > 0 and middle < self.begin
         return not is_before and not (self.end < self._begins[-1] and middle > self.end)
@@ -37,8 +37,8 @@ class Timeline:
     def place(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """The segments by the clock; their seconds then count from the start of our audio.
 
-        Where the clock was set back, what was said later does not come to lie before: the order
-        of the text is worth more than the seconds.
+        Where the clock was set back, later speech does not move before earlier speech: the order
+        of the text matters more than the seconds.
         """
         earliest = self._origin
         for segment in segments:
@@ -83,7 +83,7 @@ class Timeline:
 
 
 def _length(chunk: Chunk, following: Chunk | None) -> float:
-    """The chunk's own length, or where its audio does not tell it, the time until the next one."""
+    """The measured length of a chunk; without one, the time until the next chunk."""
     if chunk.is_measured or following is None:
         return chunk.seconds
     spacing = (following.start - chunk.start).total_seconds()

@@ -1,4 +1,4 @@
-"""Pieces of a recording as Ogg Opus files that play on from one another without a click."""
+"""Pieces of a recording as Ogg Opus files that play one after the other without a click."""
 
 import io
 import struct
@@ -18,29 +18,29 @@ FRAME = 960
 """Samples per packet (20 ms)."""
 
 PRE_ROLL = 4 * FRAME
-"""Sound before a piece that lets the decoder settle; RFC 7845 recommends these 80 ms."""
+"""Samples before a piece that let the decoder settle; RFC 7845 recommends these 80 ms."""
 
 BANDWIDTH = "8000"
-"""In hertz: all that Whisper hears, and what telephones call wideband. Bits that go to higher tones
-are lost to speech: without this limit 65 of 3470 words were wrong, with it 45 in as many bytes."""
+"""Hertz. The bandwidth of Whisper's input, known as wideband in telephony. Bits spent on higher
+frequencies are wasted: without this limit 65 of 3470 words were wrong, with it 45 (same size)."""
 
 BIT_RATE = 40_000
-"""At 24, 32, 40, 48 and 64 kbit/s 48, 45, 35, 35 and 34 of the same words were wrong; of the whole
-recordings, not coded once more, 39."""
+"""Bits per second. At 24, 32, 40, 48 and 64 kbit/s, 48, 45, 35, 35 and 34 of the same words were
+wrong; without this coding, 39."""
 
 APPLICATION = "voip"
-"""For speech. With "audio", Opus' default, a third more bytes and Whisper made more errors: 15
+"""Opus' mode for speech. Its default, "audio", took a third more bytes and led to more errors: 15
 instead of 11 in the 876 words of `tides`, 10 instead of 3 in the 148 of `birds` (means, at full
 bandwidth)."""
 
 COMPLEXITY = "5"
-"""Of 0 to 10; costs 1 dB against 10 and takes half the time (10 s of sound in 50 ms)."""
+"""0 to 10. Loses 1 dB compared with 10 and takes half the time (50 ms for 10 s of sound)."""
 
 NOTHING: Samples = np.zeros(0, dtype=np.float32)
 
 
 class Piece(NamedTuple):
-    """Mono sound at 48 kHz, with up to PRE_ROLL samples of what comes before it and FRAME after."""
+    """Mono sound at 48 kHz, with up to PRE_ROLL samples of sound before it and FRAME after it."""
 
     samples: Samples
     before: Samples = NOTHING
@@ -50,8 +50,8 @@ class Piece(NamedTuple):
 def encode(piece: Piece) -> bytes:
     """Return an Ogg Opus file that plays exactly the samples of the piece.
 
-    The neighbouring sound is encoded too and then cut away by the file's own pre-skip and end
-    time: an encoder that starts and ends in the middle of a word would leave a click there.
+    The neighbouring sound is encoded as well and then removed by the pre-skip and the end time in
+    the file, because an encoder that starts in the middle of a word leaves a click there.
     """
     file = io.BytesIO()
     end = piece.before.size + piece.samples.size
@@ -73,7 +73,7 @@ def encode(piece: Piece) -> bytes:
 
 
 def _skip_at_start(encoder: AudioCodecContext, samples: int) -> None:
-    """Add to the pre-skip of the header, RFC 7845 section 5.1, before it is written."""
+    """Increase the pre-skip in the header (RFC 7845, section 5.1) before it is written."""
     encoder.open(strict=False)
     header = bytearray(encoder.extradata or b"")
     (delay,) = struct.unpack_from("<H", header, 10)
@@ -82,7 +82,7 @@ def _skip_at_start(encoder: AudioCodecContext, samples: int) -> None:
 
 
 def _with_neighbours(piece: Piece) -> Samples:
-    """Return whole packets of sound, one more than the piece fills: the encoder looks ahead."""
+    """Return whole packets, one more than the piece needs, because the encoder looks ahead."""
     sound = np.concatenate([piece.before, piece.samples, piece.after])
     missing = FRAME - piece.after.size
     return np.pad(sound, (0, missing + -(sound.size + missing) % FRAME))

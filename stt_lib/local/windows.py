@@ -12,8 +12,8 @@ THRESHOLD = 0.4
 """Probability of speech. Below the threshold of the ingester, so that a chunk which it marked is
 not found silent here, where the audio has been compressed."""
 
-LONGEST = 28.0
-"""Seconds of speech in a window; Whisper hears 30 s at a time, and padding is added."""
+LONGEST = 29.5
+"""Seconds of speech in a window; with its padding it fits into the 30 s that Whisper hears."""
 
 PAUSE = 2.0
 """Seconds. No window goes on across a longer pause, so that no time is wrong by more."""

@@ -35,7 +35,7 @@ class Cut:
 
     @property
     def ids(self) -> tuple[object, object]:
-        """Of the chunk before the cut and the one behind it."""
+        """The ids of the chunks before and after the cut."""
         pair = (self.own.id, self.neighbour.id)
         return pair if self.side is Side.EARLIER else pair[::-1]
 
@@ -87,9 +87,9 @@ class Context:
         if neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned:
             decided = self._store.seams.find(original_id, cut.ids)
             return decided or self._end_of_transcript(cut)
-        ours = overlap.propose()
-        at = heard.timeline.at(cut.position + ours.moment)
-        return self._store.seams.decide(original_id, cut.ids, ours, at)
+        proposed = overlap.propose()
+        at = heard.timeline.at(cut.position + proposed.moment)
+        return self._store.seams.decide(original_id, cut.ids, proposed, at)
 
     def _end_of_transcript(self, cut: Cut) -> Seam:
         """What a neighbour has that was transcribed before there was anything beside it."""

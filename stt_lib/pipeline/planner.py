@@ -113,14 +113,17 @@ class Plan:
         if self._is_replaced:
             self._planned.clear()
             self.held.clear()
-        fresh = [s for s in batch.sequences if self._started_since_query.isdisjoint(_keys(s))]
+        fresh = [s for s in batch.sequences if self._is_unstarted(s)]
         self._planned.extend(fresh)
         self.held.extend(self.held_by_others(batch))
         self.is_complete = batch.is_complete and len(fresh) == len(batch.sequences)
 
     def held_by_others(self, batch: Batch) -> list[ChunkSequence]:
-        """Sequences of a batch that were held while it was read, and not by this run itself."""
-        return [s for s in batch.held if self._started_since_query.isdisjoint(_keys(s))]
+        """The held sequences of a batch that are not ones of this run, started meanwhile."""
+        return [s for s in batch.held if self._is_unstarted(s)]
+
+    def _is_unstarted(self, sequence: ChunkSequence) -> bool:
+        return self._started_since_query.isdisjoint(_keys(sequence))
 
     def outranks(self, batch: Batch) -> bool:
         """Whether nothing in a batch has a higher priority than what is planned next."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from stt_lib import __version__
+from stt_lib.domain import languages
 from stt_lib.domain.model_names import is_same
 from stt_lib.domain.models import (
     Chunk,
@@ -29,7 +30,6 @@ from stt_lib.domain.models import (
     Transcript,
     identity,
 )
-from stt_lib.servers import languages
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 

@@ -38,6 +38,7 @@ from stt_lib.errors import (
     ServerBusy,
     ServerTrouble,
     Stopped,
+    StoreError,
     StoreUnavailable,
     SttError,
     Suspect,
@@ -295,7 +296,7 @@ class _Job:
                 self._started = self._started or self._timing.monotonic()
                 avoid = slot.server
                 try:
-                    # What is logged before the request would keep the server waiting for it.
+                    # Logged once the request is sent: the server should not wait for the log.
                     return self._worker.pool.transcribe(slot, audio, self._announce)
                 except ServerBusy:
                     continue
@@ -413,8 +414,11 @@ class _Job:
 
     def _fail_each(self, defect: Exception) -> None:
         """A defect of stt, or a refusal of MongoDB: uncounted, it would be tried for ever."""
-        error = AttemptError(FailureKind.INTERNAL, f"internal error: {type(defect).__name__}")
-        error.__cause__ = defect
+        if isinstance(defect, StoreError):
+            error = AttemptError(FailureKind.DATABASE, str(defect))
+        else:
+            error = AttemptError(FailureKind.INTERNAL, f"internal error: {type(defect).__name__}")
+            error.__cause__ = defect
         for chunk in list(self._open.values()):
             self._fail_one(chunk, error)
 

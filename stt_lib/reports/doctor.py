@@ -13,6 +13,7 @@ from typing import Final
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
+from stt_lib.servers.discovery import expanded, lookup
 from stt_lib.servers.health_check import transcribe_probe
 from stt_lib.servers.protocols import Options
 from stt_lib.store import Store
@@ -51,8 +52,7 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Run the checks one after the other; each tries the real thing."""
     yield from _database(settings)
-    with ThreadPoolExecutor(len(settings.server_url)) as threads:
-        yield from threads.map(lambda url: _server(url, settings), settings.server_url)
+    yield from _servers(settings)
     yield _log_folder(settings.log_file)
     usage = shutil.disk_usage(_existing(settings.log_file.parent))
     yield _room("disk", usage.free, usage.total, LEAST_LOG_DISK)
@@ -135,6 +135,19 @@ def _mongodb_disk(store: Store) -> Finding:
 
 
 # -- STT servers ------------------------------------------------------------------------------
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    urls: list[str] = []
+    addresses = lookup(settings.dns_server)
+    for url in settings.server_url:
+        try:
+            urls += expanded(url, addresses)
+        except OSError as error:
+            advice = "is the service running, and --dns-server right?"
+            yield _problem("server", str(error), advice)
+    with ThreadPoolExecutor(max(1, len(urls))) as threads:
+        yield from threads.map(lambda url: _server(url, settings), urls)
 
 
 def _server(url: str, settings: Settings) -> Finding:

@@ -34,7 +34,14 @@ _NO_MODEL = re.compile(
     rb"|model\b.{0,200}? (not found|not exist|not installed|not loaded|not allowed|not support)",
     re.IGNORECASE | re.DOTALL,
 )
+_LANGUAGE = re.compile(
+    rb"(unsupported|unknown|invalid|not a valid|no such)[\w\s]{0,20} language"
+    rb"|\blanguage\b[^.]{0,100}(not supported|unsupported|unknown|invalid|not (a )?valid)",
+    re.IGNORECASE,
+)
+_WANTS_TLS = re.compile(rb"HTTP request (was )?(sent )?to (an )?HTTPS (port|server)", re.IGNORECASE)
 _SHORT_BYTES = 4096
+_KNOWN_PATH = re.compile(r"/(v1(/audio(/transcriptions)?)?|transcribe|inference|asr)$")
 _NOT_FOUND = ({"detail": "Not Found"}, b"Not Found")
 """What FastAPI and Starlette say of a path that they do not have."""
 
@@ -59,17 +66,31 @@ def check_status(reply: Reply, server: str, protocol: str) -> None:
 
 def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
     """Raise what a person has to mend: the model, the key, the address, the protocol."""
-    status = reply.status
-    if status in (400, 403, 404, 422) and _is_about_the_model(reply):
-        wanted = "it does not have the model: name one of its own with --model"
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {wanted}", server)
+    wanted = _wanted(reply, server, protocol)
+    if wanted is not None:
+        is_key = wanted == _KEY
+        kind = FailureKind.UNAUTHORIZED if is_key else FailureKind.WRONG_SERVER
+        raise ServerMisconfigured(kind, f"{said}: {wanted}", server)
+
+
+_KEY = "set STT_API_KEY to the key that it expects"
+
+
+def _wanted(reply: Reply, server: str, protocol: str) -> str | None:
+    """What to change before any audio can be transcribed; None if that is not the problem."""
+    status, is_refusal = reply.status, reply.status in (400, 403, 404, 422)
+    if is_refusal and _is_about_the_model(reply):
+        return "it does not have the model: name one of its own with --model"
+    if status in (400, 422) and _is_about_the_language(reply):
+        return "it does not accept the language: change --language, or leave it out"
+    if status == 400 and _WANTS_TLS.search(_short(reply)):
+        return f"it expects https: write {server.replace('http://', 'https://', 1)}"
     if status in (401, 403):
-        wanted = "set STT_API_KEY to the key that it expects"
-        raise ServerMisconfigured(FailureKind.UNAUTHORIZED, f"{said}: {wanted}", server)
+        return _KEY
     is_nowhere = status in (404, 405, 501) or 300 <= status < 400
-    if is_nowhere or (status == 422 and _is_about_the_form(reply)):
-        guess = hint(reply, protocol)
-        raise ServerMisconfigured(FailureKind.WRONG_SERVER, f"{said}: {guess}", server)
+    if is_nowhere or (status == 422 and _missed(_json(reply))):
+        return hint(reply, server, protocol)
+    return None
 
 
 def _phrase(status: int) -> str:
@@ -102,20 +123,21 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
 # -- guesses ----------------------------------------------------------------------------------
 
 
-def hint(reply: Reply, protocol: str) -> str:
+def hint(reply: Reply, server: str, protocol: str) -> str:
     """One sentence on which protocol or address to try; never quotes the answer."""
+    place = _KNOWN_PATH.sub("", server)
     body = _json(reply)
     guess = _guess(reply, body)
     if guess and guess != protocol:
-        return f"it looks like {guess}: write {guess}+http://… or set --protocol {guess}"
+        return f"it looks like {guess}: write {guess}+{place} or set --protocol {guess}"
     if _is_page(reply):
         return "that is a web page: is STT_SERVER_URL the right address and port?"
     if body in _NOT_FOUND or reply.body in _NOT_FOUND:
         others = " or ".join(n for n in ("openai", "asr", "transcribe") if n != protocol)
-        return f"it is some other web service: try {others}, written {_other(protocol)}+http://…"
+        return f"it is some other web service: try {others}, written {_other(protocol)}+{place}"
     return (
         f"is STT_SERVER_URL the address of a Whisper server with {PROTOCOLS[protocol]}?"
-        f" For another kind write {_other(protocol)}+http://… or set --protocol"
+        f" For another kind write {_other(protocol)}+{place} or set --protocol"
         f" ({', '.join(PROTOCOLS)})"
     )
 
@@ -125,9 +147,9 @@ def _is_about_the_model(reply: Reply) -> bool:
     return isinstance(_json(reply), dict) and bool(_NO_MODEL.search(_short(reply)))
 
 
-def _is_about_the_form(reply: Reply) -> bool:
-    """Whether the server misses a field or file, or has no use for ours, in FastAPI's words."""
-    return bool(_missed(_json(reply)))
+def _is_about_the_language(reply: Reply) -> bool:
+    """Whether a refusal says that the server does not know the language."""
+    return "language" in _missed(_json(reply)) or bool(_LANGUAGE.search(_short(reply)))
 
 
 def _says_busy(reply: Reply) -> bool:

@@ -147,7 +147,8 @@ class Server:
         return not self.is_out and now >= self._paused_until and self.room > 0
 
     def wants_trial(self, now: float) -> bool:
-        return not self.on_trial and not self.misconfigured and self.breaker.is_trial_due(now)
+        may_be_tried = not self.on_trial and not self.misconfigured and now >= self._paused_until
+        return may_be_tried and self.breaker.is_trial_due(now)
 
     # -- what happened to a request -----------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Server:
         self._busy_answers = 0
         if not self.breaker.success():
             return None
-        return self._news(logging.INFO, "answers again", Event.SERVER_BACK)
+        return self.news(logging.INFO, "answers again", Event.SERVER_BACK)
 
     def measured(self, seconds: float, audio: float) -> None:
         """It transcribed `audio` seconds in `seconds`."""
@@ -173,7 +174,7 @@ class Server:
         text = (
             "takes longer than the timeouts assume: raise --timeout-per-chunk, or run fewer workers"
         )
-        return self._news(logging.WARNING, text, Event.SERVER_SLOW)
+        return self.news(logging.WARNING, text, Event.SERVER_SLOW)
 
     def refused(self, kind: FailureKind, *, started: float) -> None:
         """A request that was sent at `started` failed; some failures mean too many at once."""
@@ -200,7 +201,7 @@ class Server:
         if self._busy_answers > 1:
             return None
         text = f"is busy, pausing until {self._time_in(seconds)}"
-        return self._news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
+        return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
 
     def _rest(self, error: AttemptError, now: float) -> News:
         self.limit.restart()
@@ -208,16 +209,16 @@ class Server:
         level = logging.WARNING if self.breaker.is_news else logging.DEBUG
         text = f"rests until {self._time_in(rest)}: {error}"
         facts = {"kind": error.kind, "seconds": round(rest, 1)}
-        return self._news(level, text, Event.SERVER_RESTS, **facts)
+        return self.news(level, text, Event.SERVER_RESTS, **facts)
 
     def _give_up(self, error: AttemptError) -> News | None:
         if self.misconfigured:
             return None
         self.misconfigured = True
         text = f"is out for this run: {error}"
-        return self._news(logging.ERROR, text, Event.SERVER_OUT, kind=error.kind)
+        return self.news(logging.ERROR, text, Event.SERVER_OUT, kind=error.kind)
 
-    def _news(self, level: int, text: str, event: Event, **facts: object) -> News:
+    def news(self, level: int, text: str, event: Event, **facts: object) -> News:
         return News(level, f"STT server {self.name} {text}", event.of(server=self.name, **facts))
 
     def _time_in(self, seconds: float) -> str:

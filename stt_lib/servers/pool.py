@@ -86,18 +86,21 @@ class ServerPool:
         requests per second, `audio_rate` in seconds of audio per second. `channels` opens
         connections.
         """
-        ceiling = min(max_in_flight, server_max or max_in_flight)
-        self.servers = [
-            Server(
+
+        def server(url: str) -> Server:
+            return Server(
                 *protocols.parse(url, protocol),
-                ceiling=ceiling,
+                ceiling=min(max_in_flight, server_max or max_in_flight),
                 workers=max_in_flight,
                 timeout=timeout,
                 timing=timing,
             )
-            for url in urls
-        ]
+
+        self._server = server
+        self.servers = [server(url) for url in urls]
+        self._followed: dict[str, dict[str, Server]] = {}
         self.stats = stats
+        self._patience = timeout
         self._requests = RateLimiter(rate_limit)
         self._audio = RateLimiter(audio_rate)
         self._options = options
@@ -130,13 +133,33 @@ class ServerPool:
         with self._lock:
             now = self._timing.monotonic()
             usable = [server for server in self.servers if not server.is_out] or self.servers
-            return min(server.deadlines.seconds(chunks, now) for server in usable)
+            seconds = (server.deadlines.seconds(chunks, now) for server in usable)
+            return min(seconds, default=self._patience(chunks))
 
     def ends_at(self) -> float | None:
         """Monotonic seconds at which the last request in flight is answered or given up."""
         with self._lock:
             ends = (server.deadlines.ends_at for server in self.servers)
             return max((end for end in ends if end is not None), default=None)
+
+    # -- servers that come and go -------------------------------------------------------------
+
+    def follow(self, source: str, urls: Sequence[str]) -> None:
+        """Let these be the servers of a source: new ones are used at once, vanished ones drained.
+
+        A vanished server gets no more requests; those in flight there may end.
+        """
+        with self._lock:
+            known = self._followed.setdefault(source, {})
+            gone = [known.pop(url) for url in known.keys() - set(urls)]
+            new = {url: self._server(url) for url in urls if url not in known}
+            known |= new
+            self.servers = [s for s in self.servers if s not in gone] + list(new.values())
+            self._dispatch()
+        for server in new.values():
+            _log(server.news(logging.INFO, "is used", Event.SERVER_FOUND))
+        for server in gone:
+            _log(server.news(logging.INFO, "has gone: no more requests", Event.SERVER_GONE))
 
     # -- the line -----------------------------------------------------------------------------
 
@@ -254,12 +277,15 @@ class ServerPool:
         try:
             answer = self._post(slot, chunks, started, when_sent)
         except ServerTrouble as error:
-            self.stats.failed(server.name, error.kind)
+            if not isinstance(error, ServerBusy):
+                self.stats.failed(server.name, error.kind)
             with self._lock:
                 server.refused(error.kind, started=started)
             self._trouble(server, error, certain=error.unreachable)
             raise
         except (Suspect, AudioRejected) as error:
+            if error.server is None:  # the audio was refused before anything was sent
+                raise
             self.stats.failed(server.name, error.kind)
             self._clear_the_server_of(error, slot, alone=len(chunks) == 1)
             raise
@@ -396,7 +422,7 @@ class ServerPool:
     def _check_outage(self) -> None:
         """Raise when no server has been in service for too long. The lock is held."""
         if self._over is None and self._is_outage():
-            names = ", ".join(server.name for server in self.servers)
+            names = ", ".join(server.name for server in self.servers) or "no address"
             why = f": {self._last_trouble}" if self._last_trouble else ""
             self._over = ServersUnavailable(f"no STT server is available ({names}){why}")
         if self._over is not None:
@@ -404,7 +430,7 @@ class ServerPool:
 
     def _is_outage(self) -> bool:
         """An outage begins when no server serves, and none may still be computing for us."""
-        if all(server.misconfigured for server in self.servers):
+        if self.servers and all(server.misconfigured for server in self.servers):
             return True
         if self._out_since is None:
             if not any(server.serves or server.owes for server in self.servers):

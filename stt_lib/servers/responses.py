@@ -24,9 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from stt_lib.domain import languages
 from stt_lib.domain.models import Answer, Segment, Word
 from stt_lib.errors import FailureKind, Suspect
-from stt_lib.servers import diagnosis, languages
+from stt_lib.servers import diagnosis
 from stt_lib.servers.transport import Reply
 
 MAX_NUMBER: Final = 1e6
@@ -239,7 +240,7 @@ def _invalid(error: ValidationError, reply: Reply, server: str, protocol: str) -
         what = first["msg"].removeprefix("Value error, ")
     else:
         what = f"has a wrong value at {place or 'its top level'} ({first['type']})"
-    message = f"the answer of {server} {what}: {diagnosis.hint(reply, protocol)}"
+    message = f"the answer of {server} {what}: {diagnosis.hint(reply, server, protocol)}"
     raise Suspect(FailureKind.INVALID_ANSWER, message, server) from None
 
 

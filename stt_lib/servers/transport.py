@@ -385,12 +385,11 @@ def _translated(error: Exception, server: str) -> ServerTrouble | None:
         message = f"{server} is not an address that can be used ({type(error).__name__})"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
     if isinstance(error, requests.exceptions.SSLError):
-        message = (
-            f"no secure connection to {server}: check its certificate,"
-            " or name the authority that signed it with --ca-file"
-        )
-        return ServerMisconfigured(FailureKind.CONNECTION, message, server)
+        return _insecure(_root(error), server)
     reason = _root(error)
+    if isinstance(reason, http.client.BadStatusLine) and str(reason).startswith(_TLS_ALERT):
+        message = f"{server} expects https: write {server.replace('http://', 'https://', 1)}"
+        return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
     if isinstance(reason, urllib3_errors.NameResolutionError | socket.gaierror):
         return _unreachable(f"the name of {server} does not resolve", server)
     if isinstance(reason, urllib3_errors.NewConnectionError | ConnectionRefusedError):
@@ -398,6 +397,26 @@ def _translated(error: Exception, server: str) -> ServerTrouble | None:
     message = f"the connection to {server} broke ({type(reason).__name__})"
     return ServerTrouble(FailureKind.CONNECTION, message, server)
 
+
+_TLS_ALERT = "\x15\x03"
+
+
+def _insecure(reason: BaseException, server: str) -> ServerMisconfigured:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        what = (
+            f"the certificate of {server} is not trusted: name the authority that signed it"
+            f" with --ca-file ({reason.verify_message})"
+        )
+    elif getattr(reason, "reason", None) in _PLAIN_ANSWERS:
+        plain = server.replace("https://", "http://", 1)
+        what = f"{server} does not speak https: if it speaks plain http, write {plain}"
+    else:
+        what = f"no secure connection to {server} ({type(reason).__name__})"
+    return ServerMisconfigured(FailureKind.WRONG_SERVER, what, server)
+
+
+_PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL says of an answer that is not TLS, in its versions."""
 
 _UNUSABLE = (
     requests.exceptions.InvalidURL,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pymongo import InsertOne, UpdateMany, UpdateOne
+from pymongo import InsertOne, UpdateMany
 from pymongo.collection import Collection
 from pymongo.command_cursor import CommandCursor
 
@@ -209,7 +209,8 @@ class Chunks:
             WriteRefused: MongoDB does not let some of them be changed; the others are marked.
         """
         group = self._backed if is_backed else self._unbacked
-        group.submit(ChunkUpdate.of(self._db, ids, {"transcribed_at": None}, _MARKED))
+        self._db.encoded({"ids": ids})  # what cannot be sent must not join a group
+        group.submit(ChunkUpdate(ids, {"transcribed_at": None}, _MARKED))
 
     def prioritize(self, recording: str, level: int) -> int:
         """Give the pending chunks of a recording a priority, parked ones included; 0 removes it.
@@ -253,27 +254,15 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkUpdate:
-    """The same change to several chunks."""
+    """The same change to several chunks, those that fulfil the condition."""
 
     ids: Sequence[Any]
     condition: Document
-    change: Any
-    together: UpdateMany
+    change: Document | list[Document]
 
-    @classmethod
-    def of(
-        cls,
-        database: Database,
-        ids: Sequence[Any],
-        condition: Document,
-        change: Document | list[Document],
-    ) -> "ChunkUpdate":
-        query = database.encoded({"_id": {"$in": list(ids)}, **condition})
-        return cls(ids, condition, change, UpdateMany(query, change))
-
-    @property
-    def one_by_one(self) -> list[UpdateOne]:
-        return [UpdateOne({"_id": i, **self.condition}, self.change) for i in self.ids]
+    def of(self, ids: Sequence[Any]) -> UpdateMany:
+        """The statement for some of them."""
+        return UpdateMany({"_id": {"$in": list(ids)}, **self.condition}, self.change)
 
 
 def update_chunks(
@@ -283,7 +272,7 @@ def update_chunks(
 
     A refused statement is repeated chunk by chunk, so that a bad chunk costs only itself.
     """
-    refusals = database.bulk(collection, [update.together for update in updates])
+    refusals = database.bulk(collection, [update.of(update.ids) for update in updates])
     return [
         _update_one_by_one(database, collection, update) if position in refusals else None
         for position, update in enumerate(updates)
@@ -293,7 +282,7 @@ def update_chunks(
 def _update_one_by_one(
     database: Database, collection: Collection[Document], update: ChunkUpdate
 ) -> WriteRefused | None:
-    refusals = database.bulk(collection, update.one_by_one)
+    refusals = database.bulk(collection, [update.of([chunk_id]) for chunk_id in update.ids])
     refused = [update.ids[position] for position in refusals]
     return database.refused(next(iter(refusals.values())), refused) if refused else None
 

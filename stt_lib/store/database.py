@@ -53,6 +53,7 @@ DURABLE: Final = WriteConcern("majority", j=True)
 UNWAITED: Final = WriteConcern(1)
 """For writes that a crash or a failover may undo, because the next run repeats them."""
 
+_PRIMARY: Final = pymongo.ReadPreference.PRIMARY
 _TRANSIENT_CODES: Final = frozenset(
     # HostUnreachable, HostNotFound, LockTimeout, CursorNotFound, MaxTimeMSExpired,
     # WriteConcernFailed, WriteConcernTimeout, NetworkTimeout, ShutdownInProgress, WriteConflict,
@@ -77,14 +78,7 @@ class Database:
     def __init__(
         self, uri: str, name: str | None, *, mongo_wait: float, stop: StopEvent, timing: Timing
     ) -> None:
-        """Connect; `mongo_wait` in seconds.
-
-        Once `stop` is set, an operation waits for MongoDB at most `STOPPING_SECONDS`.
-
-        Raises:
-            ConfigurationError: the URI or the name is unusable, or the login is refused.
-            StoreUnavailable: no usable server answered within five seconds.
-        """
+        """Connect, as described at `Store`."""
         self._mongo_wait = mongo_wait
         self._stop = stop
         self._timing = timing
@@ -162,9 +156,8 @@ class Database:
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
         if _lacks_index(error):
-            self._has_warned = False
-        self.when_hint_fails()
-        if attempt == 1:  # once per operation, so that an outage does not flood the log
+            self.when_hint_fails()
+        elif attempt == 1:  # once per operation, so that an outage does not flood the log
             log.warning(
                 "MongoDB is away (%s), trying again", short(error), extra=Event.MONGODB_AWAY.of()
             )
@@ -222,7 +215,7 @@ class Database:
         """
         try:
             encoded = bson.encode(document, codec_options=self.raw.codec_options)
-        except (BSONError, OverflowError, TypeError) as error:
+        except (BSONError, OverflowError, TypeError, ValueError) as error:
             raise self.translated(error) from None
         if len(encoded) > LARGEST_DOCUMENT:
             raise StoreError(f"a document of {len(encoded):,} bytes is too large for MongoDB")
@@ -288,13 +281,9 @@ def _opened(
     except Exception as error:  # noqa: BLE001 - the driver raises all kinds for a bad URI
         raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from None
     try:
-        return client, client.get_database(
-            name or client.get_default_database("stt").name,
-            codec_options=options,
-            write_concern=DURABLE,
-            read_preference=pymongo.ReadPreference.PRIMARY,
-        )
-    except Exception as error:  # noqa: BLE001
+        name = name or client.get_default_database("stt").name
+        return client, client.get_database(name, options, _PRIMARY, DURABLE)
+    except Exception as error:  # noqa: BLE001 - and for a bad name
         client.close()
         raise ConfigurationError(f"The database name cannot be used: {error}") from None
 

@@ -56,7 +56,7 @@ class Failures:
         else:
             changes.append({"$set": {"stt.excuses": _incremented("$stt.excuses")}})
         is_new = {"transcribed_at": None, "stt.attempt": {"$ne": attempt}}
-        update = ChunkUpdate.of(self._db, ids, is_new, [_AN_OBJECT, *changes])
+        update = ChunkUpdate(ids, is_new, [_AN_OBJECT, *changes])
         [refusal] = update_chunks(self._db, self._db.chunks, [update])
         if refusal is not None:
             raise refusal
@@ -157,7 +157,7 @@ class Failures:
 def _facts(failure: Failure, attempt: str, due_in: float) -> list[Document]:
     entry = {
         "kind": str(failure.kind),
-        "message": {"$literal": failure.message},
+        "message": {"$literal": failure.message.encode(errors="replace").decode()},
         "server": {"$literal": failure.server},
         "at": "$$NOW",
     }

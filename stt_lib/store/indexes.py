@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -131,7 +130,8 @@ class Indexes:
         self._db = database
         self._known: set[str] | None = None
         self._refused: set[str] = set()
-        database.when_hint_fails = self._forget
+        self._is_doubtful = False
+        database.when_hint_fails = self._doubt
 
     def ensure(self) -> None:
         """Create what is missing and drop what is obsolete; a refusal costs only speed.
@@ -139,12 +139,12 @@ class Indexes:
         Raises:
             ConfigurationError: a unique index is missing and cannot be created.
         """
-        self._forget()
+        self._known, self._is_doubtful = None, False
         self._drop_obsolete()
         missing = [index for index in self.missing() if index.name not in self._refused]
         for name in dict.fromkeys(index.collection for index in missing):
             self._create(name, [index for index in missing if index.collection == name])
-        self._forget()
+        self._known = None
 
     def ensure_unique(self) -> None:
         """Create again whatever disappeared since `ensure`, as after `mongorestore --drop`.
@@ -152,8 +152,7 @@ class Indexes:
         Raises:
             ConfigurationError: a unique index is missing and cannot be created.
         """
-        self._forget()
-        if any(index.name not in self._refused for index in self.missing()):
+        if self._is_doubtful or not all(map(self._exists, (OWNER, CLAIM))):
             self.ensure()
 
     def missing(self) -> list[Index]:
@@ -166,18 +165,19 @@ class Indexes:
             self._known = self._read()
         return name in self._known
 
-    def _forget(self) -> None:
-        self._known = None
+    def _doubt(self) -> None:
+        """A hint failed: the index was dropped, or somebody is still building it."""
+        self._known, self._is_doubtful = None, True
 
     def _read(self) -> set[str]:
         try:
-            existing = {
-                collection: self._db.run(self._db.raw[collection].index_information)
-                for collection in {index.collection for index in INDEXES}
-            }
+            return {index.name for index in INDEXES if self._exists(index)}
         except ConfigurationError:
             return set()
-        return {index.name for index in INDEXES if _is_there(index, existing[index.collection])}
+
+    def _exists(self, index: Index) -> bool:
+        existing = self._db.run(self._db.raw[index.collection].index_information)
+        return any(index.is_served_by(name, details) for name, details in existing.items())
 
     # -- creating -----------------------------------------------------------------------------
 
@@ -249,10 +249,6 @@ class Indexes:
                 )
         except (ConfigurationError, StoreError) as error:
             log.debug("Obsolete indexes stay: %s", short(error), extra=Event.INDEX.of())
-
-
-def _is_there(index: Index, existing: Mapping[str, Document]) -> bool:
-    return any(index.is_served_by(name, details) for name, details in existing.items())
 
 
 def _duplicate_groups(index: Index) -> list[Document]:

@@ -69,7 +69,7 @@ def _round(lab: Lab, backlog: Backlog, url: str, pid: int) -> Row:
 
 
 def _run_seconds(log: Path) -> float:
-    return float(re.findall(r"Finished: \d+ sequences in ([\d.]+)s", log.read_text())[-1])
+    return float(re.findall(r"Finished: \d+ sequences? in ([\d.]+)s", log.read_text())[-1])
 
 
 def _ingest(backlog: Backlog) -> None:

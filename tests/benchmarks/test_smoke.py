@@ -12,7 +12,7 @@ import pytest
 
 from stt_lib.audio.ogg import opus_seconds
 from stt_lib.local.mongod import Mongod
-from tests.benchmarks import audio, crowd, database, processes, speed, tables
+from tests.benchmarks import audio, crowd, database, processes, speed, tables, writes
 from tests.benchmarks.lab import TINY, Goal, Lab, Row, Table
 
 
@@ -42,6 +42,12 @@ def test_a_crowd_shares_a_backlog(lab: Lab) -> None:
     assert (row["slots"], row["twice"]) == (2, 0)
     assert 2 <= row["sequences"] <= 4
     assert row["first"] > 0
+
+
+def test_a_claim_leaves_the_audio_out_of_the_journal(mongod: Mongod) -> None:
+    """A figure that does not depend on the machine: the mark alone writes the audio again."""
+    row = writes.measured(mongod, writes.ROOT, sequences=8, threads=2)
+    assert 0.9 < row["of the audio"] < writes.MAX_JOURNAL
 
 
 def test_a_server_counts_failures_refusals_and_busy_time(tmp_path: Path) -> None:

@@ -29,13 +29,27 @@ def test_mongodb_out_of_reach_exits_3_with_one_line_within_its_time(world: World
     assert "is not available" in world.log, "cron's mail may go nowhere"
 
 
+def test_no_watch_overrides_the_environment(world: World) -> None:
+    assert world.run("--no-watch", env={"STT_WATCH": "5"}).returncode == 0
+
+
+def test_an_unknown_variable_is_a_warning_in_the_log(world: World) -> None:
+    done = world.run("--quiet", env={"STT_MAX_WORKER": "3"})
+    assert done.returncode == 0
+    assert done.stderr.count("STT_MAX_WORKER is not a setting and has no effect") == 1
+    assert "did you mean STT_MAX_WORKERS?" in world.log
+    done = world.run("errors", env={"STT_MAX_WORKER": "3"})
+    assert done.stderr.startswith("stt: warning: STT_MAX_WORKER is not a setting")
+    assert done.stdout == "Nothing has failed.\n"
+
+
 def test_an_unknown_language_is_refused_before_any_request(
     world: World, whisper: FakeWhisper
 ) -> None:
     world.record(range(1))
     done = world.run("--language", "klingon")
     assert done.returncode == 2
-    assert "--language: Whisper does not know 'klingon'" in done.stderr
+    assert "--language must be a language that Whisper knows" in done.stderr
     assert whisper.requests == []
 
 

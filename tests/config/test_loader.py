@@ -149,9 +149,8 @@ def test_an_unknown_variable_is_reported_with_the_nearest_name() -> None:
         "STT_WHISPER_PORT_8081_TCP_ADDR": "10.0.0.1",
     }
     assert list(unknown_variables(environment)) == [
-        "the environment variable STT_MAX_WORKER is unknown and has no effect;"
-        " did you mean STT_MAX_WORKERS?",
-        "the environment variable STT_XYZZY is unknown and has no effect",
+        "STT_MAX_WORKER is not a setting and has no effect; did you mean STT_MAX_WORKERS?",
+        "STT_XYZZY is not a setting and has no effect",
     ]
 
 

@@ -89,7 +89,6 @@ def test_every_command_line_is_understood() -> None:
         understood(line)
 
 
-@pytest.mark.xfail(reason="settings do not know dns+ URLs yet")
 def test_every_variable_exists_and_its_value_is_valid(tmp_path: Path) -> None:
     shared = _named("ConfigMap", "stt")["data"]
     for pod in WORKERS:

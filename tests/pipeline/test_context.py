@@ -1,6 +1,7 @@
 """Speech that is cut: whatever is said, refused and done in whichever order, no word is lost."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,7 +54,7 @@ class Speech:
         return {**segment, "words": words} if self._is_timed else segment
 
 
-def done_by_hand(lab: Lab, *periods: Selection, **options: int) -> None:
+def done_by_hand(lab: Lab, *periods: Selection, **options: Any) -> None:
     for period in (*periods, Selection()):
         store = lab.store()
         report = lab.runner(store, PendingChunks(store, period), **options).run()

@@ -128,6 +128,17 @@ def test_what_was_started_during_a_query_is_not_planned_again() -> None:
     assert not made.is_complete, "whatever was left out is looked for once more"
 
 
+def test_what_this_run_claimed_during_a_query_is_not_held_by_others() -> None:
+    made = Plan(50, is_replaced=True)
+    made.take_in(batch(1, 2))
+    made.begin_query(0)
+    assert order(made, 1) == [1]
+    seen = Batch((sequence(2),), (sequence(1), sequence(3)), is_complete=True)
+    assert made.held_by_others(seen) == [sequence(3)]
+    made.take_in(seen)
+    assert list(made.held) == [sequence(3)]
+
+
 def test_barred_work_stays_out_until_its_time() -> None:
     made = Plan(50, is_replaced=True)
     made.take_in(batch(1))

@@ -165,3 +165,34 @@ def test_a_rate_does_not_hold_up_a_stop(world: World, whisper: FakeWhisper) -> N
     process.communicate(timeout=10)
     assert process.returncode == 143
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("key", ["ключ", "two\nlines", "one\r", "\n"])
+def test_an_api_key_that_no_header_can_carry_is_refused_before_any_request(
+    world: World, whisper: FakeWhisper, key: str
+) -> None:
+    backlog(world, 1)
+    done = world.run(env={"STT_API_KEY": key})
+    assert done.returncode == 2
+    assert whisper.requests == []
+    assert "STT_API_KEY" in done.stderr
+    assert key.strip() == "" or key not in done.stderr + world.log
+
+
+def test_busy_answers_are_no_failures_of_the_server(world: World, whisper: FakeWhisper) -> None:
+    backlog(world, 2)
+    replies = [status(429, Retry_After="0"), status(503, Retry_After="0")]
+    whisper.script = lambda request: replies.pop() if replies else echo(request)
+    assert world.run().returncode == 0
+    assert "| 2 answers |" in world.log
+    assert "failed: busy" not in world.log
+
+
+def test_audio_that_was_never_sent_is_no_failure_of_the_server(
+    world: World, whisper: FakeWhisper
+) -> None:
+    backlog(world, 1)
+    done = world.run("--server", f"openai+{whisper.url}")
+    assert done.returncode == 1
+    assert whisper.requests == []
+    assert "Summary: server" not in world.log

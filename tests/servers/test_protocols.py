@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stt_lib.audio import joining, ogg
+from stt_lib.domain.languages import code
 from stt_lib.domain.model_names import is_same
 from stt_lib.domain.models import Answer, Chunk, Segment, Word
 from stt_lib.errors import (
@@ -20,8 +21,7 @@ from stt_lib.errors import (
     Suspect,
 )
 from stt_lib.servers import protocols
-from stt_lib.servers.languages import code
-from stt_lib.servers.protocols import NAMES, Options, Request, parse, single_file
+from stt_lib.servers.protocols import IGNORE_MODEL, NAMES, Options, Request, parse, single_file
 from stt_lib.servers.transport import Channel, http_channels
 from tests.local.running import Server
 from tests.local.sounds import SAMPLES, encoded, tone
@@ -91,7 +91,7 @@ def ask(
         return protocols.post(protocol, request, audio)
 
     yield ask
-    single_file._first_file_only.clear()
+    single_file._plays_all.clear()
 
 
 Ask = Callable[..., Answer]
@@ -157,6 +157,7 @@ def test_openai_sends_one_chained_file_and_fields(
         "model": "tiny.en",
         "model_name": "tiny.en",
         "response_format": "verbose_json",
+        "without_timestamps": "false",
         "language": "en",
         "prompt": "Ahoy, ünder sail",
     }
@@ -174,6 +175,7 @@ def test_openai_leaves_out_what_nobody_asked_for(ask: Ask, server: FakeWhisper) 
         "model": "whisper-1",
         "model_name": "whisper-1",
         "response_format": "verbose_json",
+        "without_timestamps": "false",
     }
     assert "authorization" not in post.headers
 
@@ -243,6 +245,17 @@ def test_a_language_may_be_given_by_name(ask: Ask, server: FakeWhisper, protocol
 
 
 # -- one file out of many ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["openai", "asr"])
+def test_a_single_chunk_that_is_not_audio_is_not_sent(
+    ask: Ask, server: FakeWhisper, protocol: str
+) -> None:
+    with pytest.raises(AudioRejected, match="a chunk is not audio") as caught:
+        ask(protocol, audio=(fake_chunk(0, b"garbage" * 100),))
+    assert caught.value.kind is FailureKind.INVALID_AUDIO
+    assert caught.value.server is None
+    assert server.requests == []
 
 
 def test_a_single_chunk_goes_as_it_is(ask: Ask, server: FakeWhisper) -> None:
@@ -335,6 +348,15 @@ def test_a_server_that_plays_only_the_first_file_gets_wav(
         "audio.wav",
         "audio.wav",
     ]
+
+
+def test_silence_is_posted_once_to_a_server_that_is_known_to_play_everything(
+    ask: Ask, server: FakeWhisper
+) -> None:
+    ask("asr", answer(segments=[{**SEGMENT, "end": 33}]))
+    ask("asr", answer(segments=[{**SEGMENT, "text": " you", "end": 2}]))
+    ask("asr", answer(text="", segments=[]))
+    assert [post.files[0].name for post in server.requests] == ["audio.ogg"] * 3
 
 
 def test_speech_in_the_first_chunk_only_is_no_proof_against_a_server(
@@ -614,21 +636,26 @@ def test_another_model_than_the_one_asked_for_is_the_servers_error(ask: Ask, pro
 
 
 @pytest.mark.parametrize(
-    ("asked", "told", "expected"),
+    ("protocol", "asked", "told", "expected"),
     [
-        ("tiny.en", "Systran/faster-whisper-tiny.en", "Systran/faster-whisper-tiny.en"),
-        ("tiny.en", None, "tiny.en"),
-        (None, "whatever", "whatever"),
-        (None, None, None),
-        (None, f"{SECRET} is not a name", None),
-        (None, 7, None),
+        *(
+            (p, "tiny.en", "Systran/faster-whisper-tiny.en", "Systran/faster-whisper-tiny.en")
+            for p in NAMES
+        ),
+        *((p, None, "whatever", "whatever") for p in NAMES),
+        *((p, None, f"{SECRET} is not a name", None) for p in NAMES),
+        *((p, None, 7, None) for p in NAMES),
+        *((p, None, None, None) for p in NAMES),
+        ("openai", "tiny.en", None, "tiny.en"),
+        ("transcribe", "tiny.en", None, "tiny.en"),
+        *((p, "tiny.en", None, None) for p in NAMES if p in IGNORE_MODEL),
     ],
 )
-def test_the_model_is_what_the_server_tells_else_what_was_asked_for(
-    ask: Ask, asked: str | None, told: Any, expected: str | None
+def test_the_model_is_what_the_server_reports_or_what_it_was_asked_for(
+    ask: Ask, protocol: str, asked: str | None, told: Any, expected: str | None
 ) -> None:
     reply = answer(text="", segments=[], duration=33.0, model=told)
-    assert ask("transcribe", reply, options=Options(model=asked)).model == expected
+    assert ask(protocol, reply, options=Options(model=asked)).model == expected
 
 
 PARAMETERS = {
@@ -650,6 +677,8 @@ def test_an_answer_says_how_it_came_about(ask: Ask, protocol: str) -> None:
 
 # -- wrong answers ----------------------------------------------------------------------------
 
+WORD = {"word": SECRET, "start": 0, "end": 1}
+
 BAD = {
     "not JSON": text(200, SECRET),
     "a page": text(200, f"<html>{SECRET}</html>", Content_Type="text/html"),
@@ -667,6 +696,12 @@ BAD = {
     "a score is text": answer(segments=[{**SEGMENT, "text": SECRET, "avg_logprob": "high"}]),
     "language is a number": answer(text=SECRET, language=7),
     "deeply nested": text(200, '{"text": ' + "[" * 100_000),
+    "a time of 400 digits": answer(segments=[{**SEGMENT, "text": SECRET, "end": 10**400}]),
+    "a time beyond 64 bits": answer(segments=[{**SEGMENT, "text": SECRET, "start": 2**70}]),
+    "a time in the next century": answer(segments=[{**SEGMENT, "text": SECRET, "end": 4e9}]),
+    "words without text": answer(text="", segments=None, words=[WORD]),
+    "a language that is a text": answer(text=SECRET, segments=[], language=20 * SECRET),
+    "half a surrogate pair": text(200, '{"segments": [{"start": 0, "end": 1, "text": "\\ud800"}]}'),
 }
 
 
@@ -681,8 +716,38 @@ def test_a_wrong_answer_is_an_error_that_quotes_nothing(ask: Ask, protocol: str,
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"language_probabilities": {SECRET: "high"}},
+        {"language_probabilities": {SECRET: 10**400}},
+        {"segments": [{**SEGMENT, SECRET: 1, "end": SECRET}]},
+    ],
+)
+def test_keys_of_the_server_are_not_quoted(ask: Ask, more: dict[str, Any]) -> None:
+    with pytest.raises(Suspect) as caught:
+        ask("openai", answer(**{"text": "", **more}))
+    assert SECRET not in str(caught.value)
+
+
+def test_numbers_that_make_no_sense_cost_scores_and_words_but_not_the_text(ask: Ask) -> None:
+    huge = 10**400
+    segment = {**SEGMENT, "no_speech_prob": huge, "avg_logprob": 2**70, "words": [WORD]}
+    [got] = ask("openai", answer(segments=[segment], duration=huge)).segments
+    assert (got.text, got.no_speech_prob, got.avg_logprob) == (SEGMENT["text"], None, None)
+    assert len(got.words) == 1
+    segment["words"] = [{**WORD, "end": huge}]
+    [got] = ask("openai", answer(segments=[segment])).segments
+    assert got.words == ()
+
+
+def test_a_segment_that_ends_before_it_starts_keeps_its_text(ask: Ask) -> None:
+    [got] = ask("transcribe", answer(segments=[{"start": 20, "end": 5, "text": "x"}])).segments
+    assert got == Segment(20.0, 20.0, "x")
+
+
 def test_the_answer_of_another_protocol_is_recognised(ask: Ask) -> None:
-    with pytest.raises(Suspect, match=r"looks like openai: write openai\+http://… or set --prot"):
+    with pytest.raises(Suspect, match=r"looks like openai: write openai\+http://stt or set --prot"):
         ask("transcribe", answer(text=SECRET))
 
 
@@ -743,6 +808,30 @@ WRONG: list[tuple[str, Reply, FailureKind, str]] = [
     ),
     ("openai", answer(403, detail="Model not allowed"), FailureKind.WRONG_SERVER, "--model"),
     ("openai", text(401, SECRET), FailureKind.UNAUTHORIZED, "set STT_API_KEY"),
+    (
+        "openai",
+        answer(400, error={"message": f"Language '{SECRET}' is not supported"}),
+        FailureKind.WRONG_SERVER,
+        "change --language",
+    ),
+    (
+        "asr",
+        answer(422, detail=[{"type": "enum", "loc": ["query", "language"], "msg": SECRET}]),
+        FailureKind.WRONG_SERVER,
+        "change --language",
+    ),
+    (
+        "transcribe",
+        text(400, "<h1>400 Bad Request</h1>The plain HTTP request was sent to HTTPS port"),
+        FailureKind.WRONG_SERVER,
+        "expects https: write https://stt",
+    ),
+    (
+        "transcribe",
+        text(400, "Client sent an HTTP request to an HTTPS server."),
+        FailureKind.WRONG_SERVER,
+        "expects https: write https://stt",
+    ),
     ("openai", answer(403, detail="Invalid API key"), FailureKind.UNAUTHORIZED, "set STT_API_KEY"),
 ]
 

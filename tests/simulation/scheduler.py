@@ -39,7 +39,7 @@ class Stuck(Exception):
 
 
 class Process:
-    """Threads that live and die together; `kill_in` points from now, if ever."""
+    """Threads that live and die together; at point `kill_at`, if ever."""
 
     def __init__(self, scheduler: "Scheduler", name: str) -> None:
         self.scheduler = scheduler
@@ -48,15 +48,21 @@ class Process:
         self.frozen_until = 0.0
         self.points = 0
         self.kill_at: int | None = None
+        self.freeze_at: dict[int, float] = {}
+        """Seconds to freeze for, by the number of the point."""
         self.tasks: list[Task] = []
 
     def kill(self) -> None:
         if not self.is_killed:
-            self.is_killed = True
             self.scheduler.note(f"{self.name} is killed")
-            self.frozen_until = 0.0
-            for task in list(self.tasks):
-                self.scheduler.wake(task)
+            self.exit()
+
+    def exit(self) -> None:
+        """End all threads wherever they are, as the end of a process does."""
+        self.is_killed = True
+        self.frozen_until = 0.0
+        for task in list(self.tasks):
+            self.scheduler.wake(task)
 
     def freeze(self, seconds: float) -> None:
         self.scheduler.note(f"{self.name} is frozen for {seconds:.1f} s")
@@ -175,6 +181,10 @@ class Scheduler:
         if process.points == process.kill_at:
             process.kill()
             raise Killed
+        if process.points in process.freeze_at:
+            process.freeze(process.freeze_at[process.points])
+            self._ready.append(self._me())
+            self._pass_on()
         self.pause()
 
     def pause(self) -> None:

@@ -183,14 +183,14 @@ class SimulatedChannel:
         spell = target.spell(self._scheduler.now)
         weather = spell.weather if spell else None
         if spell and weather is Weather.DOWN:
-            key = self._process.name, spell
-            target.refused[key] = target.refused.get(key, 0) + 1
+            self._count(target, spell)
             raise _trouble(FailureKind.CONNECTION, target, unreachable=True)
         told = when_sent()
         deadline = started + (seconds if told is None else told)
         if weather is Weather.HANGING:
             self._wait(float("inf"), deadline, target)
-        if weather is Weather.BUSY:
+        if spell and weather is Weather.BUSY:
+            self._count(target, spell)
             return _busy(self._random)
         sent = self._scheduler.now
         self._wait(self._computed(target, files, weather), deadline, target)
@@ -202,6 +202,10 @@ class SimulatedChannel:
             self._internet.observer.refused(pieces)
             return self._random.choice(_SENSELESS)
         return self._judged(target, pieces, files)
+
+    def _count(self, target: SimulatedServer, spell: Spell) -> None:
+        key = self._process.name, spell
+        target.refused[key] = target.refused.get(key, 0) + 1
 
     def _computed(self, target: SimulatedServer, files: int, weather: Weather | None) -> float:
         """When the server will have computed a request that came just now."""

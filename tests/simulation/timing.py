@@ -21,17 +21,25 @@ PREEMPTED: Final = 0.05
 class SimulatedTiming(Timing):
     """The time, randomness and threads of one process."""
 
-    def __init__(self, process: Process, clock_error: timedelta = timedelta()) -> None:
+    def __init__(
+        self,
+        process: Process,
+        clock_error: timedelta = timedelta(),
+        *,
+        preempted: float = PREEMPTED,
+    ) -> None:
+        """Other threads come in between at the share `preempted` of the looks at the clock."""
         self.random = random.Random(process.scheduler.random.getrandbits(64))
         self._process = process
         self._scheduler = process.scheduler
         self._clock_error = clock_error
+        self._preempted = preempted
 
     def now(self) -> datetime:
         return START + timedelta(seconds=self.monotonic()) + self._clock_error
 
     def monotonic(self) -> float:
-        if self._scheduler.random.random() < PREEMPTED:
+        if self._preempted and self._scheduler.random.random() < self._preempted:
             self._scheduler.pause()
         return self._scheduler.now
 

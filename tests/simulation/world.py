@@ -1,7 +1,8 @@
 """One simulation: recordings, servers, runs that overlap, and faults, all drawn from a seed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
 from tests.simulation.checks import Checks
-from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.servers import Hearing, Internet, SimulatedServer, Spell, Weather
 from tests.simulation.speech import Piece, Speech, compose
 from tests.simulation.timing import START, SimulatedEvent, SimulatedTiming
@@ -53,7 +54,20 @@ class SimulatedNetwork(Network):
 
     def after(self, command: str) -> None:
         self._scheduler.point()
+        if self._world.failing_over:
+            self._world.failing_over.pop()()
         self._weather(command)
+
+    def caller(self) -> Task | None:
+        return self._scheduler.current
+
+    @contextmanager
+    def on_behalf_of(self, caller: Task) -> Iterator[None]:
+        self._world.checks.acting_for = caller
+        try:
+            yield
+        finally:
+            self._world.checks.acting_for = None
 
     def _weather(self, command: str) -> None:
         rng, now = self._scheduler.random, self._scheduler.now
@@ -77,6 +91,7 @@ class Run:
     kill_at: int | None = None
     stops: float | None = None
     clock_error: timedelta = timedelta()
+    freeze_at: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,6 +105,8 @@ class World:
     arrivals: list[tuple[float, Piece]]
     incidents: list[Incident] = field(default_factory=list)
     mongo_outages: list[tuple[float, float]] = field(default_factory=list)
+    failing_over: list[Callable[[], None]] = field(default_factory=list)
+    """Failovers that wait for a command to be under way."""
     loss: float = 0.0
     slowness: float = 0.05
     processes: dict[str, Process] = field(default_factory=dict)
@@ -99,7 +116,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.stage = self.scheduler.process("world")
-        self.timing = SimulatedTiming(self.stage)
+        self.timing = SimulatedTiming(self.stage, preempted=0.0)  # MongoDB's commands are atomic
         self.database = Database(self.timing)
         self.checks = Checks(self.scheduler, self.database, self.speech)
         self.internet = Internet(self.scheduler, self.servers, self.speech, self.checks)
@@ -136,7 +153,7 @@ class World:
 
     def _start(self, run: Run) -> Process:
         process = self.scheduler.process(run.name)
-        process.kill_at = run.kill_at
+        process.kill_at, process.freeze_at = run.kill_at, run.freeze_at
         self.processes[run.name] = process
         self.scheduler.spawn(process, lambda: self._run(run, process), "main")
         return process
@@ -148,6 +165,7 @@ class World:
     def _calm(self) -> None:
         self.scheduler.note("the faults are over")
         self.mongo_outages.clear()
+        self.failing_over.clear()
         self.loss = self.slowness = 0.0
         for server in self.servers:
             server.calm()
@@ -206,6 +224,7 @@ class World:
         self.scheduler.note(f"{run.name} ends: {counts}, {report.halted_by}")
         if not report.abandoned:
             self.checks.check_idle(runner, pool)
+        process.exit()
 
     def _stop_later(self, seconds: float, stop: SimulatedEvent) -> None:
         def stop_it() -> None:
@@ -250,7 +269,8 @@ def build(seed: int) -> World:
     servers = [_server(rng, f"stt{number}") for number in range(SERVERS)]
     runs = [_run(rng, number, servers) for number in range(RUNS + rng.choice([0, 0, 1, 2]))]
     world = World(scheduler, speech, servers, runs, _arrivals(rng, speech))
-    for _ in range(FAULTS + rng.choice([0, 0, 3])):
+    world.database.has_change_streams = rng.random() < 0.5
+    for _ in range(FAULTS + rng.choice([0, 0, 3, 10])):
         rng.choice(_FAULTS)(world, rng)
     return world
 
@@ -351,19 +371,26 @@ def _mongo_away(world: World, rng: random.Random) -> None:
 
 
 def _failover(world: World, rng: random.Random) -> None:
+    """At any moment, or in the middle of the next command."""
     lost = rng.choice([0, 1, 2, 5, 50])
     error = timedelta(seconds=rng.choice([0, 0, 0, -120, 120, 7200]))
 
     def fail_over() -> None:
+        world.scheduler.note(f"failover: {lost} writes lost, clock {error}")
         world.checks.has_clock_jumped = world.checks.has_clock_jumped or bool(error)
         world.database.fail_over(lost, error)
 
     at = rng.uniform(0, PLAY_SECONDS)
-    world.incidents.append((at, f"failover, {lost} writes lost, clock {error}", fail_over))
+    act = rng.choice([fail_over, lambda: world.failing_over.append(fail_over)])
+    world.incidents.append((at, "the primary dies", act))
 
 
 def _freeze(world: World, rng: random.Random) -> None:
+    """At any moment, or between two commands."""
     seconds = rng.choice([1.0, 8.0, 40.0])
+    if rng.random() < 0.7:
+        rng.choice(world.runs).freeze_at[_some_point(rng)] = seconds
+        return
 
     def freeze() -> None:
         alive = [process for process in world.processes.values() if process.tasks]

@@ -215,6 +215,22 @@ def test_a_failure_can_be_recorded_whatever_stt_is(world: World, store: Store, s
     assert plan(store) == []
 
 
+def test_a_failure_can_be_recorded_whatever_the_message(world: World, store: Store) -> None:
+    world.record([0])
+    failure = Failure(FailureKind.INVALID_ANSWER, "half a pair: \ud800", "$server")
+    store.failures.record(
+        [chunk["_id"] for chunk in world.chunks.find()],
+        failure,
+        attempt="$x",
+        audio_at_fault=False,
+        due_in=1.0,
+        max_failures=3,
+    )
+    [document] = world.chunks.find()
+    assert document["stt"]["error"]["message"] == "half a pair: ?"
+    assert document["stt"]["error"]["server"] == "$server"
+
+
 def test_what_is_marked_does_not_fail(world: World, store: Store) -> None:
     world.record([0], transcribed_at=START)
     record(store, [chunk["_id"] for chunk in world.chunks.find()])

@@ -1,6 +1,5 @@
 """Claims against a real MongoDB: every race that the design describes."""
 
-import itertools
 import random
 import threading
 from collections import Counter
@@ -133,38 +132,34 @@ def test_a_first_try_that_succeeded_without_an_answer_is_recognised(
 
 
 def test_twelve_threads_on_overlapping_sequences(world: World, store: Store) -> None:
+    """Two thousand acquisitions: no chunk is held twice, and none fails but by being refused."""
     world.record(range(60))
     whole = ChunkSequence(tuple(c for s in reversed(plan(store)) for c in s.chunks))
-    tokens, holders, lock = itertools.count(), Counter[int](), threading.Lock()
-    twice: list[int] = []
+    holders, lock = Counter[int](), threading.Lock()
 
-    def work(seed: int) -> int:
-        rng, won = random.Random(seed), 0
-        for _ in range(40):
-            first = rng.randrange(55)
-            token = f"{seed}/{next(tokens)}"
-            if store.claims.acquire(part(whole, first, first + rng.randrange(5)), token, "w"):
-                won += 1
-                held = [i for i, c in enumerate(whole.chunks) if c in _held_by(world, whole, token)]
+    def work(seed: int) -> Counter[bool]:
+        rng, won = random.Random(seed), Counter[bool]()
+        for number in range(2000 // 12 + 1):
+            first = rng.randrange(56)
+            held = range(first, first + 1 + rng.randrange(5))
+            token = f"{seed}/{number}"
+            is_mine = store.claims.acquire(part(whole, held[0], held[-1]), token, "w")
+            won[is_mine] += 1
+            if is_mine:
                 with lock:
                     holders.update(held)
-                    twice.extend(i for i in held if holders[i] > 1)
+                    assert all(holders[index] == 1 for index in held)
                 with lock:
                     holders.subtract(held)
                 store.claims.release(token)
         return won
 
     with ThreadPoolExecutor(12) as threads:
-        won = sum(threads.map(work, range(12)))
-    assert not twice
-    assert won > 40
+        won = sum(threads.map(work, range(12)), Counter[bool]())
+    assert won.total() >= 2000
+    assert won[True] > won.total() / 4
+    assert won[False] > 0
     assert world.claims.count_documents({}) == 0
-
-
-def _held_by(world: World, whole: ChunkSequence, token: str) -> list[Any]:
-    claim = world.claims.find_one({"_id": token})
-    assert claim is not None
-    return [chunk for chunk in whole.chunks if chunk.id in claim["chunk_ids"]]
 
 
 # -- the document is the mutex ----------------------------------------------------------------

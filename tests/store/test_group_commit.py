@@ -167,9 +167,9 @@ def assert_others_saved(world: World, outcomes: list[Any]) -> None:
     assert world.transcriptions.count_documents({}) == GROUP
 
 
-@pytest.mark.parametrize("bad", [2**64, 2**70])
+@pytest.mark.parametrize("bad", [2**64, 2**70, "\ud800", object()])
 def test_a_document_that_cannot_be_encoded(
-    world: World, store: Store, sequences: list[ChunkSequence], bad: int
+    world: World, store: Store, sequences: list[ChunkSequence], bad: Any
 ) -> None:
     """It does not even join the group."""
     odd = transcript(sequences[3], parameters={"n": bad})

@@ -59,6 +59,14 @@ class Collection:
             raise DuplicateKey("_id_")
         self.put(document)
 
+    def is_inserted(self, document: Document) -> bool:
+        """Insert a document; False when a unique index refuses it."""
+        try:
+            self.insert(document)
+        except DuplicateKey:
+            return False
+        return True
+
     def put(self, document: Document) -> None:
         """Insert a document, or replace the one with the same `_id`."""
         stored = _stored(document)
@@ -101,6 +109,7 @@ class Database:
         self.clock_error = timedelta()
         """How far the clock of the present primary is ahead."""
         self.term = 1
+        self.has_change_streams = False
         self.guard: AbstractContextManager[object] = nullcontext()
         """A lock for tests with real threads; in a simulation only one runs at a time."""
         self.watcher: Watcher = _ignore

@@ -7,25 +7,32 @@ happens to each command on its way; the default one is perfect.
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from bson import ObjectId
 
 from stt_lib.domain import models
 from stt_lib.domain.backoff import delay
 from stt_lib.domain.models import ALL, Selection, identity
-from stt_lib.errors import ConfigurationError, StoreUnavailable
+from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable
 from stt_lib.store import mapping
+from stt_lib.store.group_commit import GroupCommit
 from stt_lib.store.mapping import nested
 from stt_lib.timing import REAL, Event, Timing
 from tests.support.memory_database import Database, Document, DuplicateKey
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Verdict = TypeVar("Verdict")
 
 STOPPING_SECONDS: Final = 10.0
 HISTORY: Final = 10
+WATCH_SECONDS: Final = 0.5
+"""Seconds. How often a change stream looks for changes."""
+
 EXCESS: Final = timedelta(minutes=1)
 """A claim that ends later than its lease and this from now was made by a clock that was wrong."""
 
@@ -42,6 +49,13 @@ class Network:
 
     def after(self, command: str) -> None:
         """It has taken effect, but no majority has confirmed it and no answer was received."""
+
+    def caller(self) -> Any:
+        """Who asks for a write that others may carry out in a group."""
+
+    def on_behalf_of(self, caller: Any) -> AbstractContextManager[object]:
+        """Carry out what this caller has asked for."""
+        return nullcontext()
 
 
 class Connection:
@@ -60,7 +74,7 @@ class Connection:
         self.database = database
         self.lease = timedelta(seconds=lease)
         self.timing = timing
-        self._network = network
+        self.network = network
         self._mongo_wait = mongo_wait
         self._stop = stop
 
@@ -72,11 +86,11 @@ class Connection:
         return self.retrying(lambda: self.once(command, operation, durable=durable))
 
     def once(self, command: str, operation: Callable[[], T], *, durable: bool = False) -> T:
-        self._network.before(command)
+        self.network.before(command)
         term = self.database.term
         with self.database.guard:
             result = operation()
-        self._network.after(command)
+        self.network.after(command)
         if self.database.term != term:
             raise Away("the primary stepped down")
         if durable:
@@ -132,7 +146,7 @@ class MemoryStore:
         self.transcripts = Transcripts(self._connection)
         self.seams = Seams(self._connection)
         self.dropped = DroppedText(self._connection)
-        self.change_stream = ChangeStream()
+        self.change_stream = ChangeStream(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +162,41 @@ class MemoryStore:
 
     def with_retries(self, operation: Callable[[], T]) -> T:
         return self._connection.retrying(operation)
+
+
+class _Group(Generic[Item, Verdict]):
+    """Writes of one kind whose calls overlap are one command, as those of the real store are."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        command: str,
+        write_one: Callable[[Item], Verdict],
+        *,
+        durable: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._command = command
+        self._write_one = write_one
+        self._is_durable = durable
+        self._group: GroupCommit[tuple[Any, Item], Verdict] = GroupCommit(
+            self._write_all, connection.timing
+        )
+
+    def submit(self, item: Item) -> Verdict:
+        return self._group.submit((self._connection.network.caller(), item))
+
+    def _write_all(self, items: Sequence[tuple[Any, Item]]) -> Sequence[Verdict | Exception]:
+        return self._connection.write(
+            self._command, lambda: list(map(self._write_for, items)), durable=self._is_durable
+        )
+
+    def _write_for(self, item: tuple[Any, Item]) -> Verdict | Exception:
+        with self._connection.network.on_behalf_of(item[0]):
+            try:
+                return self._write_one(item[1])
+            except StoreError as error:
+                return error
 
 
 class _Part:
@@ -181,6 +230,11 @@ class Indexes(_Part):
 class Claims(_Part):
     """Expiring leases on the chunks of a sequence."""
 
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._acquiring = _Group(connection, "acquire", self._insert, durable=True)
+        self._releasing = _Group(connection, "release", self._db.claims.remove)
+
     def acquire(self, sequence: models.ChunkSequence, token: str, worker: str) -> bool:
         claim = {
             "_id": token,
@@ -191,15 +245,14 @@ class Claims(_Part):
             "worker": worker,
             "lease_ms": round(self._connection.lease.total_seconds() * 1000),
         }
-        try:
-            self._write("acquire", lambda: self._insert(claim), durable=True)
-        except DuplicateKey:
-            return self._read("find claim", lambda: self._db.claims.get(token) is not None)
-        return True
+        if self._acquiring.submit(claim):
+            return True
+        return self._read("find claim", lambda: self._db.claims.get(token) is not None)
 
-    def _insert(self, claim: Document) -> None:
+    def _insert(self, claim: Document) -> bool:
         now = self._db.now()
-        self._db.claims.insert({**claim, "at": now, "until": now + self._connection.lease})
+        timed = {**claim, "at": now, "until": now + self._connection.lease}
+        return self._db.claims.is_inserted(timed)
 
     def renew(self, tokens: Collection[str]) -> frozenset[str]:
         return self._write("renew", lambda: self._renew(tokens)) if tokens else frozenset()
@@ -211,7 +264,7 @@ class Claims(_Part):
         return frozenset(token for token in tokens if self._db.claims.get(token) is None)
 
     def release(self, token: str) -> None:
-        self._write("release", lambda: self._db.claims.remove(token))
+        self._releasing.submit(token)
 
     def delete_expired(self) -> int:
         return self._write("delete expired claims", self._delete_expired)
@@ -256,6 +309,11 @@ def _holder(worker: str, claims: list[Document]) -> models.Holder:
 
 class Chunks(_Part):
     """The backlog."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._backed = _Group(connection, "mark", self._mark)
+        self._unbacked = _Group(connection, "mark", self._mark, durable=True)
 
     def count_pending(self, selection: Selection = ALL, *, only_failed: bool = False) -> int:
         return self._read("count", lambda: len(self._waiting(selection, only_failed=only_failed)))
@@ -332,7 +390,7 @@ class Chunks(_Part):
         return {identity(document["_id"]) for document in found}
 
     def mark(self, ids: Sequence[Any], *, is_backed: bool) -> None:
-        self._write("mark", lambda: self._mark(ids), durable=not is_backed)
+        (self._backed if is_backed else self._unbacked).submit(ids)
 
     def _mark(self, ids: Sequence[Any]) -> None:
         now = self._db.now()
@@ -491,6 +549,10 @@ def _failed_kind(kind: str, documents: list[Document], now: datetime) -> models.
 class Transcripts(_Part):
     """The results."""
 
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._saving = _Group(connection, "save", self._db.transcripts.is_inserted, durable=True)
+
     def new_id(self) -> ObjectId:
         """An id that no other transcript has."""
         bits = self._connection.timing.random.getrandbits(96)
@@ -498,13 +560,11 @@ class Transcripts(_Part):
 
     def save(self, transcript: models.Transcript) -> bool:
         document = mapping.transcript(transcript, self._connection.timing.now())
-        try:
-            self._write("save", lambda: self._db.transcripts.insert(document), durable=True)
-        except DuplicateKey:
-            return self._read(
-                "find transcript", lambda: self._db.transcripts.get(transcript.id) is not None
-            )
-        return True
+        if self._saving.submit(document):
+            return True
+        return self._read(
+            "find transcript", lambda: self._db.transcripts.get(transcript.id) is not None
+        )
 
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
         return self._read("find owners", lambda: set(_owned(self._db, original_id, ids)))
@@ -622,11 +682,18 @@ class DroppedText(_Part):
         return [mapping.read_transcript(document["transcript"]) for document in found]
 
 
-class ChangeStream:
-    """A standalone mongod has none."""
+class ChangeStream(_Part):
+    """Reports new chunks, if the database has change streams; a failover breaks it."""
 
     def events(self) -> Iterator[None]:
-        return iter(())
+        term, seen = self._db.term, len(self._db.chunks)
+        while self._db.has_change_streams:
+            self._connection.timing.sleep(WATCH_SECONDS)
+            if self._db.term != term:
+                raise StoreUnavailable("the change stream broke")
+            if len(self._db.chunks) > seen:
+                seen = len(self._db.chunks)
+                yield
 
 
 def _has_speech(document: Document) -> Any:

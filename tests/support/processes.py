@@ -1,5 +1,6 @@
 """What can be asked of a server process from outside."""
 
+import os
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,3 +22,12 @@ def private_bytes(pid: int) -> int:
         return 0
     lines = (line.split() for line in text.splitlines() if line.startswith("Private_"))
     return sum(int(line[1]) * 1024 for line in lines)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

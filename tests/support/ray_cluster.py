@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from stt_lib.local.mongod import free_port
 from tests.support.crew import eventually
-from tests.support.processes import is_healthy, private_bytes
+from tests.support.processes import is_healthy
 from tests.support.world import ROOT
 
 BIN = ROOT / ".venv-ray" / "bin"
@@ -57,7 +57,7 @@ class Node:
     def kill(self) -> int:
         """SIGKILL to every process of the node; return their number."""
         killed = 0
-        while found := list(self._processes()):
+        while found := list(self.processes()):
             for pid in found:
                 os.kill(pid, signal.SIGKILL)
             killed += len(found)
@@ -65,11 +65,7 @@ class Node:
         self._process.wait()
         return killed
 
-    def memory(self) -> int:
-        """Return the bytes that the node's processes do not share with others."""
-        return sum(private_bytes(pid) for pid in self._processes())
-
-    def _processes(self) -> Iterator[int]:
+    def processes(self) -> Iterator[int]:
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal() and self._owns(folder):
                 yield int(folder.name)
@@ -126,10 +122,9 @@ class Cluster:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def memory(self) -> int:
-        """Bytes. What all nodes together do not share with others."""
-        return sum(node.memory() for node in self._nodes)
+    def processes(self) -> list[int]:
+        """Return the ids of all processes of all nodes."""
+        return [pid for node in self._nodes for pid in node.processes()]
 
     def start_second(self) -> Node:
         """Start the node without the head, and wait until the cluster has both."""

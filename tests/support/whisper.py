@@ -193,16 +193,16 @@ def _failing(request: Request) -> Reply:
 class FakeWhisper:
     """Answers by `script`; everything it was asked is in `requests`."""
 
-    def __init__(self, script: Script = echo, port: int = 0) -> None:
+    def __init__(self, script: Script = echo, port: int = 0, host: str = "127.0.0.1") -> None:
         self.script = script
         self.requests: list[Request] = []
         self.changed = threading.Condition()
         self.gate = threading.Event()  # while it is clear, no request is answered
         self.gate.set()
         self.released = threading.Event()  # set at the end, for scripts that hold requests
-        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"fake": self}))
+        self._server = _Server((host, port), type("Handler", (_Handler,), {"fake": self}))
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 

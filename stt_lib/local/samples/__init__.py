@@ -1,4 +1,4 @@
-"""The sample recordings that come with stt; what they are stands in the README beside them."""
+"""The sample recordings that come with stt; the README in this folder describes them."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ NAMES = ("library", "phone", "birds", "tides")
 
 
 def recordings(start: datetime) -> Iterator[tuple[Path, datetime]]:
-    """Yield each sample's file and when it was recorded: the first at `start`, then hourly."""
+    """Yield the file and the start time of each sample: the first at `start`, then hourly."""
     folder = Path(__file__).parent
     for hours, name in enumerate(NAMES):
         yield folder / f"{name}.opus", start + timedelta(hours=hours)

@@ -15,12 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, Samples, stream
+from stt_lib.domain import languages
 from stt_lib.local.server.admission import Turns
 from stt_lib.local.server.formats import FORMATS
 from stt_lib.local.server.metrics import Metrics
 from stt_lib.local.server.upload import Body, Form, Refusal, Upload, read_form
 from stt_lib.local.transcriber import HungUp, Transcriber
-from stt_lib.servers import languages
 from stt_lib.telemetry.events import Event
 
 MAX_AUDIO_SECONDS = 3600.0

@@ -28,6 +28,12 @@ _PROTOCOLS: Mapping[str, _Protocol] = MappingProxyType(
 )
 NAMES = tuple(_PROTOCOLS)
 
+IGNORE_MODEL = ("whispercpp", "asr")
+"""Protocols of products that have one model and ignore what is asked for.
+
+Of a server with `POST /transcribe` the user may know the model, and name it with --model.
+"""
+
 
 def parse(url: str, default: str) -> tuple[str, str]:
     """The protocol and the address in `openai+http://host:8000/base`.
@@ -47,7 +53,7 @@ def post(protocol: str, request: Request, chunks: Sequence[Chunk]) -> Answer:
     """Post consecutive chunks, oldest first.
 
     The answer says how it came about. Most servers do not report their model: then it is the one
-    that the user named.
+    that the user named, unless the server is known to ignore that.
 
     Raises:
         AttemptError: whatever went wrong, by what the caller does next.
@@ -55,9 +61,6 @@ def post(protocol: str, request: Request, chunks: Sequence[Chunk]) -> Answer:
     spoken = _PROTOCOLS[protocol]
     answer = spoken.post(request, chunks)
     check_model(answer.model, request.options.model, request.server)
-    return replace(
-        answer,
-        model=answer.model or request.options.model,
-        protocol=protocol,
-        parameters=spoken.parameters(request.options),
-    )
+    parameters = spoken.parameters(request.options)
+    model = answer.model or (None if protocol in IGNORE_MODEL else request.options.model)
+    return replace(answer, model=model, protocol=protocol, parameters=parameters)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+from stt_lib.domain import languages
 from stt_lib.domain.models import Answer, Chunk
-from stt_lib.servers import languages
 from stt_lib.servers.protocols import single_file
 from stt_lib.servers.protocols.request import Options, Request, given
 from stt_lib.servers.protocols.single_file import Form

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from stt_lib.domain import languages
 from stt_lib.domain.models import Answer, Chunk
-from stt_lib.servers import languages
 from stt_lib.servers.protocols import single_file
 from stt_lib.servers.protocols.request import Options, Request, fields, given
 from stt_lib.servers.protocols.single_file import Form
@@ -36,6 +36,8 @@ def post(request: Request, chunks: Sequence[Chunk]) -> Answer:
         "model_name": asked["model"],  # the field of faster-whisper-server; others ignore it
         "response_format": "json" if is_text_only else "verbose_json",
     }
+    if not is_text_only:
+        extra["without_timestamps"] = "false"  # the default of speaches leaves out the times
     form = Form(
         "openai",
         PATH,

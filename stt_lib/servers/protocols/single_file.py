@@ -15,8 +15,8 @@ from stt_lib.servers.transport import Part
 SLACK_SECONDS = 1.0
 """Seconds by which the times of an answer may lie beyond the audio that was heard."""
 
-_first_file_only: set[str] = set()
-"""Addresses that were seen to play only the first of several chained Ogg Opus files."""
+_plays_all: dict[str, bool] = {}
+"""Addresses that were seen to play all of several chained Ogg Opus files, or only the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +39,30 @@ def post_as_wav(request: Request, form: Form, chunks: Sequence[Chunk]) -> Answer
 def post(request: Request, form: Form, chunks: Sequence[Chunk]) -> Answer:
     """Post the chunks in the form that is cheapest to make.
 
-    Some decoders silently play only the first of several chained Ogg Opus files. An answer that
-    does not reach beyond the first chunk is therefore compared with the answer to WAV.
+    Some decoders silently play only the first of several chained Ogg Opus files. Until a server is
+    known, an answer that does not reach beyond the first chunk is compared with that to WAV.
     """
-    if request.url in _first_file_only and len(chunks) > 1:
+    plays_all = _plays_all.get(request.url)
+    if plays_all is False and len(chunks) > 1:
         return post_as_wav(request, form, chunks)
     sound = joining.one_file(chunks, request.server)
     heard = _post(request, form, chunks, sound)
-    if not sound.is_chained or _is_beyond_the_first(heard, chunks):
+    if plays_all or not sound.is_chained or heard.reach is None:
+        return heard.answer
+    if _is_beyond_the_first(heard, chunks):
+        _plays_all[request.url] = True
         return heard.answer
     if not joining.can_decode():
         message = f"{request.server} seems to play only the first of several Ogg Opus files"
         raise AudioRejected(FailureKind.REJECTED, message, request.server)
     heard = _post(request, form, chunks, joining.wav_file(chunks, request.server))
     if _is_beyond_the_first(heard, chunks):
-        _first_file_only.add(request.url)
+        _plays_all[request.url] = False
     return heard.answer
 
 
 def _is_beyond_the_first(heard: Verbose, chunks: Sequence[Chunk]) -> bool:
-    return heard.reach is None or heard.reach > chunks[0].seconds + SLACK_SECONDS
+    return (heard.reach or 0.0) > chunks[0].seconds + SLACK_SECONDS
 
 
 def _post(request: Request, form: Form, chunks: Sequence[Chunk], sound: Sound) -> Verbose:

@@ -1,7 +1,5 @@
 """Whisper's languages: their codes, and the English names that some servers answer with."""
 
-from stt_lib.errors import ConfigurationError
-
 _TABLE = """
 af=afrikaans am=amharic ar=arabic as=assamese az=azerbaijani ba=bashkir be=belarusian
 bg=bulgarian bn=bengali bo=tibetan br=breton bs=bosnian ca=catalan cs=czech cy=welsh da=danish
@@ -40,6 +38,11 @@ _CODES = {name: code for code, name in NAMES.items()} | {
 _UNKNOWN = frozenset({"", "auto", "none", "null", "und", "unknown"})
 
 
+def is_known(language: str) -> bool:
+    """Whether Whisper knows a language by this code or English name; "auto" is no language."""
+    return code(language) in (None, *NAMES)
+
+
 def code(language: str | None) -> str | None:
     """The code of a language given by code or English name; what is neither stays as it is."""
     if language is None:
@@ -50,17 +53,3 @@ def code(language: str | None) -> str | None:
     if word in NAMES:
         return word
     return _CODES.get(word, language.strip())
-
-
-def checked(language: str | None) -> str | None:
-    """The code of the language that a person asked for.
-
-    Raises:
-        ConfigurationError: Whisper does not know it.
-    """
-    found = code(language)
-    if found is not None and found not in NAMES:
-        raise ConfigurationError(
-            f"--language: Whisper does not know {found!r}; give a code such as en, de or ja"
-        )
-    return found

@@ -1,0 +1,89 @@
+"""What MongoDB refuses in the middle of a run is said, costs only itself, and is not repeated."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.whisper import FakeWhisper
+from tests.support.world import World
+
+
+def test_a_foreign_unique_index_on_transcriptions_is_named_and_no_work_is_repeated(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """It is not taken for another worker's transcript, which would repeat the work for ever."""
+    world.transcriptions.create_index("language", unique=True, name="theirs")
+    for number in range(3):
+        world.record(range(2), original_id=number)
+    done = world.run()
+    assert done.returncode == 1, done.stderr
+    assert "a unique index on (language) of transcriptions" in done.stderr
+    assert "internal" not in done.stderr
+    assert world.transcriptions.count_documents({}) == 1
+    assert len(whisper.sequences) == 3
+    assert world.claims.count_documents({}) == 0
+    again = world.run()
+    assert again.returncode in (0, 1)
+    world.transcriptions.drop_index("theirs")
+    world.chunks.update_many({}, {"$unset": {"stt.retry_at": 1, "stt.parked_at": 1}})
+    assert world.run().returncode == 0
+    world.assert_all_done()
+
+
+def test_a_validator_on_transcriptions_is_named(world: World, whisper: FakeWhisper) -> None:
+    world.db.create_collection("transcriptions", validator={"model": "another"})
+    world.record(range(2))
+    done = world.run()
+    assert done.returncode == 1, done.stderr
+    assert "a validator of the collection forbids the document" in done.stderr
+    assert "internal" not in done.stderr
+    [kind] = world.chunks.distinct("stt.error.kind")
+    assert kind != "internal"
+
+
+def test_a_chunk_that_cannot_be_changed_does_not_stop_the_run(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(5))
+    world.chunks.update_one({"index": 2}, {"$set": {"is_frozen": True}})
+    rule = {"$or": [{"is_frozen": None}, {"transcribed_at": None, "stt": None}]}
+    world.db.command("collMod", "audio_chunks", validator=rule)
+    done = world.run()
+    assert done.returncode == 1, done.stderr
+    assert "validator" in done.stderr
+    assert [chunk["index"] for chunk in world.pending()] == [2]
+    assert set(world.owners().values()) == {1}
+    assert world.claims.count_documents({}) == 0
+
+
+@pytest.mark.parametrize("lost", [["audio_chunks"], ["transcriptions", "stt_claims"], ["all"]])
+def test_a_watching_run_goes_on_after_a_collection_was_dropped(
+    world: World, whisper: FakeWhisper, lost: list[str]
+) -> None:
+    """As by `mongorestore --drop`: the indexes are built again, and new chunks transcribed."""
+    world.record(range(2))
+    process = world.start("--watch", "0.2")
+    try:
+        wait_for(lambda: not world.pending(), world)
+        names = world.db.list_collection_names() if lost == ["all"] else lost
+        for name in names:
+            world.db.drop_collection(name)
+        world.record(range(3), original_id="new")
+        wait_for(lambda: not world.pending(), world)
+        wait_for(lambda: "stt_owner" in world.transcriptions.index_information(), world)
+        assert "stt_claim" in world.claims.index_information()
+        world.record([0], original_id="later")
+        wait_for(lambda: "stt_pending" in world.chunks.index_information(), world)
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert set(world.owners().values()) == {1}
+
+
+def wait_for(condition: Any, world: World, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, world.log
+        time.sleep(0.05)
