@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from stt_lib.domain.text import runs
 from stt_lib.errors import FailureKind
 
 NOMINAL_CHUNK_SECONDS = 10.0
@@ -495,11 +496,4 @@ class Tally:
 
 def consecutive_runs(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     """Split chunks, oldest first, wherever an index is missing."""
-    run: list[Chunk] = []
-    for chunk in chunks:
-        if run and chunk.index != run[-1].index + 1:
-            yield tuple(run)
-            run = []
-        run.append(chunk)
-    if run:
-        yield tuple(run)
+    return map(tuple, runs(chunks, lambda run, chunk: chunk.index != run[-1].index + 1))

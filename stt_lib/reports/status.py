@@ -12,7 +12,6 @@ from typing import Final
 from stt_lib.domain.models import (
     NOMINAL_CHUNK_SECONDS,
     Activity,
-    ChunkRef,
     ChunkSequence,
     FailedKind,
     Holder,
@@ -88,19 +87,21 @@ class Status:
     @property
     def speed(self) -> float:
         """Seconds of audio transcribed per second: recently, or else on average."""
-        if self.working_since is not None:
-            span = max(self.now - self.working_since, SHORTEST)
-            return self._rate(self.hour.transcribed, span)
-        if self.day.transcribed:
-            return self._rate(self.day.transcribed, DAY)
-        return self._rate(self.week.transcribed, WEEK)
+        activity, span, _ = self._measured
+        return self._rate(activity.transcribed, span)
 
     @property
     def speed_of(self) -> str:
         """The period over which `speed` is an average."""
+        return self._measured[2]
+
+    @property
+    def _measured(self) -> tuple[Activity, timedelta, str]:
         if self.working_since is not None:
-            return "last hour"
-        return "last day" if self.day.transcribed else "last week"
+            return self.hour, max(self.now - self.working_since, SHORTEST), "last hour"
+        return (
+            (self.day, DAY, "last day") if self.day.transcribed else (self.week, WEEK, "last week")
+        )
 
     @property
     def inflow(self) -> float:
@@ -210,12 +211,9 @@ def _backlog(store: Store) -> Backlog:
 
 def _chunk_seconds(sequences: Sequence[ChunkSequence]) -> float:
     """The usual distance between the starts of consecutive chunks, or else the nominal one."""
-    gaps = [gap for sequence in sequences if (gap := _gap(sequence.chunks)) > 0]
-    return median(gaps) if gaps else NOMINAL_CHUNK_SECONDS
-
-
-def _gap(chunks: Sequence[ChunkRef]) -> float:
-    first, last = chunks[0].start, chunks[-1].start
-    if len(chunks) < 2 or first is None or last is None:
-        return 0.0
-    return (last - first).total_seconds() / (len(chunks) - 1)
+    gaps = [
+        (sequence.newest.start - sequence.start).total_seconds() / (len(sequence) - 1)
+        for sequence in sequences
+        if len(sequence) > 1 and sequence.newest.start and sequence.start
+    ]
+    return median([gap for gap in gaps if gap > 0] or [NOMINAL_CHUNK_SECONDS])
