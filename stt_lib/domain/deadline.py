@@ -5,7 +5,6 @@ from collections import deque
 
 RECENT = 50
 """Sequences. Number of recent ones from which the duration of the next one is predicted."""
-
 SAFE_SHARE = 0.9
 """Share of recent sequences that finished within the predicted time."""
 

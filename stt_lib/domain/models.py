@@ -316,10 +316,8 @@ class Transcript:
     def everything(self) -> list[tuple[Segment, Dropped | None]]:
         """What was kept and what was dropped, in the order of time."""
         kept: list[tuple[Segment, Dropped | None]] = [(segment, None) for segment in self.segments]
-        dropped = [(dropped.segment, dropped) for dropped in self.dropped]
-        return sorted(
-            [*kept, *dropped], key=lambda pair: (pair[0].start, pair[0].end, pair[0].text)
-        )
+        pairs = [*kept, *((dropped.segment, dropped) for dropped in self.dropped)]
+        return sorted(pairs, key=lambda pair: (pair[0].start, pair[0].end, pair[0].text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
 """Chunks. Maximum length of a sequence: five minutes of audio, one request."""
-
 PATIENCE = timedelta(minutes=5)
 """Maximum distance of a recording's next chunk before its sequence is complete.
 
@@ -22,7 +21,6 @@ recording would stay open until the end of the backlog.
 
 LOOK_BACK = 6
 """Boundaries. A pause is looked for among this many before the cap, which is a minute."""
-
 LOW_PROB = 0.75
 """Probability. A boundary is a pause if the mean probability of speech in the chunks beside it is
 at most this. Detectors call more than 0.5 speech, and give 0.9 and more to a chunk full of it."""

@@ -21,22 +21,16 @@ from stt_lib.filtering.weights import Clue, Reason, clue
 
 SHORT_WORDS = 4
 """Words. Shorter segments are brief, as are 69 % of Whisper's hallucinations (ICASSP 2025)."""
-
 NEAR_SECONDS = 10.0
 """Seconds. Maximum distance at which a solid segment keeps a brief one company."""
-
 MIN_OVERLAP = 0.25
 """Share of the segment or of the chunk, whichever is shorter, that both must have in common."""
-
 REPETITIVE_LETTERS = 40
 """Letters. Compression says nothing about shorter texts, whose rounds are counted instead."""
-
 ROUNDS = 3
 """Repetitions of several words that make a short text a loop."""
-
 ROUNDS_OF_A_WORD = 4
 """Repetitions of one word that make a text a loop: people do say "no, no, no"."""
-
 LONG_WORD = 15
 """Letters per word beyond which a text has no real words, or a script without spaces."""
 

@@ -20,13 +20,10 @@ from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
 """Version. The first MongoDB with $unionWith, by which we load audio and owners at once."""
-
 MOST_SKEW: Final = timedelta(seconds=2)
 """Duration. Largest difference between the clocks that needs no mention."""
-
 LEAST_LOG_DISK: Final = 200_000_000
 """Bytes. Least free space for logs, which take up to 60 MB."""
-
 LEAST_MONGODB_DISK: Final = 1_000_000_000
 """Bytes. Least free space for MongoDB, which exits when it cannot write."""
 

@@ -25,13 +25,10 @@ DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(weeks=1)
 DAYS: Final = 8
 """Days. Today and the week before it."""
-
 SAMPLE: Final = 5000
 """Chunks. Read from each end of the backlog; up to twice this many are counted exactly."""
-
 SHORTEST: Final = timedelta(minutes=1)
 """Duration. Shortest period over which a speed is computed."""
-
 FARTHEST: Final = timedelta(days=36525)
 """Duration. Longer estimates are reported as never."""
 
