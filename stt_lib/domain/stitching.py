@@ -174,7 +174,9 @@ class Overlap:
             moment = self._moment(seam, last or first)
             moment += TRUST_SECONDS * self._outward  # only times tell: in doubt it is our own
             expected = sum(token.at < moment for token in free)
-        return low + _most_alike([token.text for token in free], lefts, rights, expected)
+        texts = [token.text for token in free]
+        lefts, rights = _near(seam, their_low, seam.cut), _near(seam, seam.cut, their_high)
+        return low + _most_alike(texts, lefts, rights, expected)
 
     def _moment(self, seam: Seam, anchor: tuple[int, int] | None) -> float:
         """When the seam is by our times; later or earlier where the other side heard nothing."""
@@ -297,6 +299,12 @@ def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> lis
             i, j = i - 1, j - 1
             pairs.append((i, j))
     return pairs[::-1]
+
+
+def _near(seam: Seam, begin: int, end: int) -> tuple[str, ...]:
+    """Words of the other side, without those too far from the cut to be any of ours beside it."""
+    heard = zip(seam.words[begin:end], seam.seconds[begin:end], strict=True)
+    return tuple(word for word, at in heard if abs(at) <= DRIFT_SECONDS)
 
 
 def _most_alike(
