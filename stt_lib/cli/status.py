@@ -56,10 +56,15 @@ def lines(found: Status, columns: int) -> Iterator[str]:
     """The report for a terminal this wide."""
     yield _headline(found)
     yield ""
-    yield from _facts("Pending", _backlog(found))
-    yield from _facts("Speed", _speed(found))
-    yield from _facts("At work", _workers(found, columns))
-    yield from _facts("Failed", _failures(found))
+    facts = {
+        "Pending": _backlog(found),
+        "Speed": _speed(found),
+        "At work": _workers(found, columns),
+        "Failed": _failures(found),
+    }
+    for label, about_it in facts.items():
+        for number, fact in enumerate(about_it):
+            yield f"{'' if number else label:<{_LABEL_COLUMNS}}{fact}"
     yield ""
     yield from _windows(found)
     yield ""
@@ -99,13 +104,6 @@ def _end(found: Status) -> str:
     end = clock(found.now + found.done_in, found.now)
     what = "due chunks" if found.waiting else "all"
     return f"{what} done in {about(found.done_in)} ({end}) at this rate"
-
-
-def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
-    """Lines with the label before the first."""
-    for fact in facts:
-        yield f"{label:<{_LABEL_COLUMNS}}{fact}"
-        label = ""
 
 
 def _backlog(found: Status) -> Iterator[str]:
