@@ -154,6 +154,7 @@ class Chunk:
 
     @property
     def end(self) -> datetime:
+        """When the audio ends (UTC)."""
         return self.start + timedelta(seconds=self.seconds)
 
 
@@ -310,6 +311,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
+        """All text on one line."""
         return " ".join(segment.text.strip() for segment in self.segments)
 
     @property
@@ -368,6 +370,7 @@ class FailedKind:
 
     @property
     def due(self) -> int:
+        """Chunks that may be transcribed now."""
         return self.chunks - self.parked - self.waiting
 
 

@@ -38,10 +38,6 @@ class _Run:
         self.problem = problem
         self.closed = problem is not None
 
-    @property
-    def newest_place(self) -> int:
-        return self.placed[0][0]
-
     def continues_with(self, chunk: ChunkRef) -> bool:
         _, oldest = self.placed[-1]
         return (
@@ -50,9 +46,6 @@ class _Run:
             and chunk.index == oldest.index - 1
             and chunk.priority == oldest.priority
         )
-
-    def holds_index_of(self, chunk: ChunkRef) -> bool:
-        return any(chunk.index == held.index for _, held in self.placed)
 
     def is_complete(self, chunk: ChunkRef) -> bool:
         """Whether this run cannot grow any more, given the present chunk of the stream."""
@@ -91,13 +84,13 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
         run = latest.get(chunk.recording)
         if chunk.problem is not None:
             waiting.append(_Run([placed], chunk.problem))
-        elif run is not None and run.holds_index_of(chunk):
+        elif run is not None and any(chunk.index == held.index for _, held in run.placed):
             waiting.append(_Run([placed], duplicate_index(chunk.index)))
         elif run is not None and run.continues_with(chunk):
             run.placed.append(placed)
             if len(run.placed) > max_chunks:
                 latest[chunk.recording] = rest = run.cut()
-                insort(waiting, rest, key=lambda run: run.newest_place)
+                insort(waiting, rest, key=lambda run: run.placed[0][0])  # by its newest chunk
         else:
             if run is not None:
                 run.closed = True

@@ -302,7 +302,7 @@ def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> lis
 
 
 def _near(seam: Seam, begin: int, end: int) -> tuple[str, ...]:
-    """Words of the other side, without those too far from the cut to be any of ours beside it."""
+    """Words of the other side, without those too far from the cut to stand for ours."""
     heard = zip(seam.words[begin:end], seam.seconds[begin:end], strict=True)
     return tuple(word for word, at in heard if abs(at) <= DRIFT_SECONDS)
 

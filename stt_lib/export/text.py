@@ -65,6 +65,7 @@ def width(text: str) -> float:
 
 
 def ends_sentence(text: str) -> bool:
+    """Whether a text ends with a full stop or the like, which a quotation mark may follow."""
     return _SENTENCE_END.search(text) is not None
 
 

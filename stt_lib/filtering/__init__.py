@@ -91,6 +91,7 @@ def is_dropped(clues: Sequence[Clue], by: Policy) -> bool:
 
 
 def score(clues: Sequence[Clue]) -> float:
+    """Add up the points."""
     return sum([clue.points for clue in clues])
 
 

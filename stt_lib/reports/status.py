@@ -60,6 +60,7 @@ class Backlog:
 
     @property
     def seconds(self) -> float:
+        """Seconds of audio, estimated from the number of chunks."""
         return self.chunks * self.chunk_seconds
 
 
@@ -136,6 +137,7 @@ class Status:
 
     @property
     def verdict(self) -> Trend:
+        """Weigh what arrives against what is done."""
         if not self.backlog.chunks:
             return Trend.UP_TO_DATE
         if not self.due:
