@@ -166,20 +166,15 @@ def _spoken(said: Utterance, zero: datetime) -> Iterator[_Spoken]:
 
 def _clock(said: Utterance, zero: datetime, letters: int) -> list[tuple[float, float]]:
     """Return when each letter of a text begins and ends."""
-    start, end = _seconds(said.start, zero), _seconds(said.end, zero)
-    words = [
+    spans = [
         (_seconds(w.start, zero), _seconds(w.end, zero), len(one_line(w.text).replace(" ", "")))
         for w in said.words
     ]
-    if sum(count for *_, count in words) == letters:
-        return _evenly(words)
-    if width(said.text) <= 2 * LINE:  # one subtitle, which disappears by then
-        end = min(end, start + LONGEST)
-    return _evenly([(start, end, letters)])
-
-
-def _evenly(spans: Iterable[tuple[float, float, int]]) -> list[tuple[float, float]]:
-    """Divide each span (start, end, letters) evenly among its letters."""
+    if sum(count for *_, count in spans) != letters:
+        start, end = _seconds(said.start, zero), _seconds(said.end, zero)
+        if width(said.text) <= 2 * LINE:  # one subtitle, which disappears by then
+            end = min(end, start + LONGEST)
+        spans = [(start, end, letters)]
     return [
         (start + (end - start) * at / count, start + (end - start) * (at + 1) / count)
         for start, end, count in spans

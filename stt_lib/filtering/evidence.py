@@ -96,8 +96,10 @@ def weigh(
     readings = [_Reading(segment, phrases) for segment in segments]
     solid = [(r.segment.start, r.segment.end) for r in readings if r.is_solid]
     alphabet = _usual_alphabet(readings)
+    by_text = groupby(readings, key=lambda reading: reading.text)
+    places = (place for _, same in by_text for place, _ in enumerate(same))
     weighed = []
-    for reading, repeats in zip(readings, _repeats(readings), strict=True):
+    for reading, repeats in zip(readings, places, strict=True):
         clues = [*_of_text(reading), *_of_scores(reading, around.language_prob)]
         if repeats:
             clues.append(clue(Reason.REPEATED, repeats))
@@ -110,12 +112,6 @@ def weigh(
             clues.append(clue(Reason.VAD_PROB, prob))
         weighed.append(tuple(clues))
     return weighed
-
-
-def _repeats(readings: Sequence[_Reading]) -> Iterator[int]:
-    """How many segments directly before each one have the same text."""
-    for _, same in groupby(readings, key=lambda reading: reading.text):
-        yield from range(len(list(same)))
 
 
 # -- the text ---------------------------------------------------------------------------------
@@ -140,11 +136,9 @@ def _of_text(reading: _Reading) -> Iterator[Clue]:
 
 def _is_worth_compressing(reading: _Reading) -> bool:
     """Compression takes time; a text without spaces may always be repetitive."""
-    if not reading.is_long:
-        return False
-    if len(reading.text) > LONG_WORD * len(reading.words):
-        return True
-    return 2 * len(set(reading.words)) <= len(reading.words)
+    has_spaces = len(reading.text) <= LONG_WORD * len(reading.words)
+    is_repetitive = 2 * len(set(reading.words)) <= len(reading.words)
+    return reading.is_long and (is_repetitive or not has_spaces)
 
 
 def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
