@@ -1,6 +1,7 @@
 """The demo, as a newcomer sees it: real MongoDB, real model, the sample recordings."""
 
 import re
+import shlex
 from pathlib import Path
 
 import jiwer
@@ -33,6 +34,11 @@ def test_the_demo_shows_the_samples_in_order_and_well_recognised(world: World) -
         heard = normal_form(re.sub(r"(?m)^  \d\d:\d\d:\d\d  ", " ", shown))
         # Cut at 30 chunks, a word at the seam may still be lost or doubled.
         assert jiwer.wer(spoken(name), heard) < MOST_WRONG_WORDS, name
+
+    [hint] = re.findall(r"To read the newest transcript: python stt\.py (.+)", done.stderr)
+    exported = world.run(*shlex.split(hint))
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout.strip() in done.stdout
 
     again = world.run("demo", seconds=120)
     assert again.returncode == 0

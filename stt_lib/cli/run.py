@@ -155,7 +155,7 @@ def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
     summary.report()
     if settings.summary is not None:
         summary.write(settings.summary)
-    for sentence in _next_steps(report):
+    for sentence in _next_steps(report, settings):
         log.info("%s", sentence, extra=Event.SUMMARY.of())
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
 
@@ -215,13 +215,14 @@ def _untouched(store: Store, settings: Settings) -> str:
     return f"; {counted(pending, 'chunk')} left pending, untouched"
 
 
-def _next_steps(report: Report) -> Iterator[str]:
+def _next_steps(report: Report, settings: Settings) -> Iterator[str]:
     """Sentences about what a person may want to do after this run."""
+    place = f" --local --data-dir {shlex.quote(str(settings.data_dir))}" if settings.local else ""
     if report.newest is not None:
         recording = shlex.quote(short_id(report.newest.original_id))
-        yield f"To read the newest transcript: {PROGRAM} export {recording}"
+        yield f"To read the newest transcript: {PROGRAM} export {recording}{place}"
     if report.failed:
-        yield f"To see what failed and why: {PROGRAM} errors"
+        yield f"To see what failed and why: {PROGRAM} errors{place}"
 
 
 def exit_code(report: Report, signals: StopSignal) -> int:
