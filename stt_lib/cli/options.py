@@ -28,7 +28,7 @@ def _flag(option: Option) -> Callable[[Command], Command]:
     return click.option(
         option.flag,
         option.name,
-        is_flag=option.is_switch,
+        is_flag=option.kind.metavar is None,
         **more,
         multiple=option.repeatable,
         callback=_none_if_empty,

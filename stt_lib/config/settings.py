@@ -71,10 +71,6 @@ class Option:
     optional: str | None = None
 
     @property
-    def is_switch(self) -> bool:
-        return self.kind.metavar is None
-
-    @property
     def shown_default(self) -> str:
         """The default as help and documentation write it; empty where there is none."""
         match self.default:

@@ -5,6 +5,7 @@ timestamps instead of ages (`time() - stt_oldest_pending_timestamp_seconds` is t
 counts from 0. Where runs come and go, use the gauges, which describe the database.
 """
 
+import functools
 import itertools
 import logging
 import threading
@@ -201,20 +202,21 @@ def _of_backlog(store: Store) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, done.timestamp())
 
 
-def _counter(
-    name: str, text: str, values: Mapping[Any, float], *labels: str
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
+def _family(
+    make: type[CounterMetricFamily] | type[GaugeMetricFamily],
+    name: str,
+    text: str,
+    values: Mapping[Any, float],
+    *labels: str,
+) -> Metric:
+    family = make(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(_labels(key), value)
     return family
 
 
-def _gauge(name: str, text: str, values: Mapping[Any, float], *labels: str) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(_labels(key), value)
-    return family
+_counter = functools.partial(_family, CounterMetricFamily)
+_gauge = functools.partial(_family, GaugeMetricFamily)
 
 
 def _histogram(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tqdm import tqdm
 
@@ -131,12 +131,9 @@ def workers(count: int) -> None:
 def out_of_time(seconds_left: float, needed: float) -> None:
     """The end of `--max-runtime` is so near that no more work is started."""
     end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
-    log.info(
-        "No more work is started: this run is to end by %s, and a sequence takes about %.0f s",
-        f"{end:%H:%M:%S}",
-        needed,
-        extra=Event.OUT_OF_TIME.of(seconds=round(needed, 3)),
-    )
+    text = "No more work is started: this run is to end by %s, and a sequence takes about %.0f s"
+    facts = Event.OUT_OF_TIME.of(seconds=round(needed, 3))
+    log.info(text, f"{end:%H:%M:%S}", needed, extra=facts)
 
 
 def stopping(grace: float) -> None:
@@ -182,9 +179,8 @@ def retrying(sequence: ChunkSequence, attempt: int, error: AttemptError) -> None
     """A request failed for the `attempt`th time and is sent once more."""
     start = local_time(sequence.start)
     text = f"Attempt {attempt} at sequence {start} failed, trying again: {error}"
-    kind, server = error.kind, error.server
-    event = Event.RETRYING
-    _log(logging.WARNING, text, event, sequence, attempt=attempt, kind=kind, server=server)
+    facts: dict[str, Any] = {"attempt": attempt, "kind": error.kind, "server": error.server}
+    _log(logging.WARNING, text, Event.RETRYING, sequence, **facts)
 
 
 def totals(tally: Tally, seconds: float, *, unfinished: int) -> None:

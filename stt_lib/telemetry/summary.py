@@ -74,11 +74,11 @@ class Summary:
     def write(self, path: Path) -> None:
         """Write the document, whole or not at all; a failure causes a warning."""
         try:
-            write_whole(path, json.dumps(self.document(), indent=2, default=str) + "\n")
+            write_whole(path, json.dumps(self._document(), indent=2, default=str) + "\n")
         except OSError as error:
             cannot_write("summary", path, error)
 
-    def document(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         figures = self.figures
         return {
             "version": __version__,
