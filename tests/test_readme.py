@@ -141,7 +141,7 @@ def test_the_commands_for_ones_own_recordings_transcribe_them(
 
 
 def test_serve_runs_until_it_is_stopped(world: World) -> None:
-    [command] = (c for c in OURS if "serve" in c)
+    [command] = (c for c in OURS if "serve --port" in c)
     arguments = shlex.split(command)[2:]
     arguments[arguments.index("--port") + 1] = "0"  # 8081 may be taken
     process = world.start(*arguments)

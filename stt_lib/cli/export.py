@@ -3,7 +3,6 @@
 import itertools
 import signal
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +37,23 @@ from stt_lib.store import Store
     help="Write to FILE, replacing it once the export is complete [default: stdout]",
 )
 @settings_options("since", "until", "local", "data_dir")
-def export(
-    recording: str | None,
-    name: str | None,
-    file: str | None,
-    **flags: Any,
-) -> int:
+def export(recording: str | None, name: str | None, file: str | None, **flags: Any) -> int:
     """Write transcripts as text, subtitles, pages or tables.
 
     Exports one recording, or a period over all recordings in order of time. Subtitles of a
     recording start at zero; those of a period show the time of day.
     """
     settings = load(flags)
-    span = settings.since, settings.until
     path = None if file in (None, "-") else Path(str(file))
     write = WRITERS[name or by_suffix(path)]
     signals = StopSignal()
     with signals.caught(), opened_store(settings, stop=signals.event) as store:
         try:
-            stretches = _until_stopped(_found(store, recording, *span, settings), signals)
-            first = next(stretches)
-            scope = _scope(store, recording, *span, first)
+            stretches = _stretches(store, recording, settings, signals)
+            first = next(stretches, None)
+            if first is None:
+                raise InputError(_nothing(recording, settings))
+            scope = _scope(store, recording, settings, first)
             deliver(write(itertools.chain([first], stretches), scope), path)
         except Stopped:
             return exit_codes.by_signal(signals.number or signal.SIGINT)
@@ -67,41 +62,27 @@ def export(
     return exit_codes.OK
 
 
-def _found(
-    store: Store,
-    recording: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    settings: Settings,
+def _stretches(
+    store: Store, recording: str | None, settings: Settings, signals: StopSignal
 ) -> Iterator[Stretch]:
-    """The stretches, of which there is at least one."""
-    stretches = readable(store.transcripts.stretches(recording, since=since, until=until))
-    first = next(stretches, None)
-    if first is None:
-        whose = "" if recording is None else f" of recording {recording}"
-        when = "" if since is None and until is None else " in that period"
-        raise InputError(f"there is no transcript{whose}{when}{local_hint(settings)}")
-    yield first
-    yield from stretches
-
-
-def _until_stopped(stretches: Iterator[Stretch], signals: StopSignal) -> Iterator[Stretch]:
-    for stretch in stretches:
+    """The stretches until a signal arrives."""
+    since, until = settings.since, settings.until
+    for stretch in readable(store.transcripts.stretches(recording, since=since, until=until)):
         if signals.event.is_set():
             raise Stopped
         yield stretch
 
 
-def _scope(
-    store: Store,
-    recording: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    first: Stretch,
-) -> Scope:
+def _nothing(recording: str | None, settings: Settings) -> str:
+    whose = "" if recording is None else f" of recording {recording}"
+    when = "" if settings.since is None and settings.until is None else " in that period"
+    return f"there is no transcript{whose}{when}{local_hint(settings)}"
+
+
+def _scope(store: Store, recording: str | None, settings: Settings, first: Stretch) -> Scope:
     """Subtitles of a recording count from its beginning; others show the time of the day."""
     if recording is None:
-        day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        return Scope(None, since, until, zero=day)
-    began = store.transcripts.beginning(recording) or first.start
-    return Scope(recording, since, until, zero=min(began, first.start))
+        zero = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    else:
+        zero = min(store.transcripts.beginning(recording) or first.start, first.start)
+    return Scope(recording, settings.since, settings.until, zero)

@@ -1,5 +1,6 @@
 """The run itself: `stt` without a command."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.dry_run import rehearse
-from stt_lib.cli.exposition import exposed
 from stt_lib.cli.session import opened_store, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
@@ -130,13 +130,24 @@ def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: St
     source, sink = _source_and_sink(store, settings)
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
-    with exposed(settings, store, pool), followed:
+    with _metrics(settings, store, pool), followed:
         runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
         signals.release = runner.release_claims
         report = runner.run()
     if not report.abandoned:
         pool.close()
     return report
+
+
+def _metrics(
+    settings: Settings, store: Store, pool: ServerPool
+) -> contextlib.AbstractContextManager[None]:
+    """What exposes the metrics; imported only if they are wanted."""
+    if settings.metrics_port is None and settings.metrics_file is None:
+        return contextlib.nullcontext()
+    from stt_lib.reports.metrics import Exporter
+
+    return Exporter(settings, store, pool)
 
 
 def _conclude(summary: Summary, report: Report, settings: Settings) -> None:

@@ -53,10 +53,7 @@ def opened_store(settings: Settings, stop: threading.Event | None = None) -> Ite
         with (
             reachable(settings, whisper=False, stop=stop) as places,
             Store(
-                places.mongodb_uri,
-                places.mongodb_database,
-                mongo_wait=places.mongo_wait,
-                stop=stop,
+                places.mongodb_uri, places.mongodb_database, mongo_wait=places.mongo_wait, stop=stop
             ) as store,
         ):
             yield store

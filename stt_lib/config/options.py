@@ -81,18 +81,15 @@ class Option:
 def option(default: Value, group: Group, kind: Kind, text: str, **more: Any) -> Value:
     """Declare a setting of a dataclass; `more` are further fields of `Option`."""
     facts = {"help": text, "group": group, "kind": kind, **more}
-    declared: Value = field(
-        default=default, repr=not more.get("secret"), metadata={"option": facts}
-    )
-    return declared
+    field_: Value = field(default=default, repr=not more.get("secret"), metadata=facts)
+    return field_
 
 
 def declared(fields: tuple[Field[Any], ...]) -> Mapping[str, Option]:
     """The options of a dataclass by the names of its fields, in their order."""
-    return {each.name: _option(each) for each in fields}
+    return {each.name: _option(each.name, each) for each in fields}
 
 
-def _option(declaration: Field[Any]) -> Option:
-    name, facts = declaration.name, declaration.metadata["option"]
+def _option(name: str, declaration: Field[Any]) -> Option:
     names = {"variable": f"STT_{name.upper()}", "flag": "--" + name.replace("_", "-")}
-    return Option(name, declaration.default, **{**names, **facts})
+    return Option(name, declaration.default, **{**names, **declaration.metadata})

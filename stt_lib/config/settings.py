@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from stt_lib.config import parsers
-from stt_lib.config.installation import default_data_dir, default_log_file
+from stt_lib.config.installation import DATA_DIR, LOG_FILE
 from stt_lib.config.options import Group, Kind, Option, declared, option
 from stt_lib.config.parsers import PROTOCOLS, choice, duration, whole
 from stt_lib.domain.models import Condition, Selection
@@ -26,10 +26,15 @@ MAIN, SELECTION, RUNTIME, SERVERS, FILTER, OUTPUT, RETRIES, TUNING, DATABASE, EM
 SWITCH: Final = Kind(None, parsers.switch)
 COUNT: Final = Kind("N", whole(1))
 DURATION: Final = Kind("DURATION", duration())
-POSITIVE_DURATION: Final = Kind("DURATION", parsers.positive_duration)
+PERIOD: Final = Kind("DURATION", parsers.positive_duration)
 TIME: Final = Kind("TIME", parsers.moment)
 FILE: Final = Kind("FILE", Path)
 NAME: Final = Kind("NAME", parsers.nonempty)
+ID: Final = Kind("ID", parsers.nonempty)
+TEXT: Final = Kind("TEXT", parsers.nonempty)
+RATE: Final = Kind("RATE", parsers.rate)
+PLACE: Final = Kind("ADDRESS:PORT", parsers.dns_server)
+DEVICE: Final = Kind("DEVICE", parsers.device)
 
 FILTER_LEVELS: Final = ("strict", "normal", "off")
 LOG_FORMATS: Final = ("text", "json")
@@ -62,10 +67,7 @@ class Settings:
     )
     until: datetime | None = option(None, SELECTION, TIME, "Only chunks recorded before TIME")
     recording: str | None = option(
-        None,
-        SELECTION,
-        Kind("ID", parsers.nonempty),
-        "Only chunks of the recording with this original_id",
+        None, SELECTION, ID, "Only chunks of the recording with this original_id"
     )
     retry_errors: bool = option(
         False, SELECTION, SWITCH, "Only chunks that failed before, including parked ones"
@@ -92,7 +94,7 @@ class Settings:
     max_runtime: float | None = option(
         None,
         RUNTIME,
-        POSITIVE_DURATION,
+        PERIOD,
         "Stop after this long, such as 2h; start nothing that would take longer",
     )
     dry_run: bool = option(
@@ -118,19 +120,13 @@ class Settings:
         None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
     )
     prompt: str | None = option(
-        None,
-        SERVERS,
-        Kind("TEXT", parsers.nonempty),
-        "Words to expect, for servers that accept a prompt",
+        None, SERVERS, TEXT, "Words to expect, for servers that accept a prompt"
     )
     server_max: int | None = option(
         None, SERVERS, COUNT, "Maximum number of concurrent requests per server"
     )
     rate_limit: float | None = option(
-        None,
-        SERVERS,
-        Kind("RATE", parsers.rate),
-        "Maximum rate of requests: 2 per second, or 10/m, 600/h",
+        None, SERVERS, RATE, "Maximum rate of requests: 2 per second, or 10/m, 600/h"
     )
     audio_rate: float | None = option(
         None, TUNING, Kind("N", parsers.number), "Maximum number of hours of audio to send per hour"
@@ -143,10 +139,7 @@ class Settings:
         secret=True,
     )
     dns_server: str | None = option(
-        None,
-        TUNING,
-        Kind("ADDRESS:PORT", parsers.dns_server),
-        "DNS server for dns+http:// URLs, if not that of the system",
+        None, TUNING, PLACE, "DNS server for dns+http:// URLs, if not that of the system"
     )
     ca_file: Path | None = option(
         None, TUNING, FILE, "Also trust STT servers whose certificate is signed by this CA (PEM)"
@@ -172,10 +165,10 @@ class Settings:
     backoff_base: float = option(
         1.0,
         RETRIES,
-        POSITIVE_DURATION,
+        PERIOD,
         "Delay before the first retry; it doubles with every further retry",
     )
-    backoff_max: float = option(30.0, RETRIES, POSITIVE_DURATION, "Maximum delay before a retry")
+    backoff_max: float = option(30.0, RETRIES, PERIOD, "Maximum delay before a retry")
     max_failures: int = option(
         5, RETRIES, COUNT, "Park a chunk when its audio has failed in this many runs"
     )
@@ -199,7 +192,7 @@ class Settings:
     )
 
     log_file: Path = option(
-        default_log_file(), OUTPUT, FILE, "Log file; rotated at 10 MB, with 5 old files kept"
+        LOG_FILE, OUTPUT, FILE, "Log file; rotated at 10 MB, with 5 old files kept"
     )
     log_format: Literal["text", "json"] = option(
         "text",
@@ -239,10 +232,7 @@ class Settings:
     )
 
     data_dir: Path = option(
-        default_data_dir(),
-        EMBEDDED,
-        Kind("DIR", Path),
-        "Directory for the data of the embedded stack",
+        DATA_DIR, EMBEDDED, Kind("DIR", Path), "Directory for the data of the embedded stack"
     )
     host: str = option(
         "127.0.0.1", EMBEDDED, Kind("ADDRESS", parsers.nonempty), "Address to listen on"
@@ -252,10 +242,7 @@ class Settings:
     )
 
     device: str = option(
-        "auto",
-        EMBEDDED,
-        Kind("DEVICE", parsers.device),
-        "Device for the model: auto, cpu, cuda or cuda:N",
+        "auto", EMBEDDED, DEVICE, "Device for the model: auto, cpu, cuda or cuda:N"
     )
     compute_type: str | None = option(
         None,
@@ -276,18 +263,9 @@ class Settings:
                 self.backoff_max < self.backoff_base,
                 "--backoff-max must not be less than --backoff-base",
             ),
-            (
-                again and self.retry_errors,
-                "--retranscribe and --retry-errors cannot be combined",
-            ),
-            (
-                again and watches,
-                "--retranscribe processes what exists now: use it without --watch",
-            ),
-            (
-                self.dry_run and watches,
-                "--dry-run shows what exists now: use it without --watch",
-            ),
+            (again and self.retry_errors, "--retranscribe and --retry-errors cannot be combined"),
+            (again and watches, "--retranscribe processes what exists now: use it without --watch"),
+            (self.dry_run and watches, "--dry-run shows what exists now: use it without --watch"),
             (
                 self.since and self.until and self.until <= self.since,
                 "--until must be later than --since",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from stt_lib.domain.text import runs
 from stt_lib.errors import FailureKind
 
 NOMINAL_CHUNK_SECONDS = 10.0
@@ -153,6 +154,7 @@ class Chunk:
 
     @property
     def end(self) -> datetime:
+        """When the audio ends (UTC)."""
         return self.start + timedelta(seconds=self.seconds)
 
 
@@ -309,16 +311,15 @@ class Transcript:
 
     @property
     def text(self) -> str:
+        """All text on one line."""
         return " ".join(segment.text.strip() for segment in self.segments)
 
     @property
     def everything(self) -> list[tuple[Segment, Dropped | None]]:
         """What was kept and what was dropped, in the order of time."""
         kept: list[tuple[Segment, Dropped | None]] = [(segment, None) for segment in self.segments]
-        dropped = [(dropped.segment, dropped) for dropped in self.dropped]
-        return sorted(
-            [*kept, *dropped], key=lambda pair: (pair[0].start, pair[0].end, pair[0].text)
-        )
+        pairs = [*kept, *((dropped.segment, dropped) for dropped in self.dropped)]
+        return sorted(pairs, key=lambda pair: (pair[0].start, pair[0].end, pair[0].text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +370,7 @@ class FailedKind:
 
     @property
     def due(self) -> int:
+        """Chunks that may be transcribed now."""
         return self.chunks - self.parked - self.waiting
 
 
@@ -495,11 +497,4 @@ class Tally:
 
 def consecutive_runs(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     """Split chunks, oldest first, wherever an index is missing."""
-    run: list[Chunk] = []
-    for chunk in chunks:
-        if run and chunk.index != run[-1].index + 1:
-            yield tuple(run)
-            run = []
-        run.append(chunk)
-    if run:
-        yield tuple(run)
+    return map(tuple, runs(chunks, lambda run, chunk: chunk.index != run[-1].index + 1))

@@ -1,4 +1,4 @@
-"""The reference of all settings, docs/configuration.md: `python -m stt_lib.config.reference`."""
+"""Generates the reference of all settings, docs/configuration.md: `make docs`."""
 
 from collections.abc import Iterator
 from typing import Final
