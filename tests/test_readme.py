@@ -12,7 +12,7 @@ import pytest
 from stt_lib.config.installation import ROOT
 from stt_lib.config.settings import Settings
 from stt_lib.errors import FailureKind
-from stt_lib.local import samples
+from stt_lib.local.ingest import SAMPLES
 from tests.support.whisper import FakeWhisper, echo, status
 from tests.support.world import START, World
 
@@ -131,7 +131,7 @@ def test_the_commands_for_ones_own_recordings_transcribe_them(
     commands = [c for c in commands_in(ROOT / "docs" / "quickstart.md") if "--local" in c]
     assert {c for c in OURS if "--local" in c} == set(commands)
     monkeypatch.chdir(world.folder)
-    Path("talk.mp3").write_bytes((Path(samples.__file__).parent / "library.opus").read_bytes())
+    Path("talk.mp3").write_bytes(SAMPLES[0].read_bytes())
     for command in commands:
         done = world.run(*shlex.split(command)[2:], seconds=120)
         assert done.returncode == 0, done.stderr
