@@ -461,7 +461,7 @@ class NewChunk:
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
     the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
-    the file that was ingested.
+    the file that was ingested; `is_last` at its end.
     """
 
     id_bytes: bytes
@@ -473,6 +473,7 @@ class NewChunk:
     has_speech: bool
     format: str = "opus"
     file: str | None = None
+    is_last: bool = False
 
 
 @dataclass(slots=True)

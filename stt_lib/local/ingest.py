@@ -56,6 +56,14 @@ class Recording:
     def id_bytes(self) -> bytes:
         return _id(self.content)
 
+    @property
+    def id_text(self) -> str:
+        return self.id_bytes.hex()
+
+    def count_speech(self) -> int:
+        """The number of chunks with speech, give or take one at the end of the file."""
+        return sum(map(vad.has_speech, _verdicts(self.speech)))
+
     def chunks(self) -> Iterator[NewChunk]:
         """Yield the chunks in their order; holds only the sound of two of them in memory."""
         verdicts = _verdicts(self.speech)
@@ -75,12 +83,26 @@ class Recording:
             prob=prob,
             has_speech=vad.has_speech(prob),
             file=self.path.name,
+            is_last=not piece.after.size,
         )
 
 
 def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
     """Return all chunks of a short file; raises as `survey` does."""
     return list(survey(path, start).chunks())
+
+
+def recording_id(path: Path) -> str:
+    """Return the id of the recording that a file is stored as.
+
+    Raises:
+        InputError: The file cannot be read; the message is one line.
+    """
+    try:
+        with path.open("rb") as source:
+            return _id(hashlib.file_digest(source, "sha256").digest()).hex()
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
 def survey(path: Path, start: datetime | None = None) -> Recording:
