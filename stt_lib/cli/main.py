@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "Check everything that a run needs and suggest what to do",
     "errors": "List what failed, retry it or discard it",
     "show": "Show what happened to a chunk, a recording or a transcript",
+    "recordings": "List recordings and how far they have come",
     "prioritize": "Transcribe a recording before all others",
     "export": "Export transcripts as text, subtitles, tables or pages",
     "ingest": "Store audio or video files as chunks, ready to transcribe",

@@ -386,6 +386,30 @@ class FailedChunk:
     discarded_at: datetime | None = None
 
 
+class RecordingState(StrEnum):
+    """How far a recording has come, from most of the work ahead to none."""
+
+    PENDING = "pending"
+    FAILED = "failed"
+    PARKED = "parked"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSummary:
+    """A recording for a list; `name` is that of the file it was made from, if it is known.
+
+    `seconds` is its length with a last chunk of nominal length, `words` counts its transcripts.
+    """
+
+    id: str
+    name: str | None
+    start: datetime
+    seconds: float
+    state: RecordingState
+    words: int
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time: from `since` up to but not including `until`."""

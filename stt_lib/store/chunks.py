@@ -175,7 +175,7 @@ class Chunks:
     def _beside(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> Document | None:
         held = {chunk.index for chunk in chunks if chunk.index is not None and not chunk.problem}
         beside = {index + step for index in held for step in (-1, 1)} - held
-        if not beside or not self._indexes.has("stt_place"):
+        if not beside or not self._indexes.has("stt_recordings"):
             return None
         place = {"original_id": {"$eq": original_id}, "index": {"$in": sorted(beside)}}
         return {**place, "vad.has_speech": True}
