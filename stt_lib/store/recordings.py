@@ -9,7 +9,7 @@ from bson.max_key import MaxKey
 from bson.min_key import MinKey
 
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, RecordingState, RecordingSummary, identity
-from stt_lib.domain.text import normal_form, word_count
+from stt_lib.domain.text import word_count
 from stt_lib.store.database import Database, Document
 from stt_lib.store.ids import shown_id
 from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
@@ -148,5 +148,5 @@ def _bound(
 
 def _counted(document: Document) -> tuple[Hashable, int]:
     texts = (segment["text"] for segment in document["segments"])
-    words = sum(word_count(normal_form(text).split()) for text in texts)
+    words = sum(word_count(text.split()) for text in texts)
     return identity(document["original"]), round(words)
