@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +35,8 @@ from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
+
+Work = Callable[[Store, Settings], tuple[Source, Sink]]
 
 
 def run(settings: Settings) -> int:
@@ -72,7 +74,7 @@ def dry_run(settings: Settings) -> int:
     """Show what a run would do; not even the log file is touched."""
     logs.set_up(None, secrets(settings))
     with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
-        rehearse(store, _source_and_sink(store, settings)[0], settings)
+        rehearse(store, source_and_sink(store, settings)[0], settings)
     return exit_codes.OK
 
 
@@ -97,7 +99,21 @@ def _check_directory(name: str, file: Path | None) -> None:
         )
 
 
-def process(settings: Settings, signals: StopSignal) -> Report:
+def source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
+    """What a run works on by its settings, and what happens to the results."""
+    conditions, selection = settings.retranscribe, settings.selection
+    if conditions is None:
+        chunks = PendingChunks(
+            store, selection, only_failed=settings.retry_errors, settle=settings.settle
+        )
+        return chunks, ChunkSink(store, settings.max_failures)
+    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
+
+    transcripts = Retranscription(store, conditions, selection, model=settings.model)
+    return transcripts, TranscriptSink(store, conditions)
+
+
+def process(settings: Settings, signals: StopSignal, work: Work = source_and_sink) -> Report:
     """One run, from connecting to the totals in the log."""
     started, stats = datetime.now(UTC), Stats()
     with Store(
@@ -108,7 +124,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         stop=signals.event,
     ) as store:
         store.indexes.ensure()
-        report = _transcribe(store, settings, signals, stats)
+        report = _transcribe(store, settings, signals, stats, work)
         left = None if isinstance(report.halted_by, StoreUnavailable) else _left(store)
         if report.halted_by is not None:
             untouched = _untouched(store, settings) if left else ""
@@ -126,8 +142,10 @@ def process(settings: Settings, signals: StopSignal) -> Report:
     return report
 
 
-def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: Stats) -> Report:
-    source, sink = _source_and_sink(store, settings)
+def _transcribe(
+    store: Store, settings: Settings, signals: StopSignal, stats: Stats, work: Work
+) -> Report:
+    source, sink = work(store, settings)
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
     with _metrics(settings, store, pool), followed:
@@ -175,19 +193,6 @@ def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
         stats=stats,
         channels=http_channels(settings.ca_file),
     )
-
-
-def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
-    conditions, selection = settings.retranscribe, settings.selection
-    if conditions is None:
-        chunks = PendingChunks(
-            store, selection, only_failed=settings.retry_errors, settle=settings.settle
-        )
-        return chunks, ChunkSink(store, settings.max_failures)
-    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
-
-    transcripts = Retranscription(store, conditions, selection, model=settings.model)
-    return transcripts, TranscriptSink(store, conditions)
 
 
 def _left(store: Store) -> Left | None:

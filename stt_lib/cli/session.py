@@ -35,14 +35,9 @@ def reachable(
         env=child_environment(),
         stop=stop,
     ) as stack:
-        places: dict[str, Any] = {
-            "mongodb_uri": stack.mongodb_uri,
-            "mongodb_database": "stt",
-            "api_key": None,
-            "protocol": "transcribe",
-        }
+        places: dict[str, Any] = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt"}
         if stack.server_url is not None:
-            places["server_url"] = (stack.server_url,)
+            places |= {"server_url": (stack.server_url,), "api_key": None, "protocol": "transcribe"}
         yield dataclasses.replace(settings, **places)
 
 

@@ -42,6 +42,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None)
         raise ConfigurationError(str(error)) from None
 
 
+def is_given(name: str, flags: Mapping[str, Any]) -> bool:
+    """Whether a setting has a value other than by default."""
+    return _given(OPTIONS[name], flags.get(name), os.environ)[1] is not None
+
+
 def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """A sentence about every variable that looks like a setting but is none."""
     environ = os.environ if environment is None else environment

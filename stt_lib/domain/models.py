@@ -388,6 +388,30 @@ class FailedChunk:
     discarded_at: datetime | None = None
 
 
+class RecordingState(StrEnum):
+    """How far a recording has come, from most of the work ahead to none."""
+
+    PENDING = "pending"
+    FAILED = "failed"
+    PARKED = "parked"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSummary:
+    """A recording for a list; `name` is that of the file it was made from, if it is known.
+
+    `seconds` is its length with a last chunk of nominal length, `words` counts its transcripts.
+    """
+
+    id: str
+    name: str | None
+    start: datetime
+    seconds: float
+    state: RecordingState
+    words: int
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time: from `since` up to but not including `until`."""
@@ -463,7 +487,7 @@ class NewChunk:
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
     the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
-    the file that was ingested.
+    the file that was ingested; `is_last` at its end.
     """
 
     id_bytes: bytes
@@ -475,6 +499,7 @@ class NewChunk:
     has_speech: bool
     format: str = "opus"
     file: str | None = None
+    is_last: bool = False
 
 
 @dataclass(slots=True)

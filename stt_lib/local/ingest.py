@@ -63,6 +63,15 @@ class Recording:
         """The id of the recording in the database, made of its content."""
         return _id(self.content)
 
+    @property
+    def id_text(self) -> str:
+        """The same id as people and `show` write it."""
+        return self.id_bytes.hex()
+
+    def count_speech(self) -> int:
+        """The number of chunks with speech, give or take one at the end of the file."""
+        return sum(map(vad.has_speech, _verdicts(self.speech)))
+
     def chunks(self) -> Iterator[NewChunk]:
         """Yield the chunks in their order; holds only the sound of two of them in memory."""
         verdicts = _verdicts(self.speech)
@@ -82,6 +91,7 @@ class Recording:
             prob=prob,
             has_speech=vad.has_speech(prob),
             file=self.path.name,
+            is_last=not piece.after.size,
         )
 
 
@@ -93,6 +103,19 @@ def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
 def samples(start: datetime) -> Iterator[tuple[Path, datetime]]:
     """Yield the file and the start time of each sample: the first at `start`, then hourly."""
     return ((path, start + timedelta(hours=hours)) for hours, path in enumerate(SAMPLES))
+
+
+def recording_id(path: Path) -> str:
+    """Return the id of the recording that a file is stored as.
+
+    Raises:
+        InputError: The file cannot be read; the message is one line.
+    """
+    try:
+        with path.open("rb") as source:
+            return _id(hashlib.file_digest(source, "sha256").digest()).hex()
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
 def survey(path: Path, start: datetime | None = None) -> Recording:
