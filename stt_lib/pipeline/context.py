@@ -50,7 +50,7 @@ class Context:
     """The neighbours of a claim, and the seams with their transcripts."""
 
     def __init__(self, store: Store, claim: Claim, *, decides: bool = True) -> None:
-        """`decides`: seams with pending neighbours are stored, for these to keep to."""
+        """`decides`: seams with pending neighbours are stored, and these keep to them."""
         self._store = store
         self._decides = decides
         self._claim = claim
