@@ -29,7 +29,7 @@ format: $(VENV)/ready  ## format the code and fix what can be fixed
 	$(BIN)/ruff format
 
 docs: $(VENV)/ready  ## generate docs/configuration.md
-	$(BIN)/python -m stt_lib.config.reference > docs/configuration.md
+	$(BIN)/python -m docs.generate > docs/configuration.md
 
 simulate: $(VENV)/ready  ## simulate runs under faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -129,7 +129,7 @@ def test_the_files_of_servers_point_downwards() -> None:
 
 STORE_ROWS = [
     {"search"},
-    {"failures", "transcripts", "dropped", "statistics"},
+    {"failures", "transcripts", "dropped", "recordings", "statistics"},
     {"chunks"},
     {"claims", "indexes", "seams", "diagnostics", "change_stream"},
     {"database"},

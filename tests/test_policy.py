@@ -5,7 +5,6 @@ import random
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,7 @@ from stt_lib.domain import backoff
 from stt_lib.domain.bisection import Heard, Unusable, salvage
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AudioRejected, FailureKind, ServerTrouble, Suspect
-from stt_lib.local import samples
+from stt_lib.local.ingest import SAMPLES
 from stt_lib.servers.diagnosis import retry_after
 from stt_lib.servers.health import LONGEST_REST_SECONDS, THRESHOLD, Breaker
 from tests.support.world import START
@@ -116,7 +115,7 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(length: int) -> None:
 
 
 def test_real_recordings_are_measured_to_the_sample() -> None:
-    path = Path(samples.__file__).parent / "library.opus"
+    path = SAMPLES[0]
     assert ogg.opus_seconds(path.read_bytes()) == pytest.approx(33.76, abs=0.05)
 
 

@@ -12,7 +12,7 @@ import pytest
 from stt_lib.config.installation import ROOT
 from stt_lib.config.settings import Settings
 from stt_lib.errors import FailureKind
-from stt_lib.local import samples
+from stt_lib.local.ingest import SAMPLES
 from tests.support.whisper import FakeWhisper, echo, status
 from tests.support.world import World
 
@@ -93,7 +93,7 @@ def test_the_requirements_pin_every_package() -> None:
             assert not line or line.startswith(("#", "-r ")) or "==" in line, f"{name}: {line}"
 
 
-ELSEWHERE = ("serve", "--local", "export")
+ELSEWHERE = ("serve", "--local", "export", "py transcribe")
 
 
 @pytest.mark.parametrize("command", [c for c in OURS if not any(w in c for w in ELSEWHERE)])
@@ -131,21 +131,27 @@ def test_the_command_writes_what_was_said(
 def test_the_commands_for_ones_own_recordings_transcribe_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`ingest --local`, a `--local` run and an export, on a real MongoDB and a real model."""
-    commands = [c for c in commands_in(ROOT / "docs" / "quickstart.md") if "--local" in c]
-    assert {c for c in OURS if "--local" in c} == set(commands)
+    """`transcribe`, `ingest` and `export --local`, on a real MongoDB and a real model."""
+    own = ("--local", "py transcribe")
+    commands = [c for c in commands_in(ROOT / "docs" / "quickstart.md") if any(o in c for o in own)]
+    assert {c for c in OURS if any(o in c for o in own)} == set(commands)
     monkeypatch.chdir(world.folder)
-    Path("talk.mp3").write_bytes((Path(samples.__file__).parent / "library.opus").read_bytes())
+    world.server_url = ""  # the embedded one
+    named = {sample.stem: sample for sample in SAMPLES}
+    for name, sample in (("talk.mp3", "library"), ("phone.mp3", "phone")):
+        Path(name).write_bytes(named[sample].read_bytes())
     for command in commands:
         done = world.run(*shlex.split(command)[2:], seconds=120)
         assert done.returncode == 0, done.stderr
-    assert "Finished: 1 sequence in" in world.log
-    assert "transcribed=1" in world.log
-    assert "library this evening" in Path("talk.txt").read_text()
+    assert world.log.count("| transcribed=") == 2
+    assert "transcribed=0" not in world.log
+    for name in ("talk.txt", "everything.txt"):
+        assert "library this evening" in Path(name).read_text()
+    assert "library this evening" in Path("subtitles/talk.srt").read_text().replace("\n", " ")
 
 
 def test_serve_runs_until_it_is_stopped(world: World) -> None:
-    [command] = (c for c in OURS if "serve" in c)
+    [command] = (c for c in OURS if "serve --port" in c)
     arguments = shlex.split(command)[2:]
     arguments[arguments.index("--port") + 1] = "0"  # 8081 may be taken
     process = world.start(*arguments)

@@ -291,7 +291,7 @@ def test_a_server_that_reports_another_model_than_asked_for_is_out_with_a_hint(
     done = world.run("--model", "large-v3")
     assert done.returncode == 3
     assert "uses the model Systran/faster-whisper-tiny.en, not large-v3" in done.stderr
-    assert "leave out --model" in done.stderr
+    assert "omit --model" in done.stderr
     assert len(whisper.requests) == 1
     assert all("stt" not in chunk for chunk in world.pending())
     assert world.run("--model", "tiny.en").returncode == 0

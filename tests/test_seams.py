@@ -172,6 +172,35 @@ def test_no_words_well_inside_our_own_audio_are_given_up_whatever_the_other_side
             assert words == inside
 
 
+def _kept(heard: list[Segment], seam: Seam, side: Side) -> list[str]:
+    return " ".join(segment.text for segment in overlap(heard, side).own(seam)).split()
+
+
+def test_the_first_word_after_what_was_finished_before_is_kept() -> None:
+    """Its time is interpolated, and a little too early."""
+    alone = [Segment(CUT - 1.0, CUT - 0.3, " and then")]
+    seam = Overlap(alone, CUT, (10.0, 10.0), Side.EARLIER).as_it_is()
+    heard = [Segment(CUT - 1.0, CUT + 2.0, " and then we came back to the others")]
+    assert _kept(heard, seam, Side.LATER) == ["we", "came", "back", "to", "the", "others"]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_whoever_decides_keeps_a_word_across_the_cut(side: Side) -> None:
+    """The other side may be posted without the audio beyond the cut."""
+    heard = [Segment(CUT - 0.2, CUT + 0.16, " indeed")]
+    found = overlap(heard, side)
+    assert [segment.text for segment in found.own(found.propose())] == [" indeed"]
+
+
+def test_a_word_far_from_the_cut_is_not_taken_for_one_beside_it() -> None:
+    """What the later side says first it says ten seconds later: nothing of ours is given up."""
+    theirs = Overlap(
+        [Segment(CUT + 9.8, CUT + 10.1, " pesobe")], CUT, (0.0, 10.0), Side.LATER
+    ).as_it_is()
+    heard = [Segment(CUT - 2.4, CUT - 2.1, " pesobe"), Segment(CUT - 0.9, CUT - 0.6, " nibebe")]
+    assert _kept(heard, theirs, Side.EARLIER) == ["pesobe", "nibebe"]
+
+
 @FIRST
 def test_a_loop_of_a_model_costs_little_time(first: Side) -> None:
     loop = [Segment(0.0, 20.0, "la " * 2000)]

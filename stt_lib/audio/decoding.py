@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -34,12 +35,7 @@ FIRST_YEAR = 1990
 
 
 class NotAudio(InputError):
-    """A file contains no sound that could be decoded; `reason` is short and without the name."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} {reason}")
-        self.name = name
-        self.reason = reason
+    """A file contains no sound that could be decoded."""
 
 
 class TooLong(InputError):
@@ -58,11 +54,7 @@ class Media(NamedTuple):
 
 
 def probe(source: BinaryIO, name: str) -> Media:
-    """Read the headers of a file.
-
-    Raises:
-        NotAudio: The file cannot be opened or has no audio track.
-    """
+    """Read the headers of a file; raises NotAudio if it cannot be opened or has no audio track."""
     with _open(source, name) as container:
         began = (container.start_time or 0) / av.time_base
         starts = [float((s.start_time or 0) * (s.time_base or 0)) for s in container.streams.audio]
@@ -71,16 +63,10 @@ def probe(source: BinaryIO, name: str) -> Media:
 
 
 def decode(data: bytes, name: str, *, limit: float | None = None) -> Samples:
-    """Return the sound of a file in memory at Whisper's sample rate.
+    """Return the sound of a file in memory at Whisper's sample rate; raises NotAudio or TooLong.
 
-    Args:
-        data: The file.
-        name: What messages call it.
-        limit: Maximum in seconds; a small file may decode to days of silence.
-
-    Raises:
-        NotAudio: The file has no sound that can be decoded.
-        TooLong: It lasts longer than `limit`; decoding stops there.
+    Messages call the file `name`. Decoding stops after `limit` seconds, because a small file may
+    contain days of silence.
     """
     blocks, total = [], 0
     for block in stream(io.BytesIO(data), name, WHISPER_RATE):
@@ -102,7 +88,7 @@ def stream(source: BinaryIO, name: str, rate: int, *, track: int = 0) -> Iterato
             empty = False
             yield block
     if empty:
-        raise NotAudio(name, "contains no sound")
+        raise NotAudio(f"{name} contains no sound")
 
 
 def regrouped(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
@@ -121,60 +107,50 @@ def regrouped(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
         yield np.concatenate(held)
 
 
-def _frames(source: BinaryIO, name: str, track: int) -> Iterator[AudioFrame]:
-    with _open(source, name) as container:
-        yield from _decoded(container, name, track)
-
-
 def _open(source: BinaryIO, name: str) -> InputContainer:
     if not source.read(1):
-        raise NotAudio(name, "is empty")
+        raise NotAudio(f"{name} is empty")
     source.seek(0)
     try:
         container = av.open(source, mode="r", metadata_errors="ignore", options=CONTAINER_OPTIONS)
     except (av.FFmpegError, ValueError) as exc:
-        raise NotAudio(name, "is not audio") from exc
+        raise NotAudio(f"{name} is not audio") from exc
     if not container.streams.audio:
         container.close()
-        raise NotAudio(name, "contains no audio")
+        raise NotAudio(f"{name} contains no audio")
     return container
 
 
-def _decoded(container: InputContainer, name: str, track: int) -> Iterator[AudioFrame]:
-    packets = container.demux(container.streams.audio[track])
-    while True:
-        try:
-            yield from next(packets).decode()
-        except (StopIteration, av.EOFError):
-            return
-        except av.InvalidDataError:
-            continue
-        except av.FFmpegError as exc:
-            # Such as a change of channels within an Ogg file: the rest would be lost silently.
-            raise NotAudio(name, f"cannot be decoded: {exc.strerror}") from exc
+def _frames(source: BinaryIO, name: str, track: int) -> Iterator[AudioFrame]:
+    with _open(source, name) as container:
+        packets = container.demux(container.streams.audio[track])
+        while True:
+            try:
+                yield from next(packets).decode()
+            except (StopIteration, av.EOFError):
+                return
+            except av.InvalidDataError:
+                continue
+            except av.FFmpegError as exc:
+                # Such as a change of channels within an Ogg file: the rest would be lost silently.
+                raise NotAudio(f"{name} cannot be decoded: {exc.strerror}") from exc
 
 
 def _mixed(frames: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
     """Convert to mono at `rate`, also if the format changes within the file."""
     mixer = _Mixer(rate)
-    resampler, shape = None, None
-    for frame in frames:
-        if resampler is None or shape != _shape(frame):
-            yield from map(mixer.mono, _flushed(resampler))
-            layout = "mono" if len(frame.layout.channels) == 1 else "stereo"
-            resampler, shape = AudioResampler("fltp", layout, rate), _shape(frame)
-        # Time stamps restart in every link of a chained Ogg file; only the order counts.
-        frame.pts = None
-        yield from map(mixer.mono, resampler.resample(frame))
-    yield from map(mixer.mono, _flushed(resampler))
+    for (*_, channels), alike in groupby(frames, _shape):
+        resampler = AudioResampler("fltp", "mono" if channels == 1 else "stereo", rate)
+        for frame in alike:
+            # Time stamps restart in every link of a chained Ogg file; only the order counts.
+            frame.pts = None
+            yield from map(mixer.mono, resampler.resample(frame))
+        yield from map(mixer.mono, resampler.resample(None))
 
 
-def _shape(frame: AudioFrame) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-def _flushed(resampler: AudioResampler | None) -> list[AudioFrame]:
-    return resampler.resample(None) if resampler else []
+def _shape(frame: AudioFrame) -> tuple[str, int, str, int]:
+    layout = frame.layout
+    return frame.format.name, frame.sample_rate, layout.name, len(layout.channels)
 
 
 class _Mixer:
@@ -188,6 +164,7 @@ class _Mixer:
         self._energies = np.zeros(3)
 
     def mono(self, frame: AudioFrame) -> Samples:
+        """Return one channel for the one or two of a planar float frame."""
         channels = frame.to_ndarray().astype(np.float32, copy=False)
         if len(channels) == 1:
             return np.asarray(channels[0])

@@ -5,7 +5,8 @@ sum of its parts, at no cost here. For the others, and for other formats, the ch
 and joined to a WAV file, for which PyAV has to be installed.
 """
 
-import struct
+import io
+import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,13 +14,12 @@ from typing import Any
 
 from stt_lib.audio import ogg
 from stt_lib.domain.models import Chunk
-from stt_lib.errors import AudioRejected, FailureKind, ServerMisconfigured
+from stt_lib.errors import AudioRejected, FailureKind, InputError, ServerMisconfigured
 
 WAV_RATE = 16_000
 LONGEST_CHUNK_SECONDS = 3600.0
 
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
-_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,11 @@ class Sound:
 
 
 def one_file(chunks: Sequence[Chunk], server: str) -> Sound:
-    """The chunks, oldest first, as one file, made as cheaply as possible.
-
-    Raises:
-        AttemptError: as `wav_file` does.
-    """
+    """The chunks, oldest first, as one file, made as cheaply as possible; raises as `wav_file`."""
     if len(chunks) == 1:
-        _check(chunks[0])
+        # Find out what is not audio, if possible, before a server fails with it.
+        if can_decode() and not ogg.is_chainable([chunks[0].data]):
+            _decoded(chunks[0])
         return Sound(chunks[0].data, chunks[0].format, measured(chunks))
     if ogg.is_chainable(chunk.data for chunk in chunks):
         data = b"".join(chunk.data for chunk in chunks)
@@ -68,7 +66,11 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
         ServerMisconfigured: PyAV is missing.
     """
     samples = b"".join(_samples(chunk, server) for chunk in chunks)
-    return Sound(_wav_header(len(samples)) + samples, "wav", len(samples) / (2 * WAV_RATE))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, WAV_RATE, 0, "NONE", ""))
+        writer.writeframes(samples)
+    return Sound(file.getvalue(), "wav", len(samples) / (2 * WAV_RATE))
 
 
 def measured(chunks: Sequence[Chunk]) -> float | None:
@@ -77,13 +79,8 @@ def measured(chunks: Sequence[Chunk]) -> float | None:
 
 
 def can_decode() -> bool:
+    """Whether PyAV and NumPy are installed."""
     return all(find_spec(name) is not None for name in ("av", "numpy"))
-
-
-def _check(chunk: Chunk) -> None:
-    """Find out what is not audio, if possible, before a server fails with it."""
-    if can_decode() and not ogg.is_chainable([chunk.data]):
-        _decoded(chunk)
 
 
 def _samples(chunk: Chunk, server: str) -> bytes:
@@ -100,16 +97,9 @@ def _samples(chunk: Chunk, server: str) -> bytes:
 
 def _decoded(chunk: Chunk) -> Any:
     """Samples between -1 and 1 at `WAV_RATE`."""
-    from stt_lib.audio.decoding import NotAudio, TooLong, decode
+    from stt_lib.audio.decoding import decode
 
     try:
         return decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
-    except (NotAudio, TooLong) as error:
+    except InputError as error:
         raise AudioRejected(FailureKind.INVALID_AUDIO, str(error)) from None
-
-
-def _wav_header(size: int) -> bytes:
-    """Source: the WAVE file format, chunks "fmt " (PCM) and "data"."""
-    rate = WAV_RATE
-    form = (16, 1, 1, rate, 2 * rate, 2, 16)
-    return _WAV_HEADER.pack(b"RIFF", 36 + size, b"WAVE", b"fmt ", *form, b"data", size)

@@ -15,9 +15,6 @@ def opus_seconds(data: bytes) -> float | None:
     The granule position of the last page less the pre-skip is the number of samples at 48 kHz.
     Source: RFC 3533 section 6 (pages), RFC 7845 sections 4 and 5.1 (granule position, pre-skip).
     """
-    usual = _seconds_of_one_stream(data)
-    if usual is not None:
-        return usual
     total = 0.0
     pre_skip: int | None = None
     last_granule = 0
@@ -46,22 +43,6 @@ def is_chainable(files: Iterable[bytes]) -> bool:
         heads = [body for _, body, _ in pages if data.startswith(_OPUS_HEAD, body)]
         layouts.update((data[body + 9], data[body + 18 : body + 19]) for body in heads)
     return len(layouts) == 1
-
-
-def _seconds_of_one_stream(data: bytes) -> float | None:
-    """The same read off the last page alone, for a whole file that is not chained."""
-    last = data.rfind(b"OggS")
-    first_body = _HEADER.size + 1
-    if last <= 0 or not data.startswith(_OPUS_HEAD, first_body):
-        return None
-    if data.find(_OPUS_HEAD, first_body + 1) >= 0 or last + _HEADER.size > len(data):
-        return None
-    _, _, _, granule, _, _, _, count = _HEADER.unpack_from(data, last)
-    body = last + _HEADER.size + count
-    if body + sum(data[last + _HEADER.size : body]) != len(data):
-        return None
-    seconds = _length(struct.unpack_from("<H", data, first_body + 10)[0], granule)
-    return seconds if 0 < seconds <= _LONGEST_PLAUSIBLE_SECONDS else None
 
 
 def _length(pre_skip: int | None, granule: int) -> float:

@@ -45,13 +45,12 @@ def demo(**flags: Any) -> int:
 
 
 def _ingest_samples(settings: Settings) -> int:
-    from stt_lib.local.ingest import read_recording
-    from stt_lib.local.samples import recordings
+    from stt_lib.local.ingest import read_recording, samples
 
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         return sum(
             store.chunks.insert(read_recording(path, start))
-            for path, start in recordings(SAMPLES_START)
+            for path, start in samples(SAMPLES_START)
         )
 
 

@@ -24,18 +24,8 @@ _MARKS: Final = {
 
 @click.command()
 @JSON
-@settings_options(
-    "server_url",
-    "protocol",
-    "model",
-    "language",
-    "prompt",
-    "timeout_base",
-    "ca_file",
-    "log_file",
-    "local",
-    "data_dir",
-)
+@settings_options("server_url", "protocol", "model", "language", "prompt", "timeout_base")
+@settings_options("ca_file", "log_file", "local", "data_dir")
 def doctor(as_json: bool, **flags: Any) -> int:
     """Check everything that a run needs: settings, MongoDB, STT servers, log and disk.
 

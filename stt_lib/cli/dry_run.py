@@ -1,6 +1,5 @@
 """`--dry-run`: what a run would do, in order, without changing anything."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Final
@@ -17,34 +16,28 @@ _HEAD: Final = f"{'#':>7}  {'start':<19}  {'chunks':>6}  {'audio':>6}  {'done in
 
 
 def rehearse(store: Store, source: Source, settings: Settings) -> None:
-    """Print the sequences that a run would process, and their total.
-
-    They are printed as they are found, so that a long backlog needs no memory.
-    """
+    """Print the sequences that a run would process, and their total."""
     status = look(store)
-    store.with_retries(lambda: _print(_lines(source, status, settings, store)))
+    store.with_retries(lambda: _print(source, status, settings, store))
 
 
-def _print(lines: Iterator[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def _lines(source: Source, status: Status, settings: Settings, store: Store) -> Iterator[str]:
+def _print(source: Source, status: Status, settings: Settings, store: Store) -> None:
+    """Print each sequence as it is found, so that a long backlog needs no memory."""
     chunks, seconds, number = 0, 0.0, 0
     planned = source.sequences(run_started=store.now(), excluding=frozenset())
     for number, sequence in enumerate(islice(planned, settings.limit), 1):
         if number == 1:
-            yield _HEAD
+            print(_HEAD)
         chunks += len(sequence)
         seconds += _seconds(sequence)
-        yield _line(number, sequence, _needed(seconds, status))
-    yield "" if number else "Nothing to do."
-    if number:
-        yield (
-            f"{counted(number, 'sequence')}, {counted(chunks, 'chunk')}, {audio(seconds)} of audio"
-            f"{_end(seconds, status)}. Nothing was changed."
-        )
+        print(_line(number, sequence, _needed(seconds, status)))
+    if not number:
+        print("Nothing to do.")
+        return
+    print(
+        f"\n{counted(number, 'sequence')}, {counted(chunks, 'chunk')}, {audio(seconds)} of audio"
+        f"{_end(seconds, status)}. Nothing was changed."
+    )
 
 
 def _line(number: int, sequence: ChunkSequence, needed: timedelta | None) -> str:

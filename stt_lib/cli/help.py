@@ -5,15 +5,14 @@ Commands are listed without importing them.
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
 
 from stt_lib.cli.options import help_text
 from stt_lib.config.installation import PROGRAM
-from stt_lib.config.options import Group, Option
-from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
+from stt_lib.config.settings import OPTIONS, RUN_OPTIONS, Group, Option
 
 EXAMPLES: Final = (
     (f"{PROGRAM} --max-workers 3", "Transcribe everything that is pending"),
@@ -78,21 +77,14 @@ class Manual(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _section(formatter, "Examples", EXAMPLES, max(len(left) for left, _ in EXAMPLES))
         _section(formatter, "Commands", list(self._summaries.items()))
-        for heading, rows in _groups(ctx.meta.get(_SHOWS_EVERYTHING, False)):
-            _section(formatter, heading, rows)
-        _section(formatter, "Help", list(_own_options(self.get_params(ctx), ctx)))
+        for group in Group:
+            rows = [_row(OPTIONS[name]) for name in RUN_OPTIONS if OPTIONS[name].group is group]
+            if rows and (group.is_common or ctx.meta.get(_SHOWS_EVERYTHING)):
+                _section(formatter, group, rows)
+        own = (each for each in self.get_params(ctx) if each.name not in OPTIONS)
+        _section(formatter, "Help", [row for each in own if (row := each.get_help_record(ctx))])
         _section(formatter, "Environment", ENVIRONMENT)
         _section(formatter, "Exit codes", EXIT_CODES)
-
-
-def _own_options(
-    parameters: Iterable[click.Parameter], context: click.Context
-) -> Iterator[tuple[str, str]]:
-    """The options that are no settings."""
-    for parameter in parameters:
-        record = parameter.get_help_record(context)
-        if parameter.name not in OPTIONS and record is not None:
-            yield record
 
 
 def show_everything(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -101,14 +93,6 @@ def show_everything(context: click.Context, _parameter: click.Parameter, value: 
         context.meta[_SHOWS_EVERYTHING] = True
         click.echo(context.get_help())
         context.exit()
-
-
-def _groups(everything: bool) -> Iterable[tuple[str, Sequence[tuple[str, str]]]]:
-    for group in Group:
-        if everything or group.is_common:
-            rows = [_row(OPTIONS[name]) for name in RUN_OPTIONS if OPTIONS[name].group is group]
-            if rows:
-                yield group, rows
 
 
 def _row(option: Option) -> tuple[str, str]:

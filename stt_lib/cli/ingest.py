@@ -64,7 +64,7 @@ def _store_recording(store: Store, recording: "Recording") -> None:
     click.echo(
         f"{recording.path}: {counted(len(verdicts), 'chunk')}, {sum(verdicts):,} with speech"
         f"{known}{track if recording.tracks > 1 else ''}"
-        f" (recording {recording.id_bytes.hex()})"
+        f" (recording {recording.id_text})"
     )
 
 

@@ -20,10 +20,12 @@ from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 
 COMMANDS = {
+    "transcribe": "Transcribe audio or video files to text files beside them",
     "status": "Show whether the worker keeps up, who is working and what failed",
     "doctor": "Check everything that a run needs and suggest what to do",
     "errors": "List what failed, retry it or discard it",
     "show": "Show what happened to a chunk, a recording or a transcript",
+    "recordings": "List recordings and how far they have come",
     "prioritize": "Transcribe a recording before all others",
     "export": "Export transcripts as text, subtitles, tables or pages",
     "search": "Find where something was said, over all transcripts",

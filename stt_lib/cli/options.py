@@ -5,8 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from stt_lib.config.options import Option
-from stt_lib.config.settings import OPTIONS
+from stt_lib.config.settings import OPTIONS, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,7 +28,7 @@ def _flag(option: Option) -> Callable[[Command], Command]:
     return click.option(
         option.flag,
         option.name,
-        is_flag=option.is_switch,
+        is_flag=option.kind.metavar is None,
         **more,
         multiple=option.repeatable,
         callback=_none_if_empty,

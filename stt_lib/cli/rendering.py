@@ -35,15 +35,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    """Print what a command found; times are in ISO 8601, ids and the like are text."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
-def plain(value: Any) -> Any:
-    """What JSON can hold: times in ISO 8601, and ids and the like as text."""
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,18 +1,18 @@
 """The run itself: `stt` without a command."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.dry_run import rehearse
-from stt_lib.cli.exposition import exposed
 from stt_lib.cli.session import opened_store, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
@@ -35,6 +35,8 @@ from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
+
+Work = Callable[[Store, Settings], tuple[Source, Sink]]
 
 
 def run(settings: Settings) -> int:
@@ -72,7 +74,7 @@ def dry_run(settings: Settings) -> int:
     """Show what a run would do; not even the log file is touched."""
     logs.set_up(None, secrets(settings))
     with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
-        rehearse(store, _source_and_sink(store, settings)[0], settings)
+        rehearse(store, source_and_sink(store, settings)[0], settings)
     return exit_codes.OK
 
 
@@ -97,7 +99,21 @@ def _check_directory(name: str, file: Path | None) -> None:
         )
 
 
-def process(settings: Settings, signals: StopSignal) -> Report:
+def source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
+    """What a run works on by its settings, and what happens to the results."""
+    conditions, selection = settings.retranscribe, settings.selection
+    if conditions is None:
+        chunks = PendingChunks(
+            store, selection, only_failed=settings.retry_errors, settle=settings.settle
+        )
+        return chunks, ChunkSink(store, settings.max_failures)
+    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
+
+    transcripts = Retranscription(store, conditions, selection, model=settings.model)
+    return transcripts, TranscriptSink(store, conditions)
+
+
+def process(settings: Settings, signals: StopSignal, work: Work = source_and_sink) -> Report:
     """One run, from connecting to the totals in the log."""
     started, stats = datetime.now(UTC), Stats()
     with Store(
@@ -108,7 +124,7 @@ def process(settings: Settings, signals: StopSignal) -> Report:
         stop=signals.event,
     ) as store:
         store.indexes.ensure()
-        report = _transcribe(store, settings, signals, stats)
+        report = _transcribe(store, settings, signals, stats, work)
         left = None if isinstance(report.halted_by, StoreUnavailable) else _left(store)
         if report.halted_by is not None:
             untouched = _untouched(store, settings) if left else ""
@@ -126,11 +142,13 @@ def process(settings: Settings, signals: StopSignal) -> Report:
     return report
 
 
-def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: Stats) -> Report:
-    source, sink = _source_and_sink(store, settings)
+def _transcribe(
+    store: Store, settings: Settings, signals: StopSignal, stats: Stats, work: Work
+) -> Report:
+    source, sink = work(store, settings)
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
-    with exposed(settings, store, pool), followed:
+    with _metrics(settings, store, pool), followed:
         runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
         signals.release = runner.release_claims
         report = runner.run()
@@ -139,12 +157,23 @@ def _transcribe(store: Store, settings: Settings, signals: StopSignal, stats: St
     return report
 
 
+def _metrics(
+    settings: Settings, store: Store, pool: ServerPool
+) -> contextlib.AbstractContextManager[None]:
+    """What exposes the metrics; imported only if they are wanted."""
+    if settings.metrics_port is None and settings.metrics_file is None:
+        return contextlib.nullcontext()
+    from stt_lib.reports.metrics import Exporter
+
+    return Exporter(settings, store, pool)
+
+
 def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
     """The last lines of a run."""
     summary.report()
     if settings.summary is not None:
         summary.write(settings.summary)
-    for sentence in _next_steps(report):
+    for sentence in _next_steps(report, settings):
         log.info("%s", sentence, extra=Event.SUMMARY.of())
     logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
 
@@ -164,19 +193,6 @@ def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
         stats=stats,
         channels=http_channels(settings.ca_file),
     )
-
-
-def _source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:
-    conditions, selection = settings.retranscribe, settings.selection
-    if conditions is None:
-        chunks = PendingChunks(
-            store, selection, only_failed=settings.retry_errors, settle=settings.settle
-        )
-        return chunks, ChunkSink(store, settings.max_failures)
-    from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
-
-    transcripts = Retranscription(store, conditions, selection, model=settings.model)
-    return transcripts, TranscriptSink(store, conditions)
 
 
 def _left(store: Store) -> Left | None:
@@ -204,13 +220,14 @@ def _untouched(store: Store, settings: Settings) -> str:
     return f"; {counted(pending, 'chunk')} left pending, untouched"
 
 
-def _next_steps(report: Report) -> Iterator[str]:
+def _next_steps(report: Report, settings: Settings) -> Iterator[str]:
     """Sentences about what a person may want to do after this run."""
+    place = f" --local --data-dir {shlex.quote(str(settings.data_dir))}" if settings.local else ""
     if report.newest is not None:
         recording = shlex.quote(short_id(report.newest.original_id))
-        yield f"To read the newest transcript: {PROGRAM} export {recording}"
+        yield f"To read the newest transcript: {PROGRAM} export {recording}{place}"
     if report.failed:
-        yield f"To see what failed and why: {PROGRAM} errors"
+        yield f"To see what failed and why: {PROGRAM} errors{place}"
 
 
 def exit_code(report: Report, signals: StopSignal) -> int:

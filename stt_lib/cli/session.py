@@ -35,14 +35,9 @@ def reachable(
         env=child_environment(),
         stop=stop,
     ) as stack:
-        places: dict[str, Any] = {
-            "mongodb_uri": stack.mongodb_uri,
-            "mongodb_database": "stt",
-            "api_key": None,
-            "protocol": "transcribe",
-        }
+        places: dict[str, Any] = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt"}
         if stack.server_url is not None:
-            places["server_url"] = (stack.server_url,)
+            places |= {"server_url": (stack.server_url,), "api_key": None, "protocol": "transcribe"}
         yield dataclasses.replace(settings, **places)
 
 
@@ -53,10 +48,7 @@ def opened_store(settings: Settings, stop: threading.Event | None = None) -> Ite
         with (
             reachable(settings, whisper=False, stop=stop) as places,
             Store(
-                places.mongodb_uri,
-                places.mongodb_database,
-                mongo_wait=places.mongo_wait,
-                stop=stop,
+                places.mongodb_uri, places.mongodb_database, mongo_wait=places.mongo_wait, stop=stop
             ) as store,
         ):
             yield store

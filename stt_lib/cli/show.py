@@ -1,7 +1,7 @@
 """`show`: what happened to a chunk, a recording or a transcript; restores dropped text."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +13,11 @@ from stt_lib.cli.rendering import at, print_json
 from stt_lib.cli.session import opened_store
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
-from stt_lib.domain.models import ChunkStory, Dropped, Explained, Segment
+from stt_lib.domain.models import ChunkStory, Explained
 from stt_lib.domain.text import one_line
 from stt_lib.domain.units import counted
 from stt_lib.errors import InputError
-from stt_lib.filtering import Clue, Policy, Surroundings, in_words
+from stt_lib.filtering import Clue, Policy, Reason, Surroundings, in_words
 from stt_lib.telemetry.formatters import short_id
 
 
@@ -82,20 +82,27 @@ def _state(story: ChunkStory) -> str:
     return "pending"
 
 
-Row = tuple[Segment, Dropped | None, tuple[Clue, ...]]
-
-
-def _rows(explained: Explained, policy: Policy) -> Sequence[Row]:
+def _rows(explained: Explained, policy: Policy) -> Iterator[dict[str, Any]]:
     """Every segment in order of time, with the evidence, weighed again."""
     record = explained.transcript
-    around = Surroundings(
-        record.language,
-        dict(record.top_language_probs or ()).get(record.language or ""),
-        explained.detections,
-    )
+    prob = dict(record.top_language_probs or ()).get(record.language or "")
+    around = Surroundings(record.language, prob, explained.detections)
     everything = record.everything
     weighed = filtering.weigh([segment for segment, _ in everything], around, policy.phrases)
-    return [(s, dropped, clues) for (s, dropped), clues in zip(everything, weighed, strict=True)]
+    for number, (segment, dropped) in enumerate(everything, start=1):
+        clues = weighed[number - 1]
+        yield {
+            "number": number,
+            "start": segment.start,
+            "end": segment.end,
+            "text": segment.text,
+            "verdict": "kept" if dropped is None else "dropped",
+            "score": filtering.score(clues) if dropped is None else dropped.score,
+            "reasons": [] if dropped is None else list(dropped.reasons),
+            "evidence": [
+                {"kind": str(c.reason), "points": c.points, "value": c.value} for c in clues
+            ],
+        }
 
 
 def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
@@ -113,12 +120,12 @@ def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
         f" language {short_id(record.language or 'unknown')};"
         f" filter {policy.level}: {threshold}"
     )
-    for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1):
-        points = filtering.score(clues) if dropped is None else dropped.score
-        verdict = "kept   " if dropped is None else "DROPPED"
-        moment = (record.start + timedelta(seconds=segment.start)).astimezone()
-        text = one_line(segment.text)
-        yield f"  {place:3}  {moment:%H:%M:%S}  {verdict} {points:+5.1f}  {text}"
+    for row in _rows(explained, policy):
+        verdict = "kept   " if row["verdict"] == "kept" else "DROPPED"
+        moment = (record.start + timedelta(seconds=row["start"])).astimezone()
+        shown = f"{moment:%H:%M:%S}  {verdict} {row['score']:+5.1f}  {one_line(row['text'])}"
+        yield f"  {row['number']:3}  {shown}"
+        clues = (Clue(Reason(c["kind"]), c["points"], c["value"]) for c in row["evidence"])
         yield from (f"{'':16} {in_words(clue)}" for clue in clues if clue.points)
 
 
@@ -132,19 +139,5 @@ def _plain(explained: Explained, policy: Policy) -> dict[str, Any]:
         "language": record.language,
         "filter": policy.level,
         "threshold": policy.threshold,
-        "segments": [
-            {
-                "number": place,
-                "start": segment.start,
-                "end": segment.end,
-                "text": segment.text,
-                "verdict": "kept" if dropped is None else "dropped",
-                "score": filtering.score(clues) if dropped is None else dropped.score,
-                "reasons": [] if dropped is None else list(dropped.reasons),
-                "evidence": [
-                    {"kind": str(c.reason), "points": c.points, "value": c.value} for c in clues
-                ],
-            }
-            for place, (segment, dropped, clues) in enumerate(_rows(explained, policy), start=1)
-        ],
+        "segments": list(_rows(explained, policy)),
     }

@@ -37,9 +37,7 @@ class StopSignal:
         """Handle the signals within the block; restore the old handlers after it."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
-        threading.Thread(
-            target=self._watch, args=(reader,), name="stt-signals", daemon=True
-        ).start()
+        threading.Thread(None, self._watch, "stt-signals", (reader,), daemon=True).start()
         old = {number: signal.signal(number, lambda *_: None) for number in _stopping()}
         old_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
@@ -56,23 +54,19 @@ class StopSignal:
                 self._arrived(number[0])
 
     def _arrived(self, number: int) -> None:
+        """End the process within a second of a second signal, even if terminal or MongoDB block."""
         if self.number is None:
             self.number = number
             self.event.set()
-        else:
-            self._hurry(number)
-
-    def _hurry(self, number: int) -> None:
-        """End the process within a second, even if the terminal or MongoDB blocks."""
+            return
         hurrying = threading.Thread(target=self._release, daemon=True)
         hurrying.start()
         hurrying.join(HURRY_SECONDS)
         os._exit(128 + number)
 
     def _release(self) -> None:
-        log.warning(
-            "Stopping at once after a second signal: releasing claims", extra=Event.STOPPING.of()
-        )
+        text = "Stopping at once after a second signal: releasing claims"
+        log.warning(text, extra=Event.STOPPING.of())
         with contextlib.suppress(SttError, Stopped):  # then the claims expire
             self.release()
 

@@ -2,8 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import date
+from dataclasses import asdict, astuple
 from typing import Any, Final
 
 import click
@@ -13,7 +12,7 @@ from stt_lib.cli.rendering import at, clock, print_json
 from stt_lib.cli.session import opened_store
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
-from stt_lib.domain.models import Activity, FailedKind, Work
+from stt_lib.domain.models import Activity, FailedKind
 from stt_lib.domain.units import about, age, audio, counted
 from stt_lib.reports.status import Status, Trend, look
 from stt_lib.telemetry.formatters import short_id
@@ -57,10 +56,15 @@ def lines(found: Status, columns: int) -> Iterator[str]:
     """The report for a terminal this wide."""
     yield _headline(found)
     yield ""
-    yield from _facts("Pending", _backlog(found))
-    yield from _facts("Speed", _speed(found))
-    yield from _facts("At work", _workers(found, columns))
-    yield from _facts("Failed", _failures(found))
+    facts = {
+        "Pending": _backlog(found),
+        "Speed": _speed(found),
+        "At work": _workers(found, columns),
+        "Failed": _failures(found),
+    }
+    for label, about_it in facts.items():
+        for number, fact in enumerate(about_it):
+            yield f"{'' if number else label:<{_LABEL_COLUMNS}}{fact}"
     yield ""
     yield from _windows(found)
     yield ""
@@ -76,7 +80,6 @@ def _headline(found: Status) -> str:
 
 
 def _reason(found: Status) -> str:
-    size = found.backlog.chunk_seconds
     match found.verdict:
         case Trend.UP_TO_DATE:
             return "nothing is pending"
@@ -90,8 +93,8 @@ def _reason(found: Status) -> str:
             return f"everything pending failed before; {again}"
         case Trend.STANDING_STILL:
             return f"nothing transcribed for a day; run {PROGRAM} doctor"
-    recorded, done = found.day.recorded * size, found.day.transcribed * size
-    return f"in the last day {audio(recorded)} recorded, {audio(done)} transcribed"
+    recorded, done, _ = _amounts(found, found.day)
+    return f"in the last day {recorded} recorded, {done} transcribed"
 
 
 def _end(found: Status) -> str:
@@ -101,13 +104,6 @@ def _end(found: Status) -> str:
     end = clock(found.now + found.done_in, found.now)
     what = "due chunks" if found.waiting else "all"
     return f"{what} done in {about(found.done_in)} ({end}) at this rate"
-
-
-def _facts(label: str, facts: Iterator[str]) -> Iterator[str]:
-    """Lines with the label before the first."""
-    for fact in facts:
-        yield f"{label:<{_LABEL_COLUMNS}}{fact}"
-        label = ""
 
 
 def _backlog(found: Status) -> Iterator[str]:
@@ -126,16 +122,10 @@ def _speed(found: Status) -> Iterator[str]:
     if not found.week.transcribed:
         yield "nothing was transcribed in the last week"
         return
-    yield (
-        f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of};"
-        f" {_arriving(found.inflow)}"
-    )
+    inflow = "almost no inflow" if found.inflow < 0.01 else f"{_rate(found.inflow)} recorded"
+    yield f"{_rate(found.speed)} hours of audio per hour in the {found.speed_of}; {inflow}"
     if found.due and found.verdict is not Trend.CATCHING_UP:
         yield _end(found)
-
-
-def _arriving(rate: float) -> str:
-    return "almost no inflow" if rate < 0.01 else f"{_rate(rate)} recorded"
 
 
 def _rate(rate: float) -> str:
@@ -146,12 +136,14 @@ def _rate(rate: float) -> str:
 
 def _workers(found: Status, columns: int) -> Iterator[str]:
     for holder in found.holders:
-        held = f"{counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
-        yield f"{_end_of(holder.worker, columns - _LABEL_COLUMNS - len(f': {held}'))}: {held}"
+        held = f": {counted(holder.chunks, 'chunk')} in {counted(holder.claims, 'sequence')}"
+        yield _end_of(holder.worker, columns - _LABEL_COLUMNS - len(held)) + held
         for work in holder.work[:_MOST_CLAIMS_SHOWN]:
-            facts = _work(work, found)
-            name = short_id(work.original_id)
-            yield f"  {_end_of(name, columns - _LABEL_COLUMNS - 2 - len(facts))}{facts}"
+            start = "" if work.start is None else f", {at(work.start)}"
+            since = "" if work.since is None else f", for {age(found.now - work.since)}"
+            facts = f"{start}: {counted(work.chunks, 'chunk')}{since}"
+            name = _end_of(short_id(work.original_id), columns - _LABEL_COLUMNS - 2 - len(facts))
+            yield f"  {name}{facts}"
     if not found.holders:
         yield "nobody holds a claim"
 
@@ -162,13 +154,6 @@ def _end_of(name: str, columns: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def _work(work: Work, found: Status) -> str:
-    """The sequence that a worker holds, and for how long."""
-    start = "" if work.start is None else f", {at(work.start)}"
-    since = "" if work.since is None else f", for {age(found.now - work.since)}"
-    return f"{start}: {counted(work.chunks, 'chunk')}{since}"
-
-
 def _failures(found: Status) -> Iterator[str]:
     if not found.failed:
         yield "nothing"
@@ -176,7 +161,8 @@ def _failures(found: Status) -> Iterator[str]:
     width = max(len(kind.kind) for kind in found.failed)
     for kind in found.failed:
         states = " · ".join(_by_state(kind))
-        yield f"{kind.kind:<{width}}  {_alarming(states, kind.parked)}"
+        shown = click.style(states, fg="red") if kind.parked else states
+        yield f"{kind.kind:<{width}}  {shown}"
     yield f"details: {PROGRAM} errors"
 
 
@@ -186,23 +172,20 @@ def _by_state(kind: FailedKind) -> Iterator[str]:
         yield f"{counted(count, 'chunk') if number == 0 else f'{count:,}'} {state}"
 
 
-def _alarming(text: str, count: int) -> str:
-    return click.style(text, fg="red") if count else text
-
-
 def _windows(found: Status) -> Iterator[str]:
-    windows = (found.hour, found.day, found.week)
     yield _row("", "last hour", "last day", "last week")
-    for name in ("recorded", "transcribed", "failed"):
-        yield _row(name.capitalize(), *(_amount(found, getattr(w, name)) for w in windows))
+    columns = (_amounts(found, window) for window in (found.hour, found.day, found.week))
+    for name, *cells in zip(("Recorded", "Transcribed", "Failed"), *columns, strict=True):
+        yield _row(name, *cells)
 
 
 def _row(label: str, *cells: str) -> str:
     return f"{label:<11}" + "".join(f"{cell:>12}" for cell in cells)
 
 
-def _amount(found: Status, chunks: int) -> str:
-    return audio(chunks * found.backlog.chunk_seconds)
+def _amounts(found: Status, activity: Activity) -> list[str]:
+    """The audio that was recorded, transcribed and lost."""
+    return [audio(chunks * found.backlog.chunk_seconds) for chunks in astuple(activity)]
 
 
 # -- the plot ---------------------------------------------------------------------------------
@@ -211,20 +194,15 @@ def _amount(found: Status, chunks: int) -> str:
 def _plot(found: Status, columns: int) -> Iterator[str]:
     """A row per day: numbers, and a bar where there is room for one."""
     yield _row("", "recorded", "transcribed", "failed")
-    table = [(_day(day), activity) for day, activity in found.days]
     width = columns - len(_row("", "", "", "")) - 2
-    most = max(max(a.recorded, a.transcribed) + a.failed for _, a in table)
+    most = max(max(a.recorded, a.transcribed) + a.failed for _, a in found.days)
     has_bars = width >= _FEWEST_BAR_COLUMNS and most > 0
-    for label, activity in table:
-        numbers = (activity.recorded, activity.transcribed, activity.failed)
+    for day, activity in found.days:
         bar = _bar(activity, (width - 1) / most) if has_bars else ""
-        yield f"{_row(label, *(_amount(found, n) for n in numbers))}  {bar}".rstrip()
+        row = _row(f"{day:%a} {day.day:>2} {day:%b}", *_amounts(found, activity))
+        yield f"{row}  {bar}".rstrip()
     if has_bars:
         yield _LEGEND
-
-
-def _day(day: date) -> str:
-    return f"{day:%a} {day.day:>2} {day:%b}"
 
 
 def _bar(activity: Activity, scale: float) -> str:
@@ -247,22 +225,17 @@ def _bar(activity: Activity, scale: float) -> str:
 
 
 def _for_programs(found: Status) -> Any:
-    backlog, hours = found.backlog, found.backlog.seconds / 3600
-    done_at = None if found.done_in is None else found.now + found.done_in
+    backlog = found.backlog
     return {
         "verdict": found.verdict,
         "now": found.now,
-        "pending": {**asdict(backlog), "hours": hours},
+        "pending": {**asdict(backlog), "hours": backlog.seconds / 3600},
         "holders": [asdict(holder) for holder in found.holders],
         "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
-        "last": {
-            "hour": asdict(found.hour),
-            "day": asdict(found.day),
-            "week": asdict(found.week),
-        },
+        "last": {name: asdict(getattr(found, name)) for name in ("hour", "day", "week")},
         "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],
         "speed": found.speed,
         "speed_over": found.speed_of,
         "inflow": found.inflow,
-        "done_at": done_at,
+        "done_at": None if found.done_in is None else found.now + found.done_in,
     }

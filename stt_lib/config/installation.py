@@ -7,6 +7,8 @@ cron starts it in. Installed with pip it is `stt`, and its files go where the pl
 from pathlib import Path
 from typing import Final
 
+import platformdirs
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The directory that contains `stt_lib`."""
 
@@ -15,20 +17,8 @@ IS_CHECKOUT: Final = (ROOT / "stt.py").is_file()
 PROGRAM: Final = "python stt.py" if IS_CHECKOUT else "stt"
 """How a person starts the program, for messages that suggest a command."""
 
-
-def default_log_file() -> Path:
-    """`logs/stt.log` in a checkout, else in the platform's directory for logs."""
-    if IS_CHECKOUT:
-        return ROOT / "logs" / "stt.log"
-    import platformdirs
-
-    return platformdirs.user_state_path("stt") / "stt.log"
-
-
-def default_data_dir() -> Path:
-    """`.stt` in a checkout, else the platform's directory for data."""
-    if IS_CHECKOUT:
-        return ROOT / ".stt"
-    import platformdirs
-
-    return platformdirs.user_data_path("stt")
+LOG_FILE: Final = (
+    ROOT / "logs" / "stt.log" if IS_CHECKOUT else platformdirs.user_state_path("stt") / "stt.log"
+)
+DATA_DIR: Final = ROOT / ".stt" if IS_CHECKOUT else platformdirs.user_data_path("stt")
+"""Default directory for the data of the embedded stack."""

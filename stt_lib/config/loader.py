@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from stt_lib.config.options import Option
-from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.config.settings import OPTIONS, Option, Settings
 from stt_lib.errors import ConfigurationError
 
 FROM_FILES: Final = frozenset({"mongodb_uri", "api_key"})
@@ -41,6 +40,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None)
         return Settings(**values)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def is_given(name: str, flags: Mapping[str, Any]) -> bool:
+    """Whether a setting has a value other than by default."""
+    return _given(OPTIONS[name], flags.get(name), os.environ)[1] is not None
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[str]:

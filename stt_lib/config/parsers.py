@@ -4,6 +4,7 @@ Each parser takes text and returns the value, or raises a `ValueError` whose mes
 sentence that begins with the name of the option: "must be at least 1".
 """
 
+import contextlib
 import ipaddress
 import math
 import re
@@ -111,13 +112,10 @@ def header(text: str) -> str:
 
 
 def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError("must be a number") from None
-    if not math.isfinite(value):
-        raise ValueError("must be a number")
-    return value
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise ValueError("must be a number")
 
 
 def _within(value: float, at_least: float, at_most: float | None) -> float:
@@ -229,7 +227,10 @@ def servers(text: str) -> tuple[str, ...]:
 def _server(url: str) -> str:
     hint = "give it as http://HOST:PORT or https://HOST"
     if url.startswith("dns+"):
-        return f"dns+{_followed(url.removeprefix('dns+'))}"
+        server = _server(url.removeprefix("dns+"))
+        if "https://" in server:  # no certificate can be for addresses that change
+            raise ValueError("is not possible with https: give it as dns+http://NAME:PORT")
+        return f"dns+{server}"
     protocol, plus, plain = url.partition("+")
     protocol = protocol.lower()
     if plus and "://" not in protocol and protocol not in PROTOCOLS:
@@ -261,6 +262,15 @@ def address(text: str) -> tuple[str, int]:
         raise ValueError("is not a port: give it as 9464 or 0.0.0.0:9464") from None
 
 
+def dns_server(text: str) -> str:
+    """HOST:PORT of a DNS server."""
+    host, _, port = text.rpartition(":")
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host.strip("[]")) and port.isdecimal():
+            return text
+    raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8600")
+
+
 # -- conditions -------------------------------------------------------------------------------
 
 
@@ -281,23 +291,3 @@ def _condition(text: str) -> Condition:
     if name not in CRITERIA:
         raise ValueError(f"knows no {name!r}: use one of {', '.join(CRITERIA)}")
     return Condition(name, form[3].strip(), is_not=bool(form[2]))
-
-
-def _followed(url: str) -> str:
-    """A URL whose host is a name with changing addresses, for which no certificate can be."""
-    server = _server(url)
-    if "https://" in server:
-        raise ValueError("is not possible with https: give it as dns+http://NAME:PORT")
-    return server
-
-
-def dns_server(text: str) -> str:
-    """HOST:PORT of a DNS server."""
-    host, _, port = text.rpartition(":")
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8600") from None
-    if not port.isdecimal():
-        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8600")
-    return text

@@ -4,15 +4,15 @@ Flags, `--help`, docs/configuration.md and the checks of the loader derive from 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from stt_lib.config import parsers
-from stt_lib.config.installation import default_data_dir, default_log_file
-from stt_lib.config.options import Group, Kind, Option, declared, option
-from stt_lib.config.parsers import PROTOCOLS, choice, duration, whole
+from stt_lib.config.installation import DATA_DIR, LOG_FILE, ROOT
+from stt_lib.config.parsers import PROTOCOLS, Parser, choice, duration, whole
 from stt_lib.domain.models import Condition, Selection
 
 MIN_LEASE_SECONDS: Final = 3.0
@@ -21,15 +21,98 @@ MIN_LEASE_SECONDS: Final = 3.0
 RENEWALS_PER_LEASE: Final = 3
 """Renewals of a claim within one lease, so that one or two may fail."""
 
+Value = TypeVar("Value")
+
+
+class Group(StrEnum):
+    """Headings of `--help`, in its order."""
+
+    MAIN = "Common options"
+    SELECTION = "What to transcribe"
+    RUNTIME = "How long to run"
+    SERVERS = "STT servers"
+    FILTER = "Hallucination filter"
+    OUTPUT = "Logs and reports"
+    RETRIES = "Timeouts and retries"
+    TUNING = "Fine tuning"
+    DATABASE = "MongoDB"
+    EMBEDDED = "Embedded stack"
+
+    @property
+    def is_common(self) -> bool:
+        """Whether `--help` lists it; `--help-all` lists all of them."""
+        return self not in (Group.RETRIES, Group.TUNING, Group.DATABASE, Group.EMBEDDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: its placeholder in the help, None for a switch, and its parser."""
+
+    metavar: str | None
+    parse: Parser
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: a flag, an environment variable, and the text about both.
+
+    `optional` is the value of a flag whose value may be left out.
+    """
+
+    name: str
+    default: object
+    group: Group
+    kind: Kind
+    help: str
+    variable: str = ""
+    flag: str = ""
+    repeatable: bool = False
+    secret: bool = False
+    optional: str | None = None
+
+    @property
+    def shown_default(self) -> str:
+        """The default as help and documentation write it; empty where there is none."""
+        match self.default:
+            case None | False:
+                return ""
+            case Path() as path if path.is_relative_to(ROOT):
+                return str(path.relative_to(ROOT))
+            case tuple() as values:
+                return ",".join(values)
+            case float() as seconds:
+                return f"{seconds:g}s"
+            case other:
+                return str(other)
+
+
+def option(default: Value, group: Group, kind: Kind, text: str, **more: Any) -> Value:
+    """Declare a setting of a dataclass; `more` are further fields of `Option`."""
+    facts = {"help": text, "group": group, "kind": kind, **more}
+    declared: Value = field(default=default, repr=not more.get("secret"), metadata=facts)
+    return declared
+
+
+def _declared(declaration: Field[Any]) -> Option:
+    name = declaration.name
+    names = {"variable": f"STT_{name.upper()}", "flag": f"--{name.replace('_', '-')}"}
+    return Option(name, declaration.default, **{**names, **declaration.metadata})
+
+
 MAIN, SELECTION, RUNTIME, SERVERS, FILTER, OUTPUT, RETRIES, TUNING, DATABASE, EMBEDDED = Group
 
 SWITCH: Final = Kind(None, parsers.switch)
 COUNT: Final = Kind("N", whole(1))
 DURATION: Final = Kind("DURATION", duration())
-POSITIVE_DURATION: Final = Kind("DURATION", parsers.positive_duration)
+PERIOD: Final = Kind("DURATION", parsers.positive_duration)
 TIME: Final = Kind("TIME", parsers.moment)
 FILE: Final = Kind("FILE", Path)
 NAME: Final = Kind("NAME", parsers.nonempty)
+ID: Final = Kind("ID", parsers.nonempty)
+TEXT: Final = Kind("TEXT", parsers.nonempty)
+RATE: Final = Kind("RATE", parsers.rate)
+PLACE: Final = Kind("ADDRESS:PORT", parsers.dns_server)
+DEVICE: Final = Kind("DEVICE", parsers.device)
 
 FILTER_LEVELS: Final = ("strict", "normal", "off")
 LOG_FORMATS: Final = ("text", "json")
@@ -62,10 +145,7 @@ class Settings:
     )
     until: datetime | None = option(None, SELECTION, TIME, "Only chunks recorded before TIME")
     recording: str | None = option(
-        None,
-        SELECTION,
-        Kind("ID", parsers.nonempty),
-        "Only chunks of the recording with this original_id",
+        None, SELECTION, ID, "Only chunks of the recording with this original_id"
     )
     retry_errors: bool = option(
         False, SELECTION, SWITCH, "Only chunks that failed before, including parked ones"
@@ -92,7 +172,7 @@ class Settings:
     max_runtime: float | None = option(
         None,
         RUNTIME,
-        POSITIVE_DURATION,
+        PERIOD,
         "Stop after this long, such as 2h; start nothing that would take longer",
     )
     dry_run: bool = option(
@@ -118,19 +198,13 @@ class Settings:
         None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
     )
     prompt: str | None = option(
-        None,
-        SERVERS,
-        Kind("TEXT", parsers.nonempty),
-        "Words to expect, for servers that accept a prompt",
+        None, SERVERS, TEXT, "Words to expect, for servers that accept a prompt"
     )
     server_max: int | None = option(
         None, SERVERS, COUNT, "Maximum number of concurrent requests per server"
     )
     rate_limit: float | None = option(
-        None,
-        SERVERS,
-        Kind("RATE", parsers.rate),
-        "Maximum rate of requests: 2 per second, or 10/m, 600/h",
+        None, SERVERS, RATE, "Maximum rate of requests: 2 per second, or 10/m, 600/h"
     )
     audio_rate: float | None = option(
         None, TUNING, Kind("N", parsers.number), "Maximum number of hours of audio to send per hour"
@@ -143,10 +217,7 @@ class Settings:
         secret=True,
     )
     dns_server: str | None = option(
-        None,
-        TUNING,
-        Kind("ADDRESS:PORT", parsers.dns_server),
-        "DNS server for dns+http:// URLs, if not that of the system",
+        None, TUNING, PLACE, "DNS server for dns+http:// URLs, if not that of the system"
     )
     ca_file: Path | None = option(
         None, TUNING, FILE, "Also trust STT servers whose certificate is signed by this CA (PEM)"
@@ -170,12 +241,9 @@ class Settings:
         3, RETRIES, Kind("N", whole(0)), "Retries of a request when the server or the network fails"
     )
     backoff_base: float = option(
-        1.0,
-        RETRIES,
-        POSITIVE_DURATION,
-        "Delay before the first retry; it doubles with every further retry",
+        1.0, RETRIES, PERIOD, "Delay before the first retry; it doubles with every further retry"
     )
-    backoff_max: float = option(30.0, RETRIES, POSITIVE_DURATION, "Maximum delay before a retry")
+    backoff_max: float = option(30.0, RETRIES, PERIOD, "Maximum delay before a retry")
     max_failures: int = option(
         5, RETRIES, COUNT, "Park a chunk when its audio has failed in this many runs"
     )
@@ -199,7 +267,7 @@ class Settings:
     )
 
     log_file: Path = option(
-        default_log_file(), OUTPUT, FILE, "Log file; rotated at 10 MB, with 5 old files kept"
+        LOG_FILE, OUTPUT, FILE, "Log file; rotated at 10 MB, with 5 old files kept"
     )
     log_format: Literal["text", "json"] = option(
         "text",
@@ -239,10 +307,7 @@ class Settings:
     )
 
     data_dir: Path = option(
-        default_data_dir(),
-        EMBEDDED,
-        Kind("DIR", Path),
-        "Directory for the data of the embedded stack",
+        DATA_DIR, EMBEDDED, Kind("DIR", Path), "Directory for the data of the embedded stack"
     )
     host: str = option(
         "127.0.0.1", EMBEDDED, Kind("ADDRESS", parsers.nonempty), "Address to listen on"
@@ -252,10 +317,7 @@ class Settings:
     )
 
     device: str = option(
-        "auto",
-        EMBEDDED,
-        Kind("DEVICE", parsers.device),
-        "Device for the model: auto, cpu, cuda or cuda:N",
+        "auto", EMBEDDED, DEVICE, "Device for the model: auto, cpu, cuda or cuda:N"
     )
     compute_type: str | None = option(
         None,
@@ -276,18 +338,9 @@ class Settings:
                 self.backoff_max < self.backoff_base,
                 "--backoff-max must not be less than --backoff-base",
             ),
-            (
-                again and self.retry_errors,
-                "--retranscribe and --retry-errors cannot be combined",
-            ),
-            (
-                again and watches,
-                "--retranscribe processes what exists now: use it without --watch",
-            ),
-            (
-                self.dry_run and watches,
-                "--dry-run shows what exists now: use it without --watch",
-            ),
+            (again and self.retry_errors, "--retranscribe and --retry-errors cannot be combined"),
+            (again and watches, "--retranscribe processes what exists now: use it without --watch"),
+            (self.dry_run and watches, "--dry-run shows what exists now: use it without --watch"),
             (
                 self.since and self.until and self.until <= self.since,
                 "--until must be later than --since",
@@ -309,7 +362,7 @@ class Settings:
         return self.timeout_base + self.timeout_per_chunk * chunks
 
 
-OPTIONS: Final[Mapping[str, Option]] = declared(fields(Settings))
+OPTIONS: Final[Mapping[str, Option]] = {each.name: _declared(each) for each in fields(Settings)}
 """Every option by the name of its setting, in the order of help and documentation."""
 
 SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "api_key")

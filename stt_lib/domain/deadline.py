@@ -5,7 +5,6 @@ from collections import deque
 
 RECENT = 50
 """Sequences. Number of recent ones from which the duration of the next one is predicted."""
-
 SAFE_SHARE = 0.9
 """Share of recent sequences that finished within the predicted time."""
 
@@ -20,18 +19,11 @@ class Deadline:
 
     def __init__(self, seconds: float | None, began: float) -> None:
         self._seconds = math.inf if seconds is None else seconds
-        self._began = began
-        self._took: deque[float] = deque(maxlen=RECENT)
-
-    @property
-    def ends_at(self) -> float:
+        self.ends_at = began + self._seconds
         """When the process should end; infinite without a deadline."""
-        return self._began + self._seconds
-
-    @property
-    def cuts_at(self) -> float:
+        self.cuts_at = self.ends_at - min(CLOSING_SECONDS, CLOSING_SHARE * self._seconds)
         """When requests in flight have to be cut off, so that their claims are released in time."""
-        return self.ends_at - min(CLOSING_SECONDS, CLOSING_SHARE * self._seconds)
+        self._took: deque[float] = deque(maxlen=RECENT)
 
     def took(self, seconds: float) -> None:
         """Record how long a sequence took."""

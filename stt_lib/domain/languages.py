@@ -16,25 +16,15 @@ tk=turkmen tl=tagalog tr=turkish tt=tatar uk=ukrainian ur=urdu uz=uzbek vi=vietn
 yi=yiddish yo=yoruba yue=cantonese zh=chinese
 """
 
-NAMES = {
-    code: name.replace("_", " ") for code, _, name in (e.partition("=") for e in _TABLE.split())
-}
-"""The language of every code."""
+_ALIASES = """
+burmese=my castilian=es flemish=nl haitian=ht letzeburgesch=lb mandarin=zh moldavian=ro
+moldovan=ro panjabi=pa pushto=ps sinhalese=si valencian=ca
+"""
 
-_CODES = {name: code for code, name in NAMES.items()} | {
-    "burmese": "my",
-    "castilian": "es",
-    "flemish": "nl",
-    "haitian": "ht",
-    "letzeburgesch": "lb",
-    "mandarin": "zh",
-    "moldavian": "ro",
-    "moldovan": "ro",
-    "panjabi": "pa",
-    "pushto": "ps",
-    "sinhalese": "si",
-    "valencian": "ca",
-}
+NAMES = dict(entry.replace("_", " ").split("=") for entry in _TABLE.split())
+"""The language of every code."""
+_CODES = dict(entry.split("=") for entry in _ALIASES.split())
+_CODES |= {name: code for code, name in NAMES.items()} | {code: code for code in NAMES}
 _UNKNOWN = frozenset({"", "auto", "none", "null", "und", "unknown"})
 
 
@@ -48,8 +38,4 @@ def code(language: str | None) -> str | None:
     if language is None:
         return None
     word = " ".join(language.lower().split())
-    if word in _UNKNOWN:
-        return None
-    if word in NAMES:
-        return word
-    return _CODES.get(word, language.strip())
+    return None if word in _UNKNOWN else _CODES.get(word, language.strip())

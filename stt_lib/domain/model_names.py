@@ -11,7 +11,6 @@ from stt_lib.errors import FailureKind, ServerMisconfigured
 
 ANY: Final = "whisper-1"
 """OpenAI's only model name for years; many servers use it for whichever model they have."""
-
 _ALIASES: Final = {"large": "large-v3", "turbo": "large-v3-turbo"}
 """Short names and the models that Whisper's own loaders load for them."""
 

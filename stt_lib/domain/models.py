@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from stt_lib.domain.text import runs
 from stt_lib.errors import FailureKind
 
 NOMINAL_CHUNK_SECONDS = 10.0
@@ -153,6 +154,7 @@ class Chunk:
 
     @property
     def end(self) -> datetime:
+        """When the audio ends (UTC)."""
         return self.start + timedelta(seconds=self.seconds)
 
 
@@ -309,16 +311,15 @@ class Transcript:
 
     @property
     def text(self) -> str:
+        """All text on one line."""
         return " ".join(segment.text.strip() for segment in self.segments)
 
     @property
     def everything(self) -> list[tuple[Segment, Dropped | None]]:
         """What was kept and what was dropped, in the order of time."""
         kept: list[tuple[Segment, Dropped | None]] = [(segment, None) for segment in self.segments]
-        dropped = [(dropped.segment, dropped) for dropped in self.dropped]
-        return sorted(
-            [*kept, *dropped], key=lambda pair: (pair[0].start, pair[0].end, pair[0].text)
-        )
+        pairs = [*kept, *((dropped.segment, dropped) for dropped in self.dropped)]
+        return sorted(pairs, key=lambda pair: (pair[0].start, pair[0].end, pair[0].text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +370,7 @@ class FailedKind:
 
     @property
     def due(self) -> int:
+        """Chunks that may be transcribed now."""
         return self.chunks - self.parked - self.waiting
 
 
@@ -384,6 +386,30 @@ class FailedChunk:
     retry_at: datetime | None
     parked_at: datetime | None
     discarded_at: datetime | None = None
+
+
+class RecordingState(StrEnum):
+    """How far a recording has come, from most of the work ahead to none."""
+
+    PENDING = "pending"
+    FAILED = "failed"
+    PARKED = "parked"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSummary:
+    """A recording for a list; `name` is that of the file it was made from, if it is known.
+
+    `seconds` is its length with a last chunk of nominal length, `words` counts its transcripts.
+    """
+
+    id: str
+    name: str | None
+    start: datetime
+    seconds: float
+    state: RecordingState
+    words: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +487,7 @@ class NewChunk:
 
     `id_bytes` and `original_id_bytes` (12 bytes each) derive from the file's content, so that
     the same file always makes the same chunks. `data` is one Ogg Opus file, `file` the name of
-    the file that was ingested.
+    the file that was ingested; `is_last` at its end.
     """
 
     id_bytes: bytes
@@ -473,6 +499,7 @@ class NewChunk:
     has_speech: bool
     format: str = "opus"
     file: str | None = None
+    is_last: bool = False
 
 
 @dataclass(slots=True)
@@ -495,11 +522,4 @@ class Tally:
 
 def consecutive_runs(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     """Split chunks, oldest first, wherever an index is missing."""
-    run: list[Chunk] = []
-    for chunk in chunks:
-        if run and chunk.index != run[-1].index + 1:
-            yield tuple(run)
-            run = []
-        run.append(chunk)
-    if run:
-        yield tuple(run)
+    return map(tuple, runs(chunks, lambda run, chunk: chunk.index != run[-1].index + 1))

@@ -1,5 +1,6 @@
 """Grouping of pending chunks into sequences: a pure function over a stream."""
 
+from bisect import insort
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from datetime import datetime, timedelta
@@ -10,7 +11,6 @@ from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
 """Chunks. Maximum length of a sequence: five minutes of audio, one request."""
-
 PATIENCE = timedelta(minutes=5)
 """Maximum distance of a recording's next chunk before its sequence is complete.
 
@@ -21,65 +21,52 @@ recording would stay open until the end of the backlog.
 
 LOOK_BACK = 6
 """Boundaries. A pause is looked for among this many before the cap, which is a minute."""
-
 LOW_PROB = 0.75
 """Probability. A boundary is a pause if the mean probability of speech in the chunks beside it is
 at most this. Detectors call more than 0.5 speech, and give 0.9 and more to a chunk full of it."""
 
 
+Placed = tuple[int, ChunkRef]
+"""A chunk and its place in the stream."""
+
+
 class _Run:
     """Chunks collected so far, newest first, with their places in the stream."""
 
-    __slots__ = ("chunks", "closed", "places", "problem")
-
-    def __init__(self, place: int, chunk: ChunkRef, problem: Problem | None = None) -> None:
-        self.chunks = [chunk]
-        self.places = [place]
+    def __init__(self, placed: list[Placed], problem: Problem | None = None) -> None:
+        self.placed = placed
         self.problem = problem
         self.closed = problem is not None
 
-    def append(self, place: int, chunk: ChunkRef) -> None:
-        self.chunks.append(chunk)
-        self.places.append(place)
-
     def continues_with(self, chunk: ChunkRef) -> bool:
-        oldest = self.chunks[-1]
+        _, oldest = self.placed[-1]
         return (
             not self.closed
             and oldest.index is not None
-            and chunk.index is not None
             and chunk.index == oldest.index - 1
             and chunk.priority == oldest.priority
         )
 
-    def holds_index_of(self, chunk: ChunkRef) -> bool:
-        return any(chunk.index == held.index for held in self.chunks)
-
-    def is_passed_by(self, chunk: ChunkRef, patience: timedelta) -> bool:
-        oldest = self.chunks[-1]
-        if chunk.start is None or oldest.start is None or chunk.priority != oldest.priority:
+    def is_complete(self, chunk: ChunkRef) -> bool:
+        """Whether this run cannot grow any more, given the present chunk of the stream."""
+        _, oldest = self.placed[-1]
+        if self.closed or chunk.start is None or oldest.start is None:
             return True
-        return oldest.start - chunk.start > patience
+        return chunk.priority != oldest.priority or oldest.start - chunk.start > PATIENCE
 
-    def cut(self, place: int, following: ChunkRef) -> "_Run":
+    def cut(self) -> "_Run":
         """Close this run where people pause; what lies before that begins the next one."""
         self.closed = True
-        chunks, places = [*self.chunks, following], [*self.places, place]
-        at = _pause(chunks)
-        rest = _Run(places[at], chunks[at])
-        rest.chunks, rest.places = chunks[at:], places[at:]
-        self.chunks, self.places = chunks[:at], places[:at]
-        return rest
+        at = _pause([chunk for _, chunk in self.placed])
+        self.placed, rest = self.placed[:at], self.placed[at:]
+        return _Run(rest)
 
     def sequence(self) -> ChunkSequence:
-        return ChunkSequence(tuple(reversed(self.chunks)), self.problem)
+        self.closed = True
+        return ChunkSequence(tuple(chunk for _, chunk in reversed(self.placed)), self.problem)
 
 
-def group(
-    chunks: Iterable[ChunkRef],
-    max_chunks: int = MAX_CHUNKS,
-    patience: timedelta = PATIENCE,
-) -> Iterator[ChunkSequence]:
+def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[ChunkSequence]:
     """Yield sequences in the order of their newest chunks.
 
     `chunks` come newest first, recordings interleaved in any order. A gap in `index`, the cap,
@@ -90,25 +77,24 @@ def group(
     """
     waiting: deque[_Run] = deque()  # in the order of their newest chunks
     latest: dict[Hashable, _Run] = {}  # of each recording
-    for place, chunk in enumerate(chunks):
-        while waiting and (waiting[0].closed or waiting[0].is_passed_by(chunk, patience)):
-            waiting[0].closed = True
+    for placed in enumerate(chunks):
+        _, chunk = placed
+        while waiting and waiting[0].is_complete(chunk):
             yield waiting.popleft().sequence()
         run = latest.get(chunk.recording)
         if chunk.problem is not None:
-            waiting.append(_Run(place, chunk, chunk.problem))
-        elif run is not None and run.holds_index_of(chunk):
-            waiting.append(_Run(place, chunk, duplicate_index(chunk.index)))
+            waiting.append(_Run([placed], chunk.problem))
+        elif run is not None and any(chunk.index == held.index for _, held in run.placed):
+            waiting.append(_Run([placed], duplicate_index(chunk.index)))
         elif run is not None and run.continues_with(chunk):
-            if len(run.chunks) < max_chunks:
-                run.append(place, chunk)
-            else:
-                latest[chunk.recording] = rest = run.cut(place, chunk)
-                _insert(waiting, rest)
+            run.placed.append(placed)
+            if len(run.placed) > max_chunks:
+                latest[chunk.recording] = rest = run.cut()
+                insort(waiting, rest, key=lambda run: run.placed[0][0])  # by its newest chunk
         else:
             if run is not None:
                 run.closed = True
-            latest[chunk.recording] = opened = _Run(place, chunk)
+            latest[chunk.recording] = opened = _Run([placed])
             waiting.append(opened)
         while waiting and waiting[0].closed:
             yield waiting.popleft().sequence()
@@ -131,12 +117,6 @@ def _prob_beside(chunks: list[ChunkRef], at: int) -> float:
     """How probable speech is, on the mean, beside the boundary before chunk `at`."""
     probs = (chunks[at - 1].prob, chunks[at].prob)
     return fmean(1.0 if prob is None else prob for prob in probs)
-
-
-def _insert(waiting: deque[_Run], run: _Run) -> None:
-    """Put a run where it belongs by its newest chunk."""
-    at = sum(other.places[0] < run.places[0] for other in waiting)
-    waiting.insert(at, run)
 
 
 def settled(

@@ -26,26 +26,19 @@ from stt_lib.domain.text import normal_form
 EDGE_SECONDS = 1.0
 """Seconds. How far inside its own audio a side may give up words: by as much may a server place a
 word too early or too late."""
-
 TRUST_SECONDS = 0.25
 """Seconds. A word nearer to the cut than this may be on either side of it. Whoever hears it first
 keeps it: the other side may have to do without the audio beyond the cut."""
-
 DRIFT_SECONDS = 6.0
 """Seconds. How far apart two servers may place the same word, whose time may be interpolated."""
-
 MOST = 100
 """Words. Number on each side of the cut that is compared at most: more is not speech."""
-
 STRAY_COST = 0.4
 """Weight. Two equal words that are far apart and alone are more likely two words than one."""
-
 NEAREST = 8
 """Words. Number on each side that is compared by letters where whole words do not agree."""
-
 SHORTEST_LIKENESS = 3
 """Letters. Fewer in a row are alike by chance."""
-
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana, Han: written without blanks, so each character counts."""
 
@@ -181,7 +174,9 @@ class Overlap:
             moment = self._moment(seam, last or first)
             moment += TRUST_SECONDS * self._outward  # only times tell: in doubt it is our own
             expected = sum(token.at < moment for token in free)
-        return low + _most_alike([token.text for token in free], lefts, rights, expected)
+        texts = [token.text for token in free]
+        lefts, rights = _near(seam, their_low, seam.cut), _near(seam, seam.cut, their_high)
+        return low + _most_alike(texts, lefts, rights, expected)
 
     def _moment(self, seam: Seam, anchor: tuple[int, int] | None) -> float:
         """When the seam is by our times; later or earlier where the other side heard nothing."""
@@ -212,8 +207,8 @@ def _first(tokens: Sequence[Token], moment: float) -> int:
 
 def _tokens(segment: Segment, number: int, cut: float) -> list[Token]:
     """The words of a segment with their times, which are interpolated by letters."""
-    found = [(match, _plain(match[0])) for match in _TOKEN.finditer(segment.text)]
-    spelled = [(match, letters) for match, letters in found if letters]
+    matches = _TOKEN.finditer(segment.text)
+    spelled = [(match, letters) for match in matches if (letters := _plain(match[0]))]
     clock = _Clock(segment, sum(len(letters) for _, letters in spelled))
     tokens: list[Token] = []
     at = 0
@@ -304,6 +299,12 @@ def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> lis
             i, j = i - 1, j - 1
             pairs.append((i, j))
     return pairs[::-1]
+
+
+def _near(seam: Seam, begin: int, end: int) -> tuple[str, ...]:
+    """Words of the other side, without those too far from the cut to stand for ours."""
+    heard = zip(seam.words[begin:end], seam.seconds[begin:end], strict=True)
+    return tuple(word for word, at in heard if abs(at) <= DRIFT_SECONDS)
 
 
 def _most_alike(

@@ -12,10 +12,8 @@ _TAG = r"\*[^*]*\*|\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】|♪[^♪]*�
 _ONLY_TAGS = re.compile(rf"(?:(?:{_TAG})[\s.,!?…]*)+")
 FIRST_UNSPACED = "\u0e00"
 """First character (Thai) of the scripts that put no spaces between words."""
-
 LETTERS_PER_WORD = 2
 """Letters of an average word in those scripts, Chinese and Japanese above all."""
-
 LONGEST_UNIT = 8
 """Words. Longest unit whose repetition is looked for."""
 

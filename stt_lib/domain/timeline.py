@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import accumulate
+from typing import TypeVar
 
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, Chunk, Segment, Word
+
+Piece = TypeVar("Piece", Segment, Word)
 
 
 class Timeline:
@@ -40,25 +43,16 @@ class Timeline:
         Where the clock was set back, later speech does not move before earlier speech: the order
         of the text matters more than the seconds.
         """
-        earliest = self._origin
-        for segment in segments:
-            start, end = self._span(segment.start, segment.end, earliest)
-            earliest = start
-            yield replace(
-                segment,
-                start=self._seconds(start),
-                end=self._seconds(end),
-                start_at=start,
-                end_at=end,
-                words=tuple(self._place_words(segment.words, start)),
-            )
+        for segment in self._placed(segments, self._origin):
+            words = self._placed(segment.words, segment.start_at or self._origin)
+            yield replace(segment, words=tuple(words))
 
-    def _place_words(self, words: Iterable[Word], earliest: datetime) -> Iterator[Word]:
-        for word in words:
-            start, end = self._span(word.start, word.end, earliest)
+    def _placed(self, pieces: Iterable[Piece], earliest: datetime) -> Iterator[Piece]:
+        for piece in pieces:
+            start, end = self._span(piece.start, piece.end, earliest)
             earliest = start
             yield replace(
-                word,
+                piece,
                 start=self._seconds(start),
                 end=self._seconds(end),
                 start_at=start,

@@ -5,7 +5,6 @@ This relies on the documented contract only: `original`, `start` and `segments` 
 is trusted.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -68,8 +67,8 @@ def _utterances(
     recording, transcript = shown(document.get("original")), shown(document.get("_id"))
     segments = document.get("segments")
     for segment in segments if isinstance(segments, list) else []:
-        text = segment.get("text") if isinstance(segment, dict) else None
-        if isinstance(text, str) and text.strip():
+        text = _text(segment.get("text")) if isinstance(segment, dict) else ""
+        if text.strip():
             began, ended = _times(segment, start)
             yield Utterance(
                 recording,
@@ -77,8 +76,8 @@ def _utterances(
                 began,
                 ended,
                 text,
-                language=_word_or_none(document.get("language")),
-                model=_word_or_none(document.get("model")),
+                language=_text(document.get("language")) or None,
+                model=_text(document.get("model")) or None,
                 words=_words(segment, start, text),
             )
 
@@ -93,31 +92,26 @@ def _times(piece: Mapping[str, Any], start: datetime) -> tuple[datetime, datetim
 def _moment(stored: Any, seconds: Any, start: datetime) -> datetime | None:
     if isinstance(stored, datetime):
         return stored
-    is_usable = _is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    is_usable = is_number and 0 <= seconds <= LONGEST_SECONDS
     return start + timedelta(seconds=seconds) if is_usable else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _words(segment: Mapping[str, Any], start: datetime, text: str) -> tuple[SpokenWord, ...]:
     """The stored words, provided that they add up to the text."""
     stored = segment.get("words")
     entries = [w for w in stored if isinstance(w, dict)] if isinstance(stored, list) else []
-    words = tuple(SpokenWord(*_times(entry, start), _spelling(entry)) for entry in entries)
+    words = tuple(
+        SpokenWord(*_times(entry, start), _text(entry.get("word", entry.get("text"))))
+        for entry in entries
+    )
     is_whole = _without_spaces("".join(w.text for w in words)) == _without_spaces(text)
     return words if is_whole else ()
-
-
-def _spelling(entry: Mapping[str, Any]) -> str:
-    spelling = entry.get("word", entry.get("text"))
-    return spelling if isinstance(spelling, str) else ""
 
 
 def _without_spaces(text: str) -> str:
     return "".join(text.split())
 
 
-def _word_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

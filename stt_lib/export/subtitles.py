@@ -42,7 +42,6 @@ LINGERING: Final = 1.5
 """Seconds. Maximum time that a subtitle stays after its last word."""
 READABLE: Final = 17.0
 """Characters per second that people can read."""
-
 PAUSE: Final = 2.0
 """Seconds. Silence after which the text before it is no longer shown."""
 BREATH: Final = 0.7
@@ -135,10 +134,15 @@ class _Desk:
         return [_Spoken(piece, now, now) for piece in pieces(f"[{shown}]", LINE)]
 
     def _lay_out(self, recording: str, following: float) -> None:
-        subtitles = list(_shared_out(self._open.pop(recording)))
-        for cue in _timed(subtitles, self._shown_until.get(recording, 0), following):
-            heapq.heappush(self._ready, (cue.start, next(self._number), cue))
-            self._shown_until[recording] = cue.end
+        """Make the subtitles of a passage; the next one begins at `following`, in seconds."""
+        runs = list(_shared_out(self._open.pop(recording)))
+        nexts = [*(run[0].start for run in runs[1:]), following]
+        for run, then in zip(runs, nexts, strict=True):
+            start = max(self._shown_until.get(recording, 0), round(run[0].start * 1000))
+            end = start + _duration(run, start / 1000, then)
+            cue = Cue(start, end, set_in_lines([spoken.piece for spoken in run]))
+            heapq.heappush(self._ready, (start, next(self._number), cue))
+            self._shown_until[recording] = end
 
     def _ready_before(self, moment: float) -> Iterator[Cue]:
         while self._ready and self._ready[0][0] < moment * 1000:
@@ -162,20 +166,15 @@ def _spoken(said: Utterance, zero: datetime) -> Iterator[_Spoken]:
 
 def _clock(said: Utterance, zero: datetime, letters: int) -> list[tuple[float, float]]:
     """Return when each letter of a text begins and ends."""
-    start, end = _seconds(said.start, zero), _seconds(said.end, zero)
-    words = [
+    spans = [
         (_seconds(w.start, zero), _seconds(w.end, zero), len(one_line(w.text).replace(" ", "")))
         for w in said.words
     ]
-    if sum(count for *_, count in words) == letters:
-        return _evenly(words)
-    if width(said.text) <= 2 * LINE:  # one subtitle, which disappears by then
-        end = min(end, start + LONGEST)
-    return _evenly([(start, end, letters)])
-
-
-def _evenly(spans: Iterable[tuple[float, float, int]]) -> list[tuple[float, float]]:
-    """Divide each span (start, end, letters) evenly among its letters."""
+    if sum(count for *_, count in spans) != letters:
+        start, end = _seconds(said.start, zero), _seconds(said.end, zero)
+        if width(said.text) <= 2 * LINE:  # one subtitle, which disappears by then
+            end = min(end, start + LONGEST)
+        spans = [(start, end, letters)]
     return [
         (start + (end - start) * at / count, start + (end - start) * (at + 1) / count)
         for start, end, count in spans
@@ -243,16 +242,6 @@ def _kind_of_end(last: _Spoken, following: _Spoken) -> float:
 # -- how long, and in which lines ------------------------------------------------------------------
 
 
-def _timed(runs: Sequence[Sequence[_Spoken]], earliest: int, following: float) -> Iterator[Cue]:
-    """Yield subtitles from `earliest` (ms) on; the next passage begins at `following` (s)."""
-    nexts = [*(run[0].start for run in runs[1:]), following]
-    for run, then in zip(runs, nexts, strict=True):
-        start = max(earliest, round(run[0].start * 1000))
-        end = start + _duration(run, start / 1000, then)
-        yield Cue(start, end, set_in_lines([spoken.piece for spoken in run]))
-        earliest = end
-
-
 def _duration(run: Sequence[_Spoken], start: float, then: float) -> int:
     """Milliseconds that a subtitle is shown: while it is spoken and read, until the next one."""
     spoken_until = max(run[-1].end, start)
@@ -267,14 +256,13 @@ def set_in_lines(parts: Sequence[Piece]) -> tuple[str, ...]:
     whole = joined(parts)
     if width(whole) <= LINE:
         return (whole,)
+
+    def badness(lines: tuple[str, str]) -> float:
+        first, second = map(width, lines)
+        return abs(first - second) / LINE + _break_penalty(lines[0].rpartition(" ")[2])
+
     halves = [(joined(parts[:at]), joined(parts[at:])) for at in range(1, len(parts))]
-    fitting = [pair for pair in halves if max(map(width, pair)) <= LINE]
-    return min(fitting, key=_imbalance)
-
-
-def _imbalance(lines: tuple[str, str]) -> float:
-    first, second = map(width, lines)
-    return abs(first - second) / LINE + _break_penalty(lines[0].rpartition(" ")[2])
+    return min((pair for pair in halves if max(map(width, pair)) <= LINE), key=badness)
 
 
 def _break_penalty(word: str) -> float:

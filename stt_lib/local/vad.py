@@ -1,12 +1,14 @@
-"""Where somebody speaks, according to the Silero detector that faster-whisper ships."""
+"""Where somebody speaks, according to Silero, and the windows of sound that the model hears."""
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples, regrouped
+from stt_lib.domain.text import runs
 
 WINDOW = 512
 """Samples (32 ms at 16 kHz) that the detector judges at a time."""
@@ -29,6 +31,19 @@ HYSTERESIS = 0.15
 SILENCE = 5
 """Windows (0.16 s) below the lower threshold that end a span."""
 
+LISTENING_THRESHOLD = 0.4
+"""Probability of speech. Below the threshold of the ingester, so that a chunk which it marked is
+not found silent here, where the audio has been compressed."""
+
+LONGEST = 29.5
+"""Seconds of speech in a window; with its padding it fits into the 30 s that Whisper hears."""
+
+PAUSE = 2.0
+"""Seconds. No window goes on across a longer pause, so that no time is wrong by more."""
+
+PADDING = 0.2
+"""Seconds of sound before and after the speech of a window, at most half of the pause there."""
+
 
 class Span(NamedTuple):
     """A stretch of speech; seconds from the start of the sound, `prob` where it is highest."""
@@ -38,6 +53,14 @@ class Span(NamedTuple):
     prob: float
 
 
+class Window(NamedTuple):
+    """A stretch of sound (seconds) and the speech in it."""
+
+    start: float
+    end: float
+    spans: tuple[Span, ...]
+
+
 def probabilities(blocks: Iterable[Samples]) -> Samples:
     """Return the probability of speech in each window of mono sound at 16 kHz."""
     session = get_vad_model().session
@@ -45,9 +68,9 @@ def probabilities(blocks: Iterable[Samples]) -> Samples:
     context = np.zeros((1, CONTEXT), np.float32)
     found = [np.zeros(0, np.float32)]
     for block in regrouped(blocks, BLOCK):
-        windows = np.pad(block, (0, -block.size % WINDOW)).reshape(-1, WINDOW)
-        contexts = np.concatenate([context, windows[:, -CONTEXT:]])
-        sound = np.concatenate([contexts[:-1], windows], axis=1)
+        rows = np.pad(block, (0, -block.size % WINDOW)).reshape(-1, WINDOW)
+        contexts = np.concatenate([context, rows[:, -CONTEXT:]])
+        sound = np.concatenate([contexts[:-1], rows], axis=1)
         output, h, c = session.run(None, {"input": sound, "h": h, "c": c})
         found.append(output.reshape(-1))
         context = contexts[-1:]
@@ -98,8 +121,38 @@ def _smoothed(per_window: Samples) -> Samples:
 
 
 def seconds_at(window: int) -> float:
+    """Return the time at which a window of the detector begins."""
     return window * WINDOW / WHISPER_RATE
 
 
 def window_at(seconds: float) -> int:
+    """Return the window of the detector that a time falls into."""
     return int(seconds * WHISPER_RATE / WINDOW)
+
+
+def windows(per_window: Samples) -> list[Window]:
+    """Cut a sound by the probability of speech in each window of the detector."""
+    groups = list(runs(_short_spans(per_window), _is_another))
+    # Half of each pause, so that no window holds the beginning of a word of the next one.
+    halves = [(after[0].start - before[-1].end) / 2 for before, after in pairwise(groups)]
+    margins = [min(PADDING, half) for half in [PADDING, *halves, PADDING]]
+    return [
+        Window(max(0.0, group[0].start - before), group[-1].end + after, tuple(group))
+        for group, (before, after) in zip(groups, pairwise(margins), strict=False)
+    ]
+
+
+def _is_another(group: list[Span], span: Span) -> bool:
+    return span.end - group[0].start > LONGEST or span.start - group[-1].end >= PAUSE
+
+
+def _short_spans(per_window: Samples) -> Iterator[Span]:
+    """Yield the spans of speech; those without a pause are cut where speech is least probable."""
+    for span in spans(per_window, threshold=LISTENING_THRESHOLD):
+        start = span.start
+        while span.end - start > LONGEST:
+            first, behind = window_at(start + LONGEST / 2), window_at(start + LONGEST)
+            cut = seconds_at(first + int(per_window[first:behind].argmin()))
+            yield Span(start, cut, span.prob)
+            start = cut
+        yield Span(start, span.end, span.prob)

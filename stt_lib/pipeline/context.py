@@ -49,8 +49,10 @@ class Cut:
 class Context:
     """The neighbours of a claim, and the seams with their transcripts."""
 
-    def __init__(self, store: Store, claim: Claim) -> None:
+    def __init__(self, store: Store, claim: Claim, *, decides: bool = True) -> None:
+        """`decides`: seams with pending neighbours are stored, and these keep to them."""
         self._store = store
+        self._decides = decides
         self._claim = claim
         owned = claim.loaded.owned
         done = [chunk for chunk in claim.loaded.chunks if identity(chunk.id) in owned]
@@ -88,6 +90,8 @@ class Context:
             decided = self._store.seams.find(original_id, cut.ids)
             return decided or self._end_of_transcript(cut)
         proposed = overlap.propose()
+        if not self._decides:
+            return self._store.seams.find(original_id, cut.ids) or proposed
         at = heard.timeline.at(cut.position + proposed.moment)
         return self._store.seams.decide(original_id, cut.ids, proposed, at)
 

@@ -52,6 +52,7 @@ def plan(
     store.indexes.ensure_unique()
     free: list[ChunkSequence] = []
     held: list[ChunkSequence] = []
+    may_grow = source.is_growing  # before the query, which would miss what arrives later
 
     def read() -> None:
         if source.has_priorities:  # otherwise it continues where an error interrupted it
@@ -64,7 +65,7 @@ def plan(
             held.extend(sequence for sequence in found if _is_in(sequence, claimed))
 
     store.with_retries(read)
-    return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size)
+    return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size and not may_grow)
 
 
 def ends(sequences: Iterable[ChunkSequence]) -> list[Any]:

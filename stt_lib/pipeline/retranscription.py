@@ -50,6 +50,7 @@ class Retranscription:
     """The source of transcripts to be replaced, newest first, each of them once."""
 
     has_priorities: Final = False
+    is_growing: Final = False
 
     def __init__(
         self,

@@ -9,6 +9,10 @@ from stt_lib.domain.models import ALL, ChunkSequence, Loaded, Selection
 from stt_lib.domain.sequences import group, settled
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
+from stt_lib.timing import REAL, Timing
+
+ARRIVAL_SECONDS: Final = 0.5
+"""Seconds. Longest wait for chunks that are being stored, so that a stop is soon noticed."""
 
 
 class Source(Protocol):
@@ -21,6 +25,10 @@ class Source(Protocol):
         Then every query starts from the top and replaces the plan; otherwise it continues where
         the last one ended.
         """
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the run must go on although `sequences` has nothing more at the moment."""
 
     def count(self) -> int:
         """The amount of work, which is logged as well."""
@@ -47,6 +55,7 @@ class PendingChunks:
     """
 
     has_priorities: Final = True
+    is_growing: Final = False
 
     def __init__(
         self,
@@ -89,3 +98,56 @@ class PendingChunks:
         return self._store.chunks.load(
             sequence, run_started=sequence.planned_at, only_failed=self._only_failed
         )
+
+
+class ArrivingChunks:
+    """The pending chunks of recordings that another thread is still storing."""
+
+    has_priorities: Final = True
+
+    def __init__(self, chunks: PendingChunks, timing: Timing = REAL) -> None:
+        self._chunks = chunks
+        self._arrival = timing.event()
+        self._is_estimated = timing.event()
+        self._estimate = 0
+        self._recordings: set[str] = set()
+        self.is_growing = True
+
+    # -- for the thread that stores the chunks ------------------------------------------------
+
+    def expect(self, recording: str, total: int) -> None:
+        """Include a recording; `total` estimates the pending chunks of all recordings."""
+        self._recordings.add(recording)
+        self._estimate = total
+        self._is_estimated.set()
+
+    def arrived(self) -> None:
+        """More chunks are stored."""
+        self._arrival.set()
+
+    def complete(self) -> None:
+        """All chunks are stored."""
+        self.is_growing = False
+        self._is_estimated.set()
+        self._arrival.set()
+
+    # -- for the run --------------------------------------------------------------------------
+
+    def count(self) -> int:
+        self._is_estimated.wait()
+        return self._estimate
+
+    def amount(self, sequence: ChunkSequence) -> int:
+        return len(sequence)
+
+    def sequences(
+        self, *, run_started: datetime, excluding: Container[Hashable]
+    ) -> Iterator[ChunkSequence]:
+        if self.is_growing:
+            self._arrival.wait(ARRIVAL_SECONDS)
+            self._arrival.clear()
+        sequences = self._chunks.sequences(run_started=run_started, excluding=excluding)
+        return (s for s in sequences if str(s.original_id) in self._recordings)
+
+    def load(self, sequence: ChunkSequence) -> Loaded:
+        return self._chunks.load(sequence)

@@ -180,7 +180,8 @@ class _Job:
         self._sequence = sequence
         self._claim = claim
         self._ticket = ticket
-        self._context = Context(worker.store, claim)
+        # A replacement that is not saved in the end must not have decided anything.
+        self._context = Context(worker.store, claim, decides=sequence.revision is None)
         self._open = {identity(chunk.id): chunk for chunk in claim.loaded.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None

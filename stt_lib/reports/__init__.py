@@ -1,1 +1,1 @@
-"""Read-only verdicts for people: `status` of the backlog, `doctor` of what a run needs."""
+"""What reads and never writes: `status`, `doctor` and the metrics of a run."""

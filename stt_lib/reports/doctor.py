@@ -20,13 +20,10 @@ from stt_lib.store import Store
 
 OLDEST_MONGODB: Final = (4, 4, 0)
 """Version. The first MongoDB with $unionWith, by which we load audio and owners at once."""
-
 MOST_SKEW: Final = timedelta(seconds=2)
 """Duration. Largest difference between the clocks that needs no mention."""
-
 LEAST_LOG_DISK: Final = 200_000_000
 """Bytes. Least free space for logs, which take up to 60 MB."""
-
 LEAST_MONGODB_DISK: Final = 1_000_000_000
 """Bytes. Least free space for MongoDB, which exits when it cannot write."""
 
@@ -53,7 +50,21 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Run the checks one after the other; each tries the real thing."""
     yield from _database(settings)
     yield from _servers(settings)
-    yield from _places(settings)
+    yield _log_folder(settings.log_file)
+    usage = shutil.disk_usage(_existing(settings.log_file.parent))
+    yield _room("disk", usage.free, usage.total, LEAST_LOG_DISK)
+
+
+def _fine(check: str, text: str) -> Finding:
+    return Finding(check, State.OK, text)
+
+
+def _warning(check: str, text: str, advice: str = "") -> Finding:
+    return Finding(check, State.WARNING, text, advice)
+
+
+def _problem(check: str, text: str, advice: str = "") -> Finding:
+    return Finding(check, State.PROBLEM, text, advice)
 
 
 # -- MongoDB ----------------------------------------------------------------------------------
@@ -65,52 +76,40 @@ def _database(settings: Settings) -> Iterator[Finding]:
             for check in (_version, _rights, _chunks, _indexes, _clock, _mongodb_disk):
                 yield check(store)
     except SttError as error:
-        yield Finding("MongoDB", State.PROBLEM, str(error))
+        yield _problem("MongoDB", str(error))
 
 
 def _version(store: Store) -> Finding:
     version = ".".join(map(str, store.diagnostics.version))
     found = f"{store.address} answers, version {version}"
     if store.diagnostics.version >= OLDEST_MONGODB:
-        return Finding("MongoDB", State.OK, found)
+        return _fine("MongoDB", found)
     oldest = ".".join(map(str, OLDEST_MONGODB[:2]))
-    return Finding("MongoDB", State.PROBLEM, found, f"upgrade it: stt needs {oldest} or newer")
+    return _problem("MongoDB", found, f"upgrade it: stt needs {oldest} or newer")
 
 
 def _rights(store: Store) -> Finding:
     refused = store.diagnostics.refused()
     if not refused:
-        return Finding("rights", State.OK, f"may read and write in database {store.name}")
-    return Finding(
-        "rights",
-        State.PROBLEM,
-        f"this user may not {', '.join(refused)} in database {store.name}",
-        "grant the role: db.grantRolesToUser(USER, ['readWrite'])",
-    )
+        return _fine("rights", f"may read and write in database {store.name}")
+    found = f"this user may not {', '.join(refused)} in database {store.name}"
+    return _problem("rights", found, "grant the role: db.grantRolesToUser(USER, ['readWrite'])")
 
 
 def _chunks(store: Store) -> Finding:
     chunks = store.diagnostics.estimated_chunks()
     if chunks:
-        return Finding("chunks", State.OK, f"about {chunks:,} in {store.name}.audio_chunks")
-    return Finding(
-        "chunks",
-        State.WARNING,
-        f"none in {store.name}.audio_chunks",
-        "if you expect some, check that MONGODB_DATABASE is the ingester's",
-    )
+        return _fine("chunks", f"about {chunks:,} in {store.name}.audio_chunks")
+    advice = "if you expect some, check that MONGODB_DATABASE is the ingester's"
+    return _warning("chunks", f"none in {store.name}.audio_chunks", advice)
 
 
 def _indexes(store: Store) -> Finding:
-    missing = store.indexes.missing()
+    missing = ", ".join(index.name for index in store.indexes.missing())
     if not missing:
-        return Finding("indexes", State.OK, "complete")
-    return Finding(
-        "indexes",
-        State.WARNING,
-        f"missing: {', '.join(index.name for index in missing)}",
-        "the next run builds them if this user may; that can take minutes",
-    )
+        return _fine("indexes", "complete")
+    advice = "the next run builds them if this user may; that can take minutes"
+    return _warning("indexes", f"missing: {missing}", advice)
 
 
 def _clock(store: Store) -> Finding:
@@ -120,19 +119,15 @@ def _clock(store: Store) -> Finding:
     skew = max(asked - theirs, theirs - answered, timedelta(0))
     difference = f"{skew.total_seconds():.1f} s apart from MongoDB's"
     if skew <= MOST_SKEW:
-        return Finding("clock", State.OK, difference)
-    return Finding(
-        "clock",
-        State.WARNING,
-        difference,
-        "synchronise both hosts: claims use MongoDB's clock and are safe, but log times differ",
-    )
+        return _fine("clock", difference)
+    advice = "synchronise both hosts: claims use MongoDB's clock and are safe, but log times differ"
+    return _warning("clock", difference, advice)
 
 
 def _mongodb_disk(store: Store) -> Finding:
     disk = store.diagnostics.disk()
     if disk is None:
-        return Finding("its disk", State.WARNING, "MongoDB does not report its free space")
+        return _warning("its disk", "MongoDB does not report its free space")
     return _room("its disk", disk.free, disk.total, LEAST_MONGODB_DISK)
 
 
@@ -147,7 +142,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
             urls += expanded(url, addresses)
         except OSError as error:
             advice = "is the service running, and --dns-server right?"
-            yield Finding("server", State.PROBLEM, str(error), advice)
+            yield _problem("server", str(error), advice)
     with ThreadPoolExecutor(max(1, len(urls))) as threads:
         yield from threads.map(lambda url: _server(url, settings), urls)
 
@@ -159,29 +154,20 @@ def _server(url: str, settings: Settings) -> Finding:
             url, settings.protocol, options, settings.timeout(1), settings.ca_file
         )
     except ConfigurationError as error:
-        return Finding("server", State.PROBLEM, str(error))
+        return _problem("server", str(error))
     except ServerBusy as error:
-        return Finding(
-            "server",
-            State.WARNING,
-            str(error),
-            "it is busy: try again later",
-        )
+        return _warning("server", str(error), "it is busy: try again later")
     except AttemptError as error:
-        return Finding("server", State.PROBLEM, str(error), _ADVICE.get(error.kind, ""))
+        return _problem("server", str(error), _ADVICE.get(error.kind, ""))
     model = f", model {trial.answer.model}" if trial.answer.model else ""
     found = (
         f"{trial.server} transcribed a test clip in {trial.seconds:.1f} s"
         f" (protocol {trial.protocol}{model})"
     )
     if trial.answer.segments:
-        return Finding("server", State.OK, found)
-    return Finding(
-        "server",
-        State.WARNING,
-        f"{found}, but heard no speech in it",
-        f"try it with your own speech: {PROGRAM} --limit 1",
-    )
+        return _fine("server", found)
+    advice = f"try it with your own speech: {PROGRAM} --limit 1"
+    return _warning("server", f"{found}, but heard no speech in it", advice)
 
 
 _ADVICE: Final = {
@@ -197,12 +183,6 @@ _ADVICE: Final = {
 # -- places -----------------------------------------------------------------------------------
 
 
-def _places(settings: Settings) -> Iterator[Finding]:
-    yield _log_folder(settings.log_file)
-    usage = shutil.disk_usage(_existing(settings.log_file.parent))
-    yield _room("disk", usage.free, usage.total, LEAST_LOG_DISK)
-
-
 def _log_folder(file: Path) -> Finding:
     """Try to write there, with a file that is deleted at once."""
     folder = _existing(file.parent)
@@ -212,8 +192,8 @@ def _log_folder(file: Path) -> Finding:
                 file.open("ab").close()
     except OSError as error:
         advice = "make it writable for this user, or choose another file with --log-file"
-        return Finding("log", State.PROBLEM, f"{file}: {error.strerror}", advice)
-    return Finding("log", State.OK, f"{file} is writable")
+        return _problem("log", f"{file}: {error.strerror}", advice)
+    return _fine("log", f"{file} is writable")
 
 
 def _existing(folder: Path) -> Path:
@@ -224,5 +204,5 @@ def _existing(folder: Path) -> Path:
 def _room(check: str, free: int, total: int, least: int) -> Finding:
     found = f"{free / 1e9:.1f} of {total / 1e9:.0f} GB free"
     if free >= least:
-        return Finding(check, State.OK, found)
-    return Finding(check, State.PROBLEM, found, "free some space before the disk is full")
+        return _fine(check, found)
+    return _problem(check, found, "free some space before the disk is full")

@@ -1,5 +1,6 @@
 """The state of the backlog, read from the database and weighed into one verdict."""
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Final
 from stt_lib.domain.models import (
     NOMINAL_CHUNK_SECONDS,
     Activity,
-    ChunkRef,
     ChunkSequence,
     FailedKind,
     Holder,
@@ -25,13 +25,10 @@ DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(weeks=1)
 DAYS: Final = 8
 """Days. Today and the week before it."""
-
 SAMPLE: Final = 5000
 """Chunks. Read from each end of the backlog; up to twice this many are counted exactly."""
-
 SHORTEST: Final = timedelta(minutes=1)
 """Duration. Shortest period over which a speed is computed."""
-
 FARTHEST: Final = timedelta(days=36525)
 """Duration. Longer estimates are reported as never."""
 
@@ -63,6 +60,7 @@ class Backlog:
 
     @property
     def seconds(self) -> float:
+        """Seconds of audio, estimated from the number of chunks."""
         return self.chunks * self.chunk_seconds
 
 
@@ -87,19 +85,21 @@ class Status:
     @property
     def speed(self) -> float:
         """Seconds of audio transcribed per second: recently, or else on average."""
-        if self.working_since is not None:
-            span = max(self.now - self.working_since, SHORTEST)
-            return self._rate(self.hour.transcribed, span)
-        if self.day.transcribed:
-            return self._rate(self.day.transcribed, DAY)
-        return self._rate(self.week.transcribed, WEEK)
+        activity, span, _ = self._measured
+        return self._rate(activity.transcribed, span)
 
     @property
     def speed_of(self) -> str:
         """The period over which `speed` is an average."""
+        return self._measured[2]
+
+    @property
+    def _measured(self) -> tuple[Activity, timedelta, str]:
         if self.working_since is not None:
-            return "last hour"
-        return "last day" if self.day.transcribed else "last week"
+            return self.hour, max(self.now - self.working_since, SHORTEST), "last hour"
+        return (
+            (self.day, DAY, "last day") if self.day.transcribed else (self.week, WEEK, "last week")
+        )
 
     @property
     def inflow(self) -> float:
@@ -137,6 +137,7 @@ class Status:
 
     @property
     def verdict(self) -> Trend:
+        """Weigh what arrives against what is done."""
         if not self.backlog.chunks:
             return Trend.UP_TO_DATE
         if not self.due:
@@ -156,9 +157,9 @@ def look(store: Store) -> Status:
     """Collect the figures; days begin at local midnight."""
     now = store.now()
     soon = now + HOUR  # the clocks of ingesters may differ a little
-    days = _days(now)
+    midnights = _midnights(now)
     spans = [Span(now - width, soon) for width in (HOUR, DAY, WEEK)]
-    spans += [Span(*ends) for ends in zip(days, [*days[1:], soon], strict=True)]
+    spans += itertools.starmap(Span, itertools.pairwise([*midnights, soon]))
     is_quick = store.statistics.is_quick
     with ThreadPoolExecutor() as threads:  # MongoDB answers them concurrently
         backlog = threads.submit(_backlog, store)
@@ -175,13 +176,13 @@ def look(store: Store) -> Status:
         hour=hour,
         day=day,
         week=week,
-        days=tuple(zip((midnight.date() for midnight in days), daily, strict=True)),
+        days=tuple(zip((midnight.date() for midnight in midnights), daily, strict=True)),
         working_since=working_since.result(),
         is_quick=is_quick,
     )
 
 
-def _days(now: datetime) -> list[datetime]:
+def _midnights(now: datetime) -> list[datetime]:
     """The midnights at which the last days began; a day may have 23 or 25 hours."""
     today = now.astimezone().date()
     dates = [today - timedelta(days=back) for back in reversed(range(DAYS))]
@@ -209,12 +210,9 @@ def _backlog(store: Store) -> Backlog:
 
 def _chunk_seconds(sequences: Sequence[ChunkSequence]) -> float:
     """The usual distance between the starts of consecutive chunks, or else the nominal one."""
-    gaps = [gap for sequence in sequences if (gap := _gap(sequence.chunks)) > 0]
-    return median(gaps) if gaps else NOMINAL_CHUNK_SECONDS
-
-
-def _gap(chunks: Sequence[ChunkRef]) -> float:
-    first, last = chunks[0].start, chunks[-1].start
-    if len(chunks) < 2 or first is None or last is None:
-        return 0.0
-    return (last - first).total_seconds() / (len(chunks) - 1)
+    gaps = [
+        (sequence.newest.start - sequence.start).total_seconds() / (len(sequence) - 1)
+        for sequence in sequences
+        if len(sequence) > 1 and sequence.newest.start and sequence.start
+    ]
+    return median([gap for gap in gaps if gap > 0] or [NOMINAL_CHUNK_SECONDS])

@@ -17,6 +17,7 @@ from stt_lib.store.diagnostics import Diagnostics
 from stt_lib.store.dropped import Dropped
 from stt_lib.store.failures import Failures
 from stt_lib.store.indexes import Indexes
+from stt_lib.store.recordings import Recordings
 from stt_lib.store.seams import Seams
 from stt_lib.store.search import Search
 from stt_lib.store.statistics import Statistics
@@ -55,6 +56,7 @@ class Store:
         self.failures = Failures(self._db, self.chunks, self.claims)
         self.transcripts = Transcripts(self._db, self.indexes, timing)
         self.search = Search(self._db)
+        self.recordings = Recordings(self._db, self.indexes)
         self.seams = Seams(self._db)
         self.dropped = Dropped(self._db)
         self.statistics = Statistics(self._db, self.indexes, self.chunks)

@@ -175,7 +175,7 @@ class Chunks:
     def _beside(self, original_id: Any, chunks: Sequence[ChunkRef | Chunk]) -> Document | None:
         held = {chunk.index for chunk in chunks if chunk.index is not None and not chunk.problem}
         beside = {index + step for index in held for step in (-1, 1)} - held
-        if not beside or not self._indexes.has("stt_place"):
+        if not beside or not self._indexes.has("stt_recordings"):
             return None
         place = {"original_id": {"$eq": original_id}, "index": {"$in": sorted(beside)}}
         return {**place, "vad.has_speech": True}
@@ -218,18 +218,22 @@ class Chunks:
         Returns how many there are.
         """
         update = {"$set": {"priority": level}} if level else {"$unset": {"priority": True}}
-        ids = self._db.run(lambda: self._pending_of(recording), seconds=None)
+        ids = self.pending_of(recording)
         return sum(
             self._update_pending(ids[start : start + _PRIORITIZED_AT_ONCE], update)
             for start in range(0, len(ids), _PRIORITIZED_AT_ONCE)
         )
 
-    def _pending_of(self, recording: str) -> list[Any]:
+    def pending_of(self, recording: str) -> list[Any]:
+        """The ids of the pending chunks of a recording, parked ones included."""
         stages = only_selected(Selection(recording=recording), {"_id": 1})
         found = [
             document["_id"]
             for only_failed in (False, True)
-            for document in self.backlog(stages, only_failed)
+            for document in self._db.run(
+                lambda f=only_failed: list(self.backlog(stages, f)),  # type: ignore[misc]
+                seconds=None,
+            )
         ]
         return list({identity(chunk_id): chunk_id for chunk_id in found}.values())
 
@@ -241,6 +245,12 @@ class Chunks:
         """Insert chunks of the embedded ingester; returns how many were new."""
         now = datetime.now(UTC)
         return sum(self._insert(mapping.new_chunk(chunk, now)) for chunk in new_chunks)
+
+    def is_whole(self, recording: str) -> bool:
+        """Whether `insert` has stored a recording to its last chunk."""
+        query = {"original_id": {"$in": possible_ids(recording)}}
+        last = self._db.find_one(self._db.chunks, query, {"last": 1}, sort=[("index", -1)])
+        return bool(last and last.get("last"))
 
     def _insert(self, document: Document) -> bool:
         refusals = self._db.bulk(self._db.chunks, [InsertOne(document)])

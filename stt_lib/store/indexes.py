@@ -23,9 +23,9 @@ DISCARDED: Final[Document] = {"stt.discarded_at": {"$exists": True}}
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
 _ALSO_PLANNED_WITH: Final = ["original_id", "_id", "vad.prob", "stt.retry_at", "stt.error.at"]
 PLAN: Final = dict.fromkeys([*dict(NEWEST_FIRST), *_ALSO_PLANNED_WITH], 1)
-_PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
+PLAN_KEYS: Final = [*NEWEST_FIRST, *((name, 1) for name in _ALSO_PLANNED_WITH)]
 _ALSO_LISTED_WITH: Final = ["stt.error.kind", "stt.failures", "stt.parked_at"]
-_FAILED_KEYS: Final = [*_PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)]
+FAILED_KEYS: Final = [*PLAN_KEYS, *((name, 1) for name in _ALSO_LISTED_WITH)]
 
 # -- the indexes ------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ def _forbids_as_much(details: Document, options: Document) -> bool:
 
 _CHUNKS, _TRANSCRIPTS = "audio_chunks", "transcriptions"
 _BY_RECORDING: Final = [("original", 1), ("start", 1)]
-_PLACE: Final = [("original_id", 1), ("index", 1), ("vad.has_speech", 1)]
+_PLACE: Final = ["original_id", "index", "vad.has_speech", "start", "file"]
 
 OWNER: Final = Index(
     "stt_owner",
@@ -103,8 +103,8 @@ INDEXES: Final = (
     OWNER,
     CLAIM,
     # Holds every field that planning reads, so that planning never touches the audio.
-    Index("stt_pending", _CHUNKS, _PLAN_KEYS, "planning is slow", _partial(WORKABLE)),
-    Index("stt_failed", _CHUNKS, _FAILED_KEYS, "listing failures is slow", _partial(FAILED)),
+    Index("stt_pending", _CHUNKS, PLAN_KEYS, "planning is slow", _partial(WORKABLE)),
+    Index("stt_failed", _CHUNKS, FAILED_KEYS, "listing failures is slow", _partial(FAILED)),
     Index(
         "stt_discarded",
         _CHUNKS,
@@ -112,14 +112,21 @@ INDEXES: Final = (
         "listing discarded chunks is slow",
         _partial(DISCARDED),
     ),
-    Index("stt_place", _CHUNKS, _PLACE, "there is no context at cuts", needed_keys=2),
+    # Finds the neighbours of a sequence, and lists recordings without touching the audio.
+    Index(
+        "stt_recordings",
+        _CHUNKS,
+        [(name, 1) for name in _PLACE],
+        "there is no context at cuts",
+        needed_keys=len(_PLACE),
+    ),
     # For readers; the unique index leaves out what older programs saved.
     Index("stt_by_start", _TRANSCRIPTS, [("start", 1)], "exports are slow", needed_keys=1),
     Index("stt_by_recording", _TRANSCRIPTS, _BY_RECORDING, "exports are slow", needed_keys=2),
     Index("stt_dropped_by_recording", "stt_dropped", _BY_RECORDING, "show is slow"),
 )
 
-OBSOLETE: Final = ("stt_arrived", "stt_done", "stt_dropped")
+OBSOLETE: Final = ("stt_arrived", "stt_done", "stt_dropped", "stt_place")
 """Indexes on audio_chunks that older versions created; they slow down every insert and mark."""
 
 

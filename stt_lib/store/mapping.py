@@ -484,6 +484,7 @@ def new_chunk(record: NewChunk, now: datetime) -> dict[str, Any]:
         "data": record.data,
         "format": record.format,
         **({"file": record.file} if record.file else {}),
+        **({"last": True} if record.is_last else {}),
         "ingested_at": now,
         "vad": {"ran_at": now, "prob": record.prob, "has_speech": record.has_speech},
         "transcribed_at": None,

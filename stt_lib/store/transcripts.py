@@ -248,7 +248,7 @@ class Transcripts:
 
     def beginning(self, recording: str) -> datetime | None:
         """When the first chunk of a recording began, silent or not, while it still exists."""
-        if not self._indexes.has("stt_place"):
+        if not self._indexes.has("stt_recordings"):
             return None
         chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
         first = self._db.find_one(self._db.chunks, chunks, {"start": 1}, sort=[("index", 1)])

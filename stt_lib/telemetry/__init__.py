@@ -1,1 +1,1 @@
-"""What a run reports about itself: log, progress, statistics, metrics and summary."""
+"""What a run reports about itself: log, progress, statistics and summary."""

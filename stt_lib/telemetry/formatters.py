@@ -3,8 +3,8 @@
 import functools
 import json
 import logging
-import time
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +13,9 @@ from stt_lib.telemetry.events import Event
 
 TEXT: Final = "%(asctime)s - %(levelname)s - %(message)s"
 DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
+NOTHING: Final = r"(?!)"
+"""Pattern that matches nothing."""
 
 LONGEST_ID: Final = 100
 """Characters. An id may be any value, but never takes more of a line than this."""
@@ -34,28 +37,22 @@ def short_id(value: object) -> str:
     return text if len(text) <= LONGEST_ID else text[: LONGEST_ID - 1] + "…"
 
 
-class Redactor:
-    """Replaces every known secret, whoever logs it."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """A function that replaces every known secret in a text, whoever logs it."""
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)) or NOTHING)
+    return functools.partial(pattern.sub, "***")
 
 
-class TextFormatter(logging.Formatter):
-    """Lines such as `2026-03-01 08:00:00 - INFO - …`, with stack traces below them if wanted."""
-
-    def __init__(self, redact: Redactor, *, traces: bool) -> None:
+class _Formatter(logging.Formatter):
+    def __init__(self, redact: Callable[[str], str], *, traces: bool) -> None:
         super().__init__(TEXT, DATE_FORMAT)
         self._redact = redact
         self._traces = traces
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return _clock(int(record.created))
+
+class TextFormatter(_Formatter):
+    """Lines such as `2026-03-01 08:00:00 - INFO - …`, with stack traces below them if wanted."""
 
     def format(self, record: logging.LogRecord) -> str:
         if not self._traces and (record.exc_info or record.stack_info):
@@ -65,16 +62,11 @@ class TextFormatter(logging.Formatter):
         return self._redact(super().format(record))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """One object per line: `time`, `level`, `event`, `message`, `pid` and the known facts.
 
     A stack trace is in `trace`.
     """
-
-    def __init__(self, redact: Redactor, *, traces: bool) -> None:
-        super().__init__()
-        self._redact = redact
-        self._traces = traces
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -100,8 +92,3 @@ class JsonFormatter(logging.Formatter):
         if isinstance(value, list | tuple):
             return [self._clean(inner) for inner in value]
         return self._redact(str(value))
-
-
-@functools.lru_cache(maxsize=8)
-def _clock(second: int) -> str:
-    return time.strftime(DATE_FORMAT, time.localtime(second))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tqdm import tqdm
 
@@ -15,9 +15,9 @@ from stt_lib.errors import AttemptError, FailureKind
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.formatters import (
     JsonFormatter,
-    Redactor,
     TextFormatter,
     local_time,
+    redactor,
     short_id,
 )
 from stt_lib.telemetry.rotation import RotatedFile
@@ -61,38 +61,33 @@ def set_up(
     Warnings of libraries are logged as well. A file that cannot be written causes a warning.
     """
     tear_down()
-    redact = Redactor(secrets)
+    redact = redactor(secrets)
     formatter = JsonFormatter if format == "json" else TextFormatter
-    console = _Console(logging.WARNING if quiet else logging.NOTSET)
-    console.setFormatter(formatter(redact, traces=file is None))
-    _install(console)
+    _install(
+        _Console(logging.WARNING if quiet else logging.NOTSET),
+        formatter(redact, traces=file is None),
+    )
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
     logging.raiseExceptions = False
     if file is None:
         return
     try:
-        handler = RotatedFile(file, MAX_BYTES, BACKUPS)
+        _install(RotatedFile(file, MAX_BYTES, BACKUPS), formatter(redact, traces=True))
     except OSError as error:
         cannot_write("log file", file, error)
-        return
-    handler.setFormatter(formatter(redact, traces=True))
-    _install(handler)
 
 
 def cannot_write(what: str, file: Path, error: OSError) -> None:
     """Warn about a report that is lost; the run goes on."""
-    log.warning(
-        "No %s: %s cannot be written (%s)",
-        what,
-        file,
-        error.strerror or error,
-        extra=Event.LOG_TROUBLE.of(),
-    )
+    reason = error.strerror or error
+    text = "No %s: %s cannot be written (%s)"
+    log.warning(text, what, file, reason, extra=Event.LOG_TROUBLE.of())
 
 
-def _install(handler: logging.Handler) -> None:
+def _install(handler: logging.Handler, formatter: logging.Formatter) -> None:
     """Attach it to the root logger, so that messages of libraries are formatted as well."""
+    handler.setFormatter(formatter)
     logging.getLogger().addHandler(handler)
     _installed.append(handler)
 
@@ -136,86 +131,56 @@ def workers(count: int) -> None:
 def out_of_time(seconds_left: float, needed: float) -> None:
     """The end of `--max-runtime` is so near that no more work is started."""
     end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
-    log.info(
-        "No more work is started: this run is to end by %s, and a sequence takes about %.0f s",
-        f"{end:%H:%M:%S}",
-        needed,
-        extra=Event.OUT_OF_TIME.of(seconds=round(needed, 3)),
-    )
+    text = "No more work is started: this run is to end by %s, and a sequence takes about %.0f s"
+    facts = Event.OUT_OF_TIME.of(seconds=round(needed, 3))
+    log.info(text, f"{end:%H:%M:%S}", needed, extra=facts)
 
 
 def stopping(grace: float) -> None:
-    log.info(
-        "Stopping: requests in flight get up to %g s to finish",
-        grace,
-        extra=Event.STOPPING.of(),
-    )
+    facts = Event.STOPPING.of()
+    log.info("Stopping: requests in flight get up to %g s to finish", grace, extra=facts)
 
 
 def processing(sequence: ChunkSequence) -> None:
-    log.info(
-        "Processing sequence: %s | %d chunks | ID: %s",
-        local_time(sequence.start),
-        len(sequence),
-        short_id(sequence.original_id),
-        extra=Event.PROCESSING.of(**_facts(sequence)),
-    )
+    text = f"Processing sequence: {_brief(sequence)} | ID: {short_id(sequence.original_id)}"
+    _log(logging.INFO, text, Event.PROCESSING, sequence)
 
 
 def completed(sequence: ChunkSequence, seconds: float, outcome: Outcome) -> None:
-    log.info(
-        "Completed sequence: %s | %d chunks | %.2fs | %s",
-        local_time(sequence.start),
-        len(sequence),
-        seconds,
-        outcome,
-        extra=Event.COMPLETED.of(**_facts(sequence), seconds=round(seconds, 3), outcome=outcome),
-    )
+    text = f"Completed sequence: {_brief(sequence)} | {seconds:.2f}s | {outcome}"
+    took = round(seconds, 3)
+    _log(logging.INFO, text, Event.COMPLETED, sequence, seconds=took, outcome=outcome)
 
 
 def failed(
     sequence: ChunkSequence, seconds: float, error: BaseException, chunk_id: object = None
 ) -> None:
     """Log a failure with its stack trace; `chunk_id` names the one chunk that is at fault."""
-    kind = error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL
-    log.error(
-        "Error processing sequence at %s after %.2fs: %s",
-        local_time(sequence.start),
-        seconds,
+    _log(
+        logging.ERROR,
+        f"Error processing sequence at {local_time(sequence.start)} after {seconds:.2f}s: {error}",
+        Event.FAILED,
+        sequence,
         error,
-        exc_info=error,
-        extra=Event.FAILED.of(
-            **_facts(sequence),
-            seconds=round(seconds, 3),
-            outcome=Outcome.ERROR,
-            kind=kind,
-            chunk=None if chunk_id is None else short_id(chunk_id),
-            server=getattr(error, "server", None),
-        ),
+        seconds=round(seconds, 3),
+        outcome=Outcome.ERROR,
+        kind=error.kind if isinstance(error, AttemptError) else FailureKind.INTERNAL,
+        chunk=None if chunk_id is None else short_id(chunk_id),
+        server=getattr(error, "server", None),
     )
 
 
 def skipped(sequence: ChunkSequence, why: str) -> None:
-    log.warning(
-        "Skipped sequence: %s | %d chunks | %s",
-        local_time(sequence.start),
-        len(sequence),
-        why,
-        extra=Event.SKIPPED.of(**_facts(sequence), outcome=Outcome.SKIPPED),
-    )
+    text = f"Skipped sequence: {_brief(sequence)} | {why}"
+    _log(logging.WARNING, text, Event.SKIPPED, sequence, outcome=Outcome.SKIPPED)
 
 
 def retrying(sequence: ChunkSequence, attempt: int, error: AttemptError) -> None:
     """A request failed for the `attempt`th time and is sent once more."""
-    log.warning(
-        "Attempt %d at sequence %s failed, trying again: %s",
-        attempt,
-        local_time(sequence.start),
-        error,
-        extra=Event.RETRYING.of(
-            **_facts(sequence), attempt=attempt, kind=error.kind, server=error.server
-        ),
-    )
+    start = local_time(sequence.start)
+    text = f"Attempt {attempt} at sequence {start} failed, trying again: {error}"
+    facts: dict[str, Any] = {"attempt": attempt, "kind": error.kind, "server": error.server}
+    _log(logging.WARNING, text, Event.RETRYING, sequence, **facts)
 
 
 def totals(tally: Tally, seconds: float, *, unfinished: int) -> None:
@@ -241,10 +206,23 @@ def counts(tally: Tally) -> str:
     )
 
 
-def _facts(sequence: ChunkSequence) -> dict[str, object]:
+def _brief(sequence: ChunkSequence) -> str:
+    return f"{local_time(sequence.start)} | {len(sequence)} chunks"
+
+
+def _log(
+    level: int,
+    text: str,
+    event: Event,
+    sequence: ChunkSequence,
+    error: BaseException | None = None,
+    **facts: object,
+) -> None:
+    """Log a sentence about a sequence, with what programs want to know about it."""
     start = sequence.start
-    return {
+    about = {
         "sequence": None if start is None else start.astimezone(UTC).isoformat(),
         "recording": short_id(sequence.original_id),
         "chunks": len(sequence),
     }
+    log.log(level, "%s", text, exc_info=error, extra=event.of(**about, **facts))

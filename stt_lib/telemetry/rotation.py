@@ -39,9 +39,9 @@ class RotatedFile(logging.Handler):
         self._path = Path(os.path.realpath(path))  # a link stays, its target is rotated
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
-        self._names = [self._path, *(_numbered(self._path, n) for n in range(1, backups + 1))]
+        old = (f"{self._path.name}.{number}" for number in range(1, backups + 1))
+        self._names = [self._path, *map(self._path.with_name, old)]
         self._file = self._open()
-        self._identity = _identity(os.fstat(self._file))
         self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,12 +60,8 @@ class RotatedFile(logging.Handler):
         """Warn once, on the console."""
         if not self._has_failed:
             self._has_failed = True
-            log.warning(
-                "Lines are missing from the log file: %s cannot be written (%s)",
-                self._path,
-                error.strerror,
-                extra=Event.LOG_TROUBLE.of(),
-            )
+            text = "Lines are missing from the log file: %s cannot be written (%s)"
+            log.warning(text, self._path, error.strerror, extra=Event.LOG_TROUBLE.of())
 
     def close(self) -> None:
         super().close()
@@ -87,7 +83,7 @@ class RotatedFile(logging.Handler):
             found = os.stat(self._path)
         except FileNotFoundError:
             return None
-        return found if _identity(found) == self._identity else None
+        return found if os.path.samestat(found, os.fstat(self._file)) else None
 
     def _rotate(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,20 +99,10 @@ class RotatedFile(logging.Handler):
 
     def _reopen(self) -> None:
         """Open the file that has the name now; closing the old one releases its lock."""
-        file = self._open()
-        os.close(self._file)
-        self._file = file
-        self._identity = _identity(os.fstat(file))
+        full, self._file = self._file, self._open()
+        os.close(full)
 
     def _open(self) -> int:
         # O_NONBLOCK: opening a FIFO that nobody reads must fail instead of waiting.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         return os.open(self._path, flags, 0o666)
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino

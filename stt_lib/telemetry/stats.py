@@ -8,7 +8,7 @@ import bisect
 import copy
 import statistics
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +24,10 @@ RATIOS: Final = tuple(2.0**power for power in range(-10, 4))
 
 RECENT: Final = 1000
 """Numbers. Size of the window over which quantiles are computed."""
+
+
+ENDS: Final = (Outcome.TRANSCRIBED, Outcome.EMPTY, Outcome.ERROR)
+"""Outcomes of a chunk."""
 
 
 class Observations:
@@ -75,10 +79,12 @@ class Figures:
 
     sequences: Counter[Outcome] = field(default_factory=Counter)
     chunks: Counter[Outcome] = field(default_factory=Counter)
-    audio: dict[Outcome, float] = field(default_factory=dict)
+    audio: defaultdict[Outcome, float] = field(default_factory=lambda: defaultdict(float))
     errors: Counter[FailureKind] = field(default_factory=Counter)
     saves: Observations = field(default_factory=Observations)
-    servers: dict[str, ServerFigures] = field(default_factory=dict)
+    servers: defaultdict[str, ServerFigures] = field(
+        default_factory=lambda: defaultdict(ServerFigures)
+    )
 
     @property
     def seconds_of_audio(self) -> float:
@@ -110,9 +116,8 @@ class Stats:
     def settled(self, outcome: Outcome, chunks: int, audio: float) -> None:
         """Count chunks and their seconds of audio; chunks of one sequence may end differently."""
         with self._lock:
-            figures = self._figures
-            figures.chunks[outcome] += chunks
-            figures.audio[outcome] = figures.audio.get(outcome, 0.0) + audio
+            self._figures.chunks[outcome] += chunks
+            self._figures.audio[outcome] += audio
 
     def blamed(self, kind: FailureKind) -> None:
         """Count a failure that was recorded on chunks."""
@@ -127,22 +132,16 @@ class Stats:
     def answered(self, server: str, *, seconds: float, audio: float) -> None:
         """Count an answer; `seconds` is the duration of the request for `audio` seconds."""
         with self._lock:
-            figures = self._server(server)
+            figures = self._figures.servers[server]
             figures.times.add(seconds)
             figures.ratios.add(seconds / max(audio, 1e-3))
 
     def failed(self, server: str, kind: FailureKind) -> None:
         """Count a request that failed."""
         with self._lock:
-            self._server(server).errors[kind] += 1
+            self._figures.servers[server].errors[kind] += 1
 
     def retried(self, server: str) -> None:
         """Count a request that failed at this server and is sent again, there or elsewhere."""
         with self._lock:
-            self._server(server).retries += 1
-
-    def _server(self, name: str) -> ServerFigures:
-        known = self._figures.servers.get(name)
-        if known is None:
-            known = self._figures.servers[name] = ServerFigures()
-        return known
+            self._figures.servers[server].retries += 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,10 +12,11 @@ from typing import Any
 from stt_lib import __version__
 from stt_lib.domain.models import Outcome
 from stt_lib.domain.units import audio, counted
+from stt_lib.errors import FailureKind
 from stt_lib.files import write_whole
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.logs import cannot_write
-from stt_lib.telemetry.stats import Figures, ServerFigures
+from stt_lib.telemetry.stats import ENDS, Figures, ServerFigures
 
 log = logging.getLogger("stt")
 
@@ -53,37 +55,30 @@ class Summary:
     def _sentences(self) -> Iterator[tuple[str, dict[str, Any]]]:
         figures = self.figures
         if figures.seconds_of_audio:
+            facts = {
+                "audio_seconds": round(figures.seconds_of_audio, 1),
+                "seconds": round(self.seconds, 3),
+                "realtime_factor": round(self.speed, 2),
+            }
             text = f"{audio(figures.seconds_of_audio)} of audio in {self.seconds:.1f}s"
-            yield (
-                f"{text}, {self.speed:.1f} times real time",
-                {
-                    "audio_seconds": round(figures.seconds_of_audio, 1),
-                    "seconds": round(self.seconds, 3),
-                    "realtime_factor": round(self.speed, 2),
-                },
-            )
+            yield f"{text}, {self.speed:.1f} times real time", facts
         for name, server in figures.servers.items():
             yield f"server {name} | {' | '.join(_requests(server))}", _server(name, server)
         if figures.errors:
-            kinds = figures.errors.most_common()
-            listed = " ".join(f"{kind}={count}" for kind, count in kinds)
-            yield f"errors | {listed}", {"errors": dict(figures.errors)}
+            yield f"errors | {_listed(figures.errors)}", {"errors": dict(figures.errors)}
         if self.left is not None:
-            left = self.left
-            pending = f"left | {counted(left.pending, 'pending chunk')}"
-            yield (
-                f"{pending}, {left.failed:,} of them failed before | {left.parked:,} parked",
-                {"left": asdict(left)},
-            )
+            left, pending = self.left, counted(self.left.pending, "pending chunk")
+            states = f"{pending}, {left.failed:,} of them failed before | {left.parked:,} parked"
+            yield f"left | {states}", {"left": asdict(left)}
 
     def write(self, path: Path) -> None:
         """Write the document, whole or not at all; a failure causes a warning."""
         try:
-            write_whole(path, json.dumps(self.document(), indent=2, default=str) + "\n")
+            write_whole(path, json.dumps(self._document(), indent=2, default=str) + "\n")
         except OSError as error:
             cannot_write("summary", path, error)
 
-    def document(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         figures = self.figures
         return {
             "version": __version__,
@@ -95,17 +90,13 @@ class Summary:
                 **{outcome: figures.sequences[outcome] for outcome in Outcome},
                 "given_back": self.unfinished,
             },
-            "chunks": {outcome: figures.chunks[outcome] for outcome in _ENDS},
-            "audio_seconds": {o: round(figures.audio.get(o, 0.0), 2) for o in _ENDS},
+            "chunks": {outcome: figures.chunks[outcome] for outcome in ENDS},
+            "audio_seconds": {o: round(figures.audio[o], 2) for o in ENDS},
             "realtime_factor": round(self.speed, 3),
             "servers": [_server(name, server) for name, server in figures.servers.items()],
             "errors": dict(figures.errors),
             "left": None if self.left is None else asdict(self.left),
         }
-
-
-_ENDS = (Outcome.TRANSCRIBED, Outcome.EMPTY, Outcome.ERROR)
-"""Outcomes of a chunk."""
 
 
 def _server(name: str, figures: ServerFigures) -> dict[str, Any]:
@@ -126,8 +117,11 @@ def _requests(figures: ServerFigures) -> Iterator[str]:
     if median is not None and most is not None:
         yield f"median {median:.2f}s, 95% within {most:.2f}s"
     if figures.failed:
-        kinds = " ".join(f"{kind}={count}" for kind, count in figures.errors.most_common())
-        yield f"{figures.failed} failed: {kinds}"
+        yield f"{figures.failed} failed: {_listed(figures.errors)}"
+
+
+def _listed(errors: Counter[FailureKind]) -> str:
+    return " ".join(f"{kind}={count}" for kind, count in errors.most_common())
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -12,8 +12,7 @@ import numpy as np
 from stt_lib.audio.decoding import Samples, decode
 from stt_lib.domain.models import NewChunk
 from stt_lib.domain.sequences import MAX_CHUNKS
-from stt_lib.local.ingest import read_recording
-from stt_lib.local.samples import recordings
+from stt_lib.local.ingest import read_recording, samples
 from stt_lib.local.transcriber import Transcriber
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -22,7 +21,7 @@ START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 def sequences() -> list[list[NewChunk]]:
     """The speech of the samples in the pieces that the worker posts, newest first."""
     found: list[list[NewChunk]] = []
-    for path, start in recordings(START):
+    for path, start in samples(START):
         speech = [chunk for chunk in read_recording(path, start) if chunk.has_speech]
         for _, run in groupby(enumerate(speech), key=lambda pair: pair[1].index - pair[0]):
             chunks = [chunk for _, chunk in run]

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from stt_lib.local.ingest import read_recording
-from stt_lib.local.samples import recordings
+from stt_lib.local.ingest import read_recording, samples
 from stt_lib.store import Store
 from tests.benchmarks import direct, processes
 from tests.benchmarks.backlog import Backlog
@@ -74,7 +73,7 @@ def _run_seconds(log: Path) -> float:
 
 def _ingest(backlog: Backlog) -> None:
     with Store(backlog.uri, backlog.name) as store:
-        for path, start in recordings(direct.START):
+        for path, start in samples(direct.START):
             store.chunks.insert(read_recording(path, start))
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from docs.generate import reference
 from stt_lib.config.installation import ROOT
 from stt_lib.config.loader import load, unknown_variables
 from stt_lib.config.parsers import PROTOCOLS
-from stt_lib.config.reference import reference
 from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError
 from stt_lib.servers import protocols

@@ -110,9 +110,8 @@ def test_a_damaged_stretch_in_the_middle_costs_only_itself() -> None:
 def test_says_which_file_is_not_audio(data: bytes, reason: str) -> None:
     with pytest.raises(NotAudio) as caught:
         decode(data, "chunk_3.opus")
-    assert caught.value.name == "chunk_3.opus"
-    assert caught.value.reason in (reason, "contains no sound")
-    assert str(caught.value).startswith("chunk_3.opus ")
+    expected = (f"chunk_3.opus {reason}", "chunk_3.opus contains no sound")
+    assert str(caught.value) in expected
     assert isinstance(caught.value, InputError)
 
 

@@ -169,12 +169,12 @@ def test_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         find_mongod()
 
 
-def test_a_server_that_dies_while_starting_is_noticed(tmp_path: Path) -> None:
-    program = tmp_path / "mongod"
-    program.write_text("#!/bin/sh\necho out of luck; exit 14\n")
-    program.chmod(0o755)
+def test_a_server_that_dies_while_starting_is_noticed(
+    only_on_path: Program, tmp_path: Path
+) -> None:
+    only_on_path('[ "$1" = --version ] && exit 0; echo out of luck; exit 14')
     with pytest.raises(LocalStackError, match="out of luck"):
-        Mongod(tmp_path, binary=program).start()
+        Mongod(tmp_path).start()
 
 
 def test_a_server_that_ignores_sigterm_is_killed(

@@ -18,8 +18,8 @@ from stt_lib.errors import ConfigurationError
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.server import service
 from stt_lib.local.server.app import Connection, _config, serve
+from stt_lib.local.server.protocol import Refusal, Upload
 from stt_lib.local.server.service import Service
-from stt_lib.local.server.upload import Refusal, Upload
 from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.running import Server, parts
 from tests.local.sounds import SAMPLES, encoded, sample, speech, tone

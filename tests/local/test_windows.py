@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stt_lib.audio.decoding import Samples
 from stt_lib.local import vad
-from stt_lib.local.windows import LONGEST, PADDING, PAUSE, THRESHOLD, windows
+from stt_lib.local.vad import LISTENING_THRESHOLD, LONGEST, PADDING, PAUSE, windows
 
 STRETCHES = st.lists(st.tuples(st.integers(1, 1500), st.sampled_from([0.0, 0.3, 0.45, 0.9])))
 
@@ -55,5 +55,5 @@ def test_windows_hold_all_speech_and_hold_it_once(stretches: list[tuple[int, flo
         assert all(b.start - a.end < PAUSE for a, b in pairwise(window.spans))
     assert all(before.end <= after.start + 1e-9 for before, after in pairwise(found))
     held = sum(span.end - span.start for window in found for span in window.spans)
-    spans = vad.spans(per_window, threshold=THRESHOLD)
+    spans = vad.spans(per_window, threshold=LISTENING_THRESHOLD)
     assert held == pytest.approx(sum(span.end - span.start for span in spans))

@@ -56,7 +56,8 @@ def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes_up(
         others = {step: crew.start(world, "--lease", "3") for step, world in of_step.items()}
         for step, hand in others.items():
             assert hand.end() == 0, f"{step}: {hand.console}"
-            assert_kept(of_step[step])
+            if step != "marked":  # frozen there, it still has its claim, on finished chunks
+                assert_kept(of_step[step])
         transcripts = {step: _transcripts(world) for step, world in of_step.items()}
         for hand in frozen.values():
             hand.thaw()

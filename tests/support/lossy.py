@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import bson
 
-WRITES = frozenset({"findAndModify", "insert", "update"})
+WRITES = frozenset({"insert", "update", "delete"})
 HEADER_BYTES = 16
 OP_MSG = 2013
 BODY_AT = HEADER_BYTES + 4 + 1

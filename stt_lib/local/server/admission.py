@@ -1,4 +1,4 @@
-"""Admission of requests: a few are computed, some wait, the others are refused."""
+"""Admission of requests (a few are computed, some wait, the others are refused) and metrics."""
 
 import asyncio
 import math
@@ -6,11 +6,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from stt_lib.local.transcriber import HungUp
 
 REMEMBERED = 20
 """Requests whose mean duration predicts how long a new one would have to wait."""
+
+PATHS = frozenset({"/transcribe", "/v1/audio/transcriptions", "/health", "/metrics"})
+"""Paths with a label of their own; anything else that a client asks for is `other`."""
 
 
 class Turns:
@@ -29,6 +37,7 @@ class Turns:
 
     @property
     def full(self) -> bool:
+        """Whether a request that comes now would find no place to wait."""
         return self._places.locked() and self.waiting >= self._queue
 
     def retry_after(self) -> int:
@@ -63,3 +72,38 @@ class Turns:
                 place.cancel()
         if not place.done():
             raise HungUp
+
+
+class Metrics:
+    """Counts since the start of the server, and the queue at this moment."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "stt_server_requests",
+            "Requests answered, by path and status; 499: the client left.",
+            ["path", "status"],
+            registry=self._registry,
+        )
+        self.audio = Counter(
+            "stt_server_audio_seconds", "Audio transcribed.", registry=self._registry
+        )
+        self.computing = Counter(
+            "stt_server_computing_seconds",
+            "Time spent on decoding and transcribing, summed over concurrent requests.",
+            registry=self._registry,
+        )
+        for name, documentation in (
+            ("in_progress", "Requests being computed."),
+            ("waiting", "Requests waiting for their turn."),
+        ):
+            gauge = Gauge(f"stt_server_{name}", documentation, registry=self._registry)
+            gauge.set_function(partial(getattr, turns, name))
+
+    def count(self, path: str, status: int) -> None:
+        """Count an answered request."""
+        self._requests.labels(path if path in PATHS else "other", status).inc()
+
+    async def page(self, _request: Request) -> Response:
+        """Answer `GET /metrics` in Prometheus' text format."""
+        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stt_lib.errors import ConfigurationError
-from stt_lib.local.server.metrics import Metrics
+from stt_lib.local.server.admission import Metrics
 from stt_lib.local.server.service import CLIENT_CLOSED_REQUEST, FILES_KEY, Service
 from stt_lib.local.transcriber import BUNDLED_MODEL, Transcriber
 from stt_lib.telemetry.events import Event

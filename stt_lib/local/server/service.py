@@ -16,10 +16,8 @@ from starlette.responses import JSONResponse, Response
 
 from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, Samples, stream
 from stt_lib.domain import languages
-from stt_lib.local.server.admission import Turns
-from stt_lib.local.server.formats import FORMATS
-from stt_lib.local.server.metrics import Metrics
-from stt_lib.local.server.upload import Body, Form, Refusal, Upload, read_form
+from stt_lib.local.server.admission import Metrics, Turns
+from stt_lib.local.server.protocol import FORMATS, Body, Form, Refusal, Upload, read_form
 from stt_lib.local.transcriber import HungUp, Transcriber
 from stt_lib.telemetry.events import Event
 
@@ -72,6 +70,7 @@ class Service:
         return await self._served(request, "file", self._openai_answer)
 
     def close(self) -> None:
+        """Drop requests that wait for a thread; those in progress go on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _served(
@@ -106,13 +105,10 @@ class Service:
         if render is None:
             raise Refusal(400, f"response_format must be one of {', '.join(FORMATS)}")
         hints = {"language": self._language(form), "prompt": form.fields.get("prompt")}
-        self._check_model(form)
-        return render(await self._text_of(form.files, body, **hints))
-
-    def _check_model(self, form: Form) -> None:
         loaded = self._transcriber.model
         if form.fields.get("model", ANY_MODEL) not in (ANY_MODEL, loaded):
             raise Refusal(404, f"model not found: this server has {loaded}")
+        return render(await self._text_of(form.files, body, **hints))
 
     def _language(self, form: Form) -> str | None:
         language = languages.code(form.fields.get("language"))
@@ -121,7 +117,8 @@ class Service:
         return language
 
     def _admit(self, request: Request) -> None:
-        if self._api_key is not None and not _same(_key(request), self._api_key):
+        key = self._api_key
+        if key and not hmac.compare_digest(_key(request).encode("latin-1"), key.encode()):
             raise Refusal(401, "the header X-Api-Key, or a Bearer token, is missing or wrong")
         self._refuse_when_full()
 
@@ -163,10 +160,6 @@ def _key(request: Request) -> str:
     return given or (token.strip() if scheme.lower() == "bearer" else "")
 
 
-def _same(given: str, key: str) -> bool:
-    return hmac.compare_digest(given.encode("latin-1"), key.encode())
-
-
 def _joined(files: list[Upload], cancelled: Callable[[], bool]) -> Samples:
     """Decode the files in their order into one sound, which is never copied.
 
@@ -174,25 +167,16 @@ def _joined(files: list[Upload], cancelled: Callable[[], bool]) -> Samples:
     """
     sound = np.empty(round(MAX_AUDIO_SECONDS * WHISPER_RATE), np.float32)
     size = 0
+    too_long = f"the request contains more than {MAX_AUDIO_SECONDS:.0f} s of sound"
     for position, file in enumerate(files):
-        size = _append(file, position, sound, size, cancelled)
+        try:
+            for block in stream(io.BytesIO(file.data), file.name, WHISPER_RATE):
+                if cancelled():
+                    raise HungUp
+                if size + block.size > sound.size:
+                    raise Refusal(413, too_long)
+                sound[size : size + block.size] = block
+                size += block.size
+        except NotAudio as exc:
+            raise Refusal(400, str(exc), file=file.name, position=position) from exc
     return sound[:size]
-
-
-def _append(
-    file: Upload, position: int, sound: Samples, size: int, cancelled: Callable[[], bool]
-) -> int:
-    """Decode a file behind the first `size` samples; return the new size."""
-    try:
-        for block in stream(io.BytesIO(file.data), file.name, WHISPER_RATE):
-            if cancelled():
-                raise HungUp
-            if size + block.size > sound.size:
-                raise Refusal(
-                    413, f"the request contains more than {MAX_AUDIO_SECONDS:.0f} s of sound"
-                )
-            sound[size : size + block.size] = block
-            size += block.size
-    except NotAudio as exc:
-        raise Refusal(400, str(exc), file=file.name, position=position) from exc
-    return size

@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from stt_lib.domain.models import NewChunk
-from stt_lib.local.ingest import CHUNK_SECONDS
+from stt_lib.local.ingest import CHUNK_SECONDS, SAMPLES
 from stt_lib.local.mongod import Mongod
-from stt_lib.local.samples import NAMES
 from tests.benchmarks import tables
 from tests.benchmarks.lab import Table
 from tests.benchmarks.model import whisper_server
@@ -32,7 +31,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "quality.json"
 
 def chosen(folder: Path, *, quick: bool) -> list[Recording]:
     """The samples, and recordings joined of them and of LibriVox' sentences."""
-    made = [recordings.sample(name) for name in NAMES]
+    made = [recordings.sample(file.stem) for file in SAMPLES]
     if read := recordings.sentences():
         made.append(recordings.joined("librivox-5", read, 5, recordings.short, folder))
         if not quick:

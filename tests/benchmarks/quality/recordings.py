@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode
-from stt_lib.local import samples
+from stt_lib.local.ingest import SAMPLES as FILES
 
-SAMPLES = Path(samples.__file__).parent
+SAMPLES = FILES[0].parent
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
 MISSING = (
     "The sentences from LibriVox are missing, so only the samples were measured: "
@@ -69,7 +69,7 @@ def _spoken(text: str) -> str:
 
 
 def all_samples() -> list[Utterance]:
-    made = [sample(name) for name in samples.NAMES]
+    made = [sample(file.stem) for file in FILES]
     return [Utterance(decode(r.path.read_bytes(), r.name), r.reference) for r in made]
 
 

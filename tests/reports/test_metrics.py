@@ -11,13 +11,18 @@ import time
 import urllib.request
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stt_lib import __version__
 from stt_lib.config.installation import ROOT
-from stt_lib.telemetry.metrics import RunCollector
+from stt_lib.config.settings import Settings
+from stt_lib.domain.models import FailedKind
+from stt_lib.errors import FailureKind
+from stt_lib.reports.metrics import Exporter
+from stt_lib.telemetry.stats import Stats
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
 
@@ -153,16 +158,19 @@ def test_without_metrics_nothing_of_them_is_loaded() -> None:
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
     """Every name that there can be, from a run that has seen it all."""
-    from stt_lib.errors import FailureKind
-    from stt_lib.telemetry.metrics import BacklogState, ServerState
-    from stt_lib.telemetry.stats import Stats
-
     stats = Stats()
     stats.answered("server", seconds=1, audio=10)
     stats.failed("server", FailureKind.TIMEOUT)
-    collector = RunCollector(stats, lambda: [ServerState("server", 1, 2, is_open=False)])
-    collector.backlog = BacklogState(5, 1, {"timeout": 1}, oldest=START, last_done=START)
-    return {sample.name for family in collector.collect() for sample in family.samples}
+    server = Mock(in_flight=1, limit=Mock(value=2), is_out=False)
+    server.name = "server"
+    store = Mock()
+    store.failures.kinds.return_value = [FailedKind("timeout", 1, 1, 0, None, START, START)]
+    store.chunks.count_pending.return_value = 5
+    store.chunks.first_and_last_pending.return_value = [], [Mock(start=START)]
+    store.statistics.last_done.return_value = START
+    exporter = Exporter(Settings(), store, Mock(stats=stats, servers=[server]))
+    exporter.refresh()
+    return {sample.name for family in exporter.collect() for sample in family.samples}
 
 
 def names_in(text: str) -> set[str]:

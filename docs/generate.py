@@ -1,12 +1,11 @@
-"""The reference of all settings, docs/configuration.md: `python -m stt_lib.config.reference`."""
+"""Generates the reference of all settings, docs/configuration.md: `make docs`."""
 
 from collections.abc import Iterator
 from typing import Final
 
 from stt_lib.config.loader import FROM_FILES
-from stt_lib.config.options import Group, Option
 from stt_lib.config.parsers import DURATION_FORMS, MOMENT_FORMS
-from stt_lib.config.settings import OPTIONS, VARIABLE_ONLY
+from stt_lib.config.settings import OPTIONS, VARIABLE_ONLY, Group, Option
 
 INTRODUCTION: Final = f"""\
 # Configuration

@@ -1,14 +1,20 @@
-"""The body of a request: limited while it is read, and split into its files and fields."""
+"""Requests, limited while they are read and split into files and fields, and the answers."""
 
 import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Message, Receive
+
+from stt_lib.domain import utterances
+from stt_lib.export.scope import Scope, readable
+from stt_lib.export.subtitles import vtt_cues, write_srt
 
 MAX_FILES = 1000
 NAME_LENGTH = 100
@@ -18,6 +24,12 @@ UPLOAD_SECONDS = 60.0
 DISCARD_SECONDS = 5.0
 DISCARD_BYTES = 256 * 1024 * 1024
 """How long and how much of a refused upload is read: clients read the answer only after it."""
+
+Heard = Mapping[str, Any]
+"""What the transcriber returns, with `duration` in seconds."""
+
+ZERO = datetime.fromtimestamp(0, UTC)
+"""The beginning of the sound; only times since then appear in an answer."""
 
 
 class Refusal(Exception):
@@ -32,6 +44,7 @@ class Refusal(Exception):
         self._headers = headers
 
     def response(self) -> JSONResponse:
+        """Return the answer in the form of all errors: JSON with a `detail`."""
         return JSONResponse(self._content, self.status, self._headers)
 
 
@@ -85,12 +98,15 @@ class Body:
 
 
 def too_large(limit: int) -> Refusal:
+    """Return the refusal of a request of more than `limit` bytes."""
     return Refusal(413, f"the request is larger than {limit} bytes")
 
 
 async def read_form(request: Request, body: Body, limit: int, part: str) -> Form:
     """Return the files named `part` of a multipart request in order, and its fields."""
-    _check_announced_size(request, limit)
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large(limit)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
             form = await _form(Request(request.scope, body.receive), part)
@@ -103,24 +119,14 @@ async def read_form(request: Request, body: Body, limit: int, part: str) -> Form
     return form
 
 
-def _check_announced_size(request: Request, limit: int) -> None:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large(limit)
-
-
 async def _form(request: Request, part: str) -> Form:
     async with request.form(max_files=MAX_FILES) as form:
         files = [
             await _upload(upload, part, position)
             for position, upload in enumerate(form.getlist(part), 1)
         ]
-        return Form(files, _fields(form))
-
-
-def _fields(form: FormData) -> dict[str, str]:
-    """Empty fields count as not given."""
-    return {name: value for name, value in form.items() if isinstance(value, str) and value}
+        # Empty fields count as not given.
+        return Form(files, {k: v for k, v in form.items() if isinstance(v, str) and v})
 
 
 async def _upload(upload: UploadFile | str, part: str, position: int) -> Upload:
@@ -128,3 +134,37 @@ async def _upload(upload: UploadFile | str, part: str, position: int) -> Upload:
         raise Refusal(400, f"part {position} named {part} has no filename, so it is not a file")
     name = (upload.filename or f"file {position}")[:NAME_LENGTH]
     return Upload(name, await upload.read())
+
+
+def _verbose_json(heard: Heard) -> Response:
+    return JSONResponse(
+        {
+            "task": "transcribe",
+            **{key: heard[key] for key in ("language", "duration", "model")},
+            "text": _text(heard),
+            "segments": [{"id": i, **segment} for i, segment in enumerate(heard["segments"])],
+        }
+    )
+
+
+def _subtitles(media_type: str, parts: Iterable[str]) -> Response:
+    return PlainTextResponse("".join(parts), media_type=media_type)
+
+
+FORMATS: dict[str, Callable[[Heard], Response]] = {
+    "json": lambda heard: JSONResponse({"text": _text(heard)}),
+    "text": lambda heard: PlainTextResponse(_text(heard) + "\n"),
+    "verbose_json": _verbose_json,
+    "srt": lambda heard: _subtitles("application/x-subrip", write_srt(*_said(heard))),
+    "vtt": lambda heard: _subtitles("text/vtt", ["WEBVTT\n", *vtt_cues(*_said(heard))]),
+}
+"""The answers of `/v1/audio/transcriptions` by `response_format`."""
+
+
+def _text(heard: Heard) -> str:
+    return " ".join(segment["text"].strip() for segment in heard["segments"])
+
+
+def _said(heard: Heard) -> tuple[list[utterances.Stretch], Scope]:
+    stretch = utterances.stretch({"start": ZERO, **heard}, str)
+    return list(readable([stretch] if stretch else [])), Scope("", None, None, zero=ZERO)

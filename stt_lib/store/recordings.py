@@ -1,0 +1,152 @@
+"""Recordings for a list: read from indexes and transcripts, never from a chunk with its audio."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, RecordingState, RecordingSummary, identity
+from stt_lib.domain.text import word_count
+from stt_lib.store.database import Database, Document
+from stt_lib.store.ids import shown_id
+from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
+from stt_lib.store.mapping import nested
+
+_STATE: Final[Document] = {"_id": 0, "original_id": 1, "stt.error.at": 1}
+_WORDS: Final[Document] = {"original": 1, "segments.text": 1}
+
+
+class Recordings:
+    """What there is of each recording, and how far it has come."""
+
+    def __init__(self, database: Database, indexes: Indexes) -> None:
+        self._db = database
+        self._indexes = indexes
+
+    def newest(
+        self, limit: int, since: datetime | None = None, until: datetime | None = None
+    ) -> list[RecordingSummary]:
+        """The recordings that began last, in a span of time."""
+        begun = {identity(row["_id"]): row for row in self._begun(limit, since, until)}
+        if not begun:
+            return []
+        ids = [row["_id"] for row in begun.values()]
+        ends = self._ends(ids)
+        states = self._states(ids, min(r["start"] for r in begun.values()), max(ends.values()))
+        words = self._words(ids)
+        return [
+            RecordingSummary(
+                shown_id(row["_id"]),
+                row["name"] if isinstance(row["name"], str) else None,
+                row["start"],
+                (ends[key] - row["start"]).total_seconds() + NOMINAL_CHUNK_SECONDS,
+                states.get(key, RecordingState.DONE),
+                words[key],
+            )
+            for key, row in begun.items()
+        ]
+
+    def _begun(self, limit: int, since: datetime | None, until: datetime | None) -> list[Document]:
+        """The first chunk of each: MongoDB jumps from one recording to the next in the index."""
+        first = {name: {"$first": f"${field}"} for name, field in _FIRST.items()}
+        span: Document = {"$gte": since or datetime.min}
+        if until is not None:
+            span["$lt"] = until
+        return self._from_index(
+            [
+                {"$sort": {"original_id": 1, "index": 1}},
+                {"$group": {"_id": "$original_id", **first}},
+                {"$match": {"start": span}},
+                {"$sort": {"start": -1}},
+                {"$limit": limit},
+            ]
+        )
+
+    def _ends(self, ids: list[Any]) -> dict[Hashable, datetime]:
+        """When the last chunk of each began."""
+        rows = self._from_index(
+            [
+                {"$match": {"original_id": {"$in": ids}, "start": {"$type": "date"}}},
+                {"$group": {"_id": "$original_id", "start": {"$max": "$start"}}},
+            ]
+        )
+        return {identity(row["_id"]): row["start"] for row in rows}
+
+    def _from_index(self, stages: list[Document]) -> list[Document]:
+        options: Document = {"allowDiskUse": True}
+        if self._indexes.has("stt_recordings"):
+            options["hint"] = "stt_recordings"
+        chunks = self._db.chunks
+        return self._db.run(lambda: list(chunks.aggregate(stages, **options)), seconds=None)
+
+    # -- states -------------------------------------------------------------------------------
+
+    def _states(
+        self, ids: list[Any], first: datetime, last: datetime
+    ) -> dict[Hashable, RecordingState]:
+        """Of recordings that are not done; if chunks differ, the state of those with most hope."""
+        states: dict[Hashable, RecordingState] = {}
+        wanted = set(map(identity, ids))
+        for document in self._unfinished(ids, first, last):
+            key = identity(document.get("original_id"))
+            if key in wanted:
+                states[key] = min(_state(document), states.get(key, RecordingState.DONE), key=_RANK)
+        return states
+
+    def _unfinished(self, ids: list[Any], first: datetime, last: datetime) -> Iterator[Document]:
+        """The pending chunks that began in a span: by bounds in the partial indexes.
+
+        A filter would make MongoDB read every document to check it once more.
+        """
+        if not (self._indexes.has("stt_pending") and self._indexes.has("stt_failed")):
+            yield from self._find({**PENDING, "original_id": {"$in": ids}}, {})
+            return
+        for name, keys in (("stt_pending", PLAN_KEYS), ("stt_failed", FAILED_KEYS)):
+            prioritized = _bound(keys, MaxKey(), MaxKey()), _bound(keys, None, MaxKey())
+            others = _bound(keys, None, last), _bound(keys, None, first, is_end=True)
+            for start, end in (prioritized, others):
+                yield from self._find({}, {"hint": name, "min": start, "max": end})
+
+    def _find(self, query: Document, options: Document) -> list[Document]:
+        fields = {**_STATE, "stt.parked_at": 1} if options.get("hint") != "stt_pending" else _STATE
+        return self._db.find(self._db.chunks, query, fields, seconds=None, **options)
+
+    # -- words --------------------------------------------------------------------------------
+
+    def _words(self, ids: list[Any]) -> Counter[Hashable]:
+        counts: Counter[Hashable] = Counter()
+        query = {"original": {"$in": ids}}
+        found = self._db.find(self._db.transcriptions, query, _WORDS, seconds=None)
+        for key, words in self._db.readable(found, _counted):
+            counts[key] += words
+        return counts
+
+
+_FIRST: Final = {"start": "start", "name": "file"}
+_RANK: Final = list(RecordingState).index
+
+
+def _state(document: Document) -> RecordingState:
+    if nested(document, "stt.parked_at") is not None:
+        return RecordingState.PARKED
+    is_failed = nested(document, "stt.error.at") is not None
+    return RecordingState.FAILED if is_failed else RecordingState.PENDING
+
+
+def _bound(
+    keys: list[tuple[str, int]], priority: Any, start: Any, *, is_end: bool = False
+) -> Document:
+    """The first place in an index with this priority and start, or the place after the last."""
+    first = {1: MinKey(), -1: MaxKey()}
+    after = {1: MaxKey(), -1: MinKey()}
+    rest = {name: (after if is_end else first)[direction] for name, direction in keys[2:]}
+    return {"priority": priority, "start": start, **rest}
+
+
+def _counted(document: Document) -> tuple[Hashable, int]:
+    texts = (segment["text"] for segment in document["segments"])
+    words = sum(word_count(text.split()) for text in texts)
+    return identity(document["original"]), round(words)

@@ -1,0 +1,104 @@
+"""`transcribe`: files become texts beside them, whatever happens on the way."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.local.sounds import SAMPLES
+from tests.support.waiting import eventually
+from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
+from tests.support.world import World
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_recordings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.folder)
+    shutil.copy(SAMPLES / "library.opus", "talk.mp3")
+    shutil.copy(SAMPLES / "tides.opus", "tides.opus")
+
+
+def posted(whisper: FakeWhisper) -> set[bytes]:
+    return {sound for request in whisper.requests for sound in request.audio}
+
+
+def test_good_files_become_texts_and_bad_ones_are_listed(
+    world: World, whisper: FakeWhisper
+) -> None:
+    Path("bad.wav").write_text("no sound")
+    done = world.run("transcribe", "bad.wav", "talk.mp3", "missing.wav", "tides.opus")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
+    errors = sorted(done.stderr.splitlines())
+    assert errors == [
+        "stt: bad.wav is not audio",
+        "stt: missing.wav cannot be read: No such file or directory",
+    ]
+    assert "testing" in Path("talk.txt").read_text()
+    assert not Path("bad.txt").exists()
+    assert len(posted(whisper)) == 4 + 33
+
+    count = len(whisper.requests)
+    again = world.run("transcribe", "talk.mp3", "--format", "vtt", "-o", "subtitles/vtt")
+    assert again.returncode == 0, again.stderr
+    assert Path("subtitles/vtt/talk.vtt").read_text().startswith("WEBVTT")
+    assert len(whisper.requests) == count
+    assert world.chunks.count_documents({}) == 0, "the user's own database is left alone"
+
+
+def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
+    def hold_short_ones(request: Request) -> Reply:
+        if len(request.audio) < 20:
+            whisper.released.wait(60)
+        return echo(request)
+
+    whisper.script = hold_short_ones
+    env = {"STT_LEASE": "3"}
+    process = world.start("transcribe", "tides.opus", env=env)
+    try:
+        eventually(lambda: len(whisper.requests) > 1, seconds=60)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    whisper.script = echo
+    done = world.run("transcribe", "tides.opus", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "testing" in Path("tides.txt").read_text()
+    assert len(posted(whisper)) == 33
+
+
+def test_what_failed_is_reported_and_tried_again(world: World, whisper: FakeWhisper) -> None:
+    whisper.script = lambda r: status(400) if whisper.requests[0].audio[1] in r.audio else echo(r)
+    done = world.run("transcribe", "talk.mp3")
+    assert done.returncode == 1
+    assert "stt: talk.mp3: 1 chunk not transcribed; to see why:" in done.stderr
+    assert "testing" in Path("talk.txt").read_text()
+    assert len(posted(whisper)) == 4
+    whisper.script = echo
+    done = world.run("transcribe", "talk.mp3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "testing" in Path("talk.txt").read_text()
+
+
+def test_a_server_that_is_away_is_exit_code_3(world: World) -> None:
+    env = {"STT_SERVER_WAIT": "0"}
+    done = world.run("transcribe", "talk.mp3", "--server", "http://127.0.0.1:9", env=env)
+    assert done.returncode == 3
+    assert not Path("talk.txt").exists()
+
+
+def test_two_files_never_share_a_text(world: World) -> None:
+    done = world.run("transcribe", "talk.mp3", "talk.wav")
+    assert done.returncode == 2
+    assert done.stderr == "stt: talk.mp3 and talk.wav would both become talk.txt\n"
+
+
+def test_without_the_embedded_stack_one_line_says_what_to_install(world: World) -> None:
+    Path("psutil.py").write_text("raise ModuleNotFoundError(name='psutil')")
+    done = world.run("transcribe", "talk.mp3", env={"PYTHONPATH": str(world.folder)})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install" in done.stderr

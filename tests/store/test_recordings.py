@@ -1,0 +1,120 @@
+"""Listing recordings: what is shown of each, and that no audio is read for it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from stt_lib.domain.models import RecordingSummary
+from stt_lib.store import Store
+from tests.support.world import START, World
+
+HOUR = timedelta(hours=1)
+PARKED = {"error": {"kind": "timeout", "at": START}, "parked_at": START}
+FAILED = {"error": {"kind": "timeout", "at": START}, "retry_at": START + 1000 * HOUR}
+
+
+def transcribe(world: World, recording: Any, *texts: str) -> None:
+    segments = [{"start": 0.0, "end": 1.0, "text": text} for text in texts]
+    document = {"original": recording, "start": START, "segments": segments}
+    world.transcriptions.insert_one({**document, "chunk_ids": [f"{recording} {texts}"]})
+    world.chunks.update_many({"original_id": recording}, {"$set": {"transcribed_at": START}})
+
+
+def fill(world: World) -> None:
+    """One recording in each state, an hour apart; those that are unfinished begin done."""
+    done: dict[str, Any] = {"transcribed_at": START}
+    world.record(range(6), original_id="done", file="talk.mp3")
+    transcribe(world, "done", "one two three", " four")
+    transcribe(world, "done", "five")
+    world.record([0, 1], original_id="silent", start=START + HOUR, silent=[0, 1])
+    for number, (name, stt) in enumerate((("failed", FAILED), ("parked", PARKED)), start=2):
+        world.record([0], original_id=name, start=START + number * HOUR, **done)
+        world.record([1], original_id=name, start=START + number * HOUR, stt=stt)
+        world.record([1], original_id=f"{name} in part", start=START + number * HOUR)
+        world.record([0], original_id=f"{name} in part", start=START + number * HOUR, stt=stt)
+    world.record(range(3), original_id=7, start=START + 4 * HOUR)
+    world.record([0], original_id="urgent", start=START + 5 * HOUR, priority=2)
+
+
+def states(found: list[RecordingSummary]) -> dict[str, str]:
+    return {recording.id: recording.state for recording in found}
+
+
+EXPECTED = {
+    "urgent": "pending",
+    "7": "pending",
+    "parked": "parked",
+    "parked in part": "pending",
+    "failed": "failed",
+    "failed in part": "pending",
+    "silent": "done",
+    "done": "done",
+}
+
+
+def test_a_recording_is_in_the_state_of_what_is_left_of_it(world: World, store: Store) -> None:
+    fill(world)
+    found = store.recordings.newest(20)
+    assert states(found) == EXPECTED
+    assert [r.start for r in found] == sorted((r.start for r in found), reverse=True)
+    assert found[-1] == RecordingSummary("done", "talk.mp3", START, 60.0, "done", 5)  # type: ignore[arg-type]
+    assert (found[1].id, found[1].name, found[1].seconds, found[1].words) == ("7", None, 30.0, 0)
+
+
+def test_the_newest_of_a_period_are_listed(world: World, store: Store) -> None:
+    fill(world)
+    assert list(states(store.recordings.newest(2))) == ["urgent", "7"]
+    period = store.recordings.newest(20, START + HOUR, START + 3 * HOUR)
+    assert states(period) == {n: EXPECTED[n] for n in ("failed", "failed in part", "silent")}
+    assert store.recordings.newest(20, START + 9 * HOUR) == []
+
+
+def test_no_chunk_is_read_for_it(world: World, store: Store) -> None:
+    fill(world)
+    store.recordings.newest(20)
+    world.db.command("profile", 2)
+    assert len(store.recordings.newest(20)) == len(EXPECTED)
+    world.db.command("profile", 0)
+    queries = list(world.db["system.profile"].find({"ns": f"{world.database}.audio_chunks"}))
+    queries = [q for q in queries if q["op"] in ("query", "command") and "planSummary" in q]
+    assert len(queries) >= 3
+    assert [q["docsExamined"] for q in queries] == [0] * len(queries)
+
+
+def test_without_indexes_the_list_is_the_same(world: World) -> None:
+    fill(world)
+    with Store(world.uri, world.database) as bare:
+        assert states(bare.recordings.newest(20)) == EXPECTED
+
+
+@pytest.mark.parametrize("original", [None, 1.5, datetime(2026, 1, 1, tzinfo=UTC), {"a": 1}])
+def test_any_id_may_be_listed(world: World, store: Store, original: Any) -> None:
+    world.chunks.insert_many(
+        {"original_id": original, "index": i, "start": START, "vad": {"has_speech": True}}
+        for i in range(2)
+    )
+    [found] = store.recordings.newest(20)
+    assert found.state == "pending"
+
+
+def test_the_command_prints_a_table_or_json(world: World, store: Store) -> None:
+    assert world.run("recordings").stdout == "There are no recordings.\n"
+    fill(world)
+    done = world.run("recordings", "--until", "2026-03-01T08:30Z")
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.split() == ["recording", "start", "length", "state", "words", "name"]
+    assert row.split()[-5:] == ["1", "min", "done", "5", "talk.mp3"]
+    listed = json.loads(world.run("recordings", "--json", "--limit", "1").stdout)
+    assert listed == [
+        {
+            "id": "urgent",
+            "name": None,
+            "start": (START + 5 * HOUR).isoformat(),
+            "seconds": 10.0,
+            "state": "pending",
+            "words": 0,
+        }
+    ]
