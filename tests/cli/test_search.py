@@ -38,6 +38,7 @@ def search(
 ) -> Search:
     monkeypatch.setenv("MONGODB_URI", world.uri)
     monkeypatch.setenv("MONGODB_DATABASE", world.database)
+    monkeypatch.setenv("STT_DATA_DIR", str(world.folder / "no embedded stack"))
     return Search(capsys)
 
 

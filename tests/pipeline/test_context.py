@@ -77,7 +77,7 @@ periods = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(chunks, min_size=12, max_size=12),
     st.sampled_from([1, 2, 5, 7]),
