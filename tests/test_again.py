@@ -12,7 +12,7 @@ import pytest
 from stt_lib import __version__
 from stt_lib.config import parsers
 from stt_lib.domain.models import Origin
-from stt_lib.pipeline.retranscription import fulfils
+from stt_lib.pipeline.retranscription import meets
 from tests.support.again import NEW, OLD, assert_all_new, heard_new, history, texts, transcribed
 from tests.support.crew import Crew, eventually
 from tests.support.talk import Talk, told
@@ -296,8 +296,8 @@ MADE = Origin("Systran/faster-whisper-large-v3", "http://gpu:8000", "openai", "e
 )
 def test_conditions_mean_what_they_say(condition: str, expected: bool) -> None:
     conditions = parsers.conditions(condition)
-    assert fulfils(MADE, conditions) == expected
-    assert fulfils(Origin(), conditions) == ("!=" in condition), "unknown is another"
+    assert meets(MADE, conditions) == expected
+    assert meets(Origin(), conditions) == ("!=" in condition), "unknown is another"
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Retranscription:
 
     def count(self) -> int:
         origins = self._store.transcripts.count_by_origin(self._selection)
-        total = sum(count for origin, count in origins if fulfils(origin, self._conditions))
+        total = sum(count for origin, count in origins if meets(origin, self._conditions))
         logs.total_again(total)
         return total
 
@@ -121,7 +121,7 @@ class Retranscription:
 
     def _is_ahead(self, old: OldTranscript) -> bool:
         is_behind = old.start == self._position and _key(old) in self._at_position
-        return not is_behind and fulfils(old.origin, self._conditions)
+        return not is_behind and meets(old.origin, self._conditions)
 
     def _move_on_to(self, old: OldTranscript) -> None:
         if old.start != self._position:
@@ -142,7 +142,7 @@ class TranscriptSink:
     """The sink that replaces transcripts; where nothing better is heard, the old text stays."""
 
     def __init__(self, store: Store, conditions: Sequence[Condition]) -> None:
-        """`conditions` chose the transcripts: a new one that still fulfils them is reported."""
+        """`conditions` chose the transcripts: a new one that still meets them is reported."""
         self._store = store
         self._conditions = conditions
         self._has_warned = False
@@ -172,12 +172,12 @@ class TranscriptSink:
     def _warn_if_endless(self, new: Transcript) -> None:
         """A server that does not name its model makes new text look like old text."""
         origin = Origin(new.model, new.server, new.protocol, new.language, __version__)
-        if self._conditions and not self._has_warned and fulfils(origin, self._conditions):
+        if self._conditions and not self._has_warned and meets(origin, self._conditions):
             self._has_warned = True
             logs.endless()
 
 
-def fulfils(origin: Origin, conditions: Sequence[Condition]) -> bool:
+def meets(origin: Origin, conditions: Sequence[Condition]) -> bool:
     """Whether all conditions hold; an unknown value differs from every value."""
     return all(_holds(condition, origin) for condition in conditions)
 

@@ -264,7 +264,7 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkUpdate:
-    """The same change to several chunks, those that fulfil the condition."""
+    """The same change to several chunks, those that meet the condition."""
 
     ids: Sequence[Any]
     condition: Document

@@ -24,7 +24,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def understood(arguments: Sequence[str]) -> Settings:
-    """Settings of a command line; an error of click or of ours if there is a mistake in it."""
+    """Settings of a command line; raises a click error or a ConfigurationError on a mistake."""
     name, *rest = arguments or [""]
     command = stt.get_command(click.Context(stt), name)
     if command is None:

@@ -136,7 +136,7 @@ def test_a_result_whose_claim_was_lost_is_dropped(lab: Lab, heartbeat: Heartbeat
 
 
 def test_a_transcript_of_somebody_faster_wins(lab: Lab) -> None:
-    """The database forbids a second one; its chunks are marked, for they are owned."""
+    """The database forbids a second one; its chunks are marked because they are owned."""
     lab.record(range(3))
     sequence = only(lab)
     others: list[Outcome] = []

@@ -9,6 +9,7 @@ from stt_lib.domain.models import ChunkRef, ChunkSequence, Failure
 from stt_lib.errors import FailureKind, WriteRefused
 from stt_lib.store import Store
 from tests.store.conftest import LONG_AGO, indexes, load, plan, transcript
+from tests.support.waiting import eventually
 from tests.support.world import START, World, chunk
 
 # -- planning ---------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ def test_what_fails_in_a_run_is_not_planned_again_in_it_but_in_the_next(
 ) -> None:
     world.record(range(2))
     started = store.now()
+    eventually(lambda: store.now() > started)  # the clock of MongoDB has milliseconds
     record(store, [chunk["_id"] for chunk in world.chunks.find()], due_in=0.0)
     assert list(store.chunks.pending(run_started=started)) == []
     assert len(list(store.chunks.pending(run_started=store.now()))) == 2
