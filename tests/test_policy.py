@@ -4,7 +4,7 @@ import math
 import random
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,6 @@ from stt_lib.domain.bisection import Heard, Unusable, salvage
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AudioRejected, FailureKind, ServerTrouble, Suspect
 from stt_lib.local.ingest import SAMPLES
-from stt_lib.servers.diagnosis import retry_after
 from stt_lib.servers.health import LONGEST_REST_SECONDS, THRESHOLD, Breaker
 from tests.support.world import START
 
@@ -53,31 +52,6 @@ def test_later_runs_wait_longer_but_never_more_than_a_day(failures: int, seed: i
 def test_attempts_count_from_one() -> None:
     with pytest.raises(ValueError, match="from 1"):
         backoff.delay(0, 1, 1, random.Random())
-
-
-# -- Retry-After ------------------------------------------------------------------------------
-
-NOW = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("7", 7.0),
-        (" 0 ", 0.0),
-        ("Sun, 01 Mar 2026 08:02:00 GMT", 120.0),
-        ("Sunday, 01-Mar-26 08:02:00 GMT", 120.0),
-        ("Sun, 01 Mar 2026 07:00:00 GMT", 0.0),
-        ("999999999", 3600.0),
-        ("soon", None),
-        ("-5", None),
-        ("", None),
-        ("1.5", None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value, NOW) == seconds
 
 
 # -- durations of Ogg Opus --------------------------------------------------------------------

@@ -136,9 +136,10 @@ def out_of_time(seconds_left: float, needed: float) -> None:
     log.info(text, f"{end:%H:%M:%S}", needed, extra=facts)
 
 
-def stopping(grace: float) -> None:
+def stopping(seconds: float) -> None:
     facts = Event.STOPPING.of()
-    log.info("Stopping: requests in flight get up to %g s to finish", grace, extra=facts)
+    text = "Stopping: requests in flight get up to %g s to finish"
+    log.info(text, round(seconds, 1), extra=facts)
 
 
 def processing(sequence: ChunkSequence) -> None:

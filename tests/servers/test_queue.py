@@ -1,11 +1,13 @@
 """Workers and a server that computes one request at a time and never notices a hang-up."""
 
+import re
 import threading
 import time
 
 import pytest
 
 from tests.support.crew import Crew
+from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo
 from tests.support.world import World
 
@@ -88,3 +90,25 @@ def test_a_parallel_server_all_of_whose_slots_hang_is_noticed(
     assert done.returncode in (1, 3)
     assert "rests until" in done.stderr
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("grace", "least", "most"), [("30s", 29, 30), ("1h", 900, 1002)], ids=["grace", "deadline"]
+)
+def test_a_run_that_stops_waits_no_longer_than_its_requests_may_take(
+    world: World, whisper: FakeWhisper, grace: str, least: float, most: float
+) -> None:
+    """`--grace` knows the deadlines of the requests in flight."""
+    backlog(world, SHORT)
+    whisper.gate.clear()
+    limits = ["--timeout-base", "1000", "--timeout-per-chunk", "1"]
+    process = world.start("--max-workers", "1", "--grace", grace, *limits)
+    whisper.wait_for(lambda: len(whisper.requests) == 1)
+    process.terminate()
+    eventually(lambda: "Stopping" in world.log)
+    whisper.gate.set()
+    process.communicate(timeout=20)
+    found = re.search(r"in flight get up to (\S+) s to finish", world.log)
+    assert found is not None
+    assert least <= float(found[1]) <= most
+    world.assert_all_done()
