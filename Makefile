@@ -8,10 +8,12 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs simulate soak images bench bench-quality bench-phantoms clean
+.PHONY: help install demo test check format docs simulate soak images bench bench-quality bench-phantoms clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/local  ## install the worker and the embedded stack into .venv, for your own recordings
 
 demo: $(VENV)/local  ## transcribe sample recordings with an embedded MongoDB and Whisper server
 	$(BIN)/python stt.py demo

@@ -20,6 +20,7 @@ Stopped (a BaseException)   a signal asked us to stop; no `except Exception` may
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -125,9 +126,11 @@ class ServerMisconfigured(ServerTrouble):
 
 
 class ServerBusy(ServerTrouble):
-    """The server asks us to slow down; `retry_after` in seconds when it said for how long."""
+    """The server asks us to slow down, and may say for how many seconds, or until when."""
 
-    def __init__(self, message: str, server: str | None, retry_after: float | None) -> None:
+    def __init__(
+        self, message: str, server: str | None, retry_after: float | datetime | None
+    ) -> None:
         super().__init__(FailureKind.BUSY, message, server)
         self.retry_after = retry_after
 

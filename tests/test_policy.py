@@ -2,21 +2,22 @@
 
 import math
 import random
+import re
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stt_lib.audio import ogg
+from stt_lib.audio.decoding import decode
 from stt_lib.domain import backoff
 from stt_lib.domain.bisection import Heard, Unusable, salvage
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AudioRejected, FailureKind, ServerTrouble, Suspect
 from stt_lib.local.ingest import SAMPLES
-from stt_lib.servers.diagnosis import retry_after
 from stt_lib.servers.health import LONGEST_REST_SECONDS, THRESHOLD, Breaker
 from tests.support.world import START
 
@@ -55,31 +56,6 @@ def test_attempts_count_from_one() -> None:
         backoff.delay(0, 1, 1, random.Random())
 
 
-# -- Retry-After ------------------------------------------------------------------------------
-
-NOW = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("7", 7.0),
-        (" 0 ", 0.0),
-        ("Sun, 01 Mar 2026 08:02:00 GMT", 120.0),
-        ("Sunday, 01-Mar-26 08:02:00 GMT", 120.0),
-        ("Sun, 01 Mar 2026 07:00:00 GMT", 0.0),
-        ("999999999", 3600.0),
-        ("soon", None),
-        ("-5", None),
-        ("", None),
-        ("1.5", None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value, NOW) == seconds
-
-
 # -- durations of Ogg Opus --------------------------------------------------------------------
 
 
@@ -94,29 +70,52 @@ def opus_file(samples: int, pre_skip: int = 312) -> bytes:
     return page(0, head) + page(0, b"OpusTags" + bytes(600)) + page(samples + pre_skip, b"a" * 300)
 
 
+def seconds(data: bytes) -> float:
+    opus = ogg.read(data)
+    assert opus is not None
+    return opus.seconds
+
+
 @given(st.integers(1, 48_000 * 600), st.integers(0, 4000))
 def test_the_duration_is_the_last_granule_less_the_pre_skip(count: int, skip: int) -> None:
-    assert ogg.opus_seconds(opus_file(count, skip)) == pytest.approx(count / 48_000)
+    assert seconds(opus_file(count, skip)) == pytest.approx(count / 48_000)
 
 
 def test_chained_files_add_up() -> None:
-    assert ogg.opus_seconds(opus_file(48_000) + opus_file(24_000)) == pytest.approx(1.5)
+    assert seconds(opus_file(48_000) + opus_file(24_000)) == pytest.approx(1.5)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_has_no_duration(data: bytes) -> None:
-    assert ogg.opus_seconds(data) is None
+    assert ogg.read(data) is None
 
 
-@given(st.integers(0, 1200))
+@given(st.integers(0, 3000))
 def test_a_truncated_file_is_read_as_far_as_it_goes(length: int) -> None:
-    seconds = ogg.opus_seconds(opus_file(48_000)[:length])
-    assert seconds is None or seconds == pytest.approx(1.0)
+    """Decoders leave out the page that is incomplete."""
+    first, both = opus_file(48_000), opus_file(48_000) + opus_file(24_000)
+    ends_of_pages = {len(both), *(match.start() for match in re.finditer(b"OggS", both))}
+    cut = both[:length]
+    opus = ogg.read(cut)
+    if len(cut) < len(first):
+        assert opus is None
+    else:
+        assert opus is not None
+        assert opus.seconds == pytest.approx(1.5 if cut == both else 1.0)
+        assert opus.is_whole == (len(cut) in ends_of_pages)
+
+
+def test_a_real_file_that_is_cut_off_is_as_long_as_what_can_be_decoded() -> None:
+    whole = SAMPLES[0].read_bytes()
+    cut = whole[: len(whole) // 2]
+    opus = ogg.read(cut)
+    assert opus is not None
+    assert not opus.is_whole
+    assert opus.seconds == pytest.approx(decode(cut, "half").size / 16_000, abs=0.02)
 
 
 def test_real_recordings_are_measured_to_the_sample() -> None:
-    path = SAMPLES[0]
-    assert ogg.opus_seconds(path.read_bytes()) == pytest.approx(33.76, abs=0.05)
+    assert seconds(SAMPLES[0].read_bytes()) == pytest.approx(33.76, abs=0.05)
 
 
 # -- the circuit breaker ----------------------------------------------------------------------

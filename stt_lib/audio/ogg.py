@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 SAMPLE_RATE = 48_000
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -9,23 +10,37 @@ _OPUS_HEAD = b"OpusHead"
 _LONGEST_PLAUSIBLE_SECONDS = 3600.0
 
 
-def opus_seconds(data: bytes) -> float | None:
-    """Seconds of audio in an Ogg Opus file, also a chained one; None when it is not one.
+class Opus(NamedTuple):
+    """An Ogg Opus file, also a chained one.
+
+    It `is_whole` unless it is cut off, or garbage follows. `layouts` are the channel counts and
+    mapping families of its links.
+    """
+
+    seconds: float
+    is_whole: bool
+    layouts: frozenset[tuple[int, bytes]]
+
+
+def read(data: bytes) -> Opus | None:
+    """Read the pages of a file; None if it is not Ogg Opus.
 
     The granule position of the last page less the pre-skip is the number of samples at 48 kHz.
     Source: RFC 3533 section 6 (pages), RFC 7845 sections 4 and 5.1 (granule position, pre-skip).
     """
-    total = 0.0
-    pre_skip: int | None = None
-    last_granule = 0
-    for granule, body, _ in _pages(data):
+    samples = pre_skip = last_granule = end = 0
+    layouts = set()
+    for granule, body, beyond in _pages(data):
+        end = beyond
         if data.startswith(_OPUS_HEAD, body):
-            total += _length(pre_skip, last_granule)
+            samples += max(0, last_granule - pre_skip)
             pre_skip, last_granule = struct.unpack_from("<H", data, body + 10)[0], 0
-        elif granule > 0:
+            layouts.add((data[body + 9], data[body + 18 : body + 19]))
+        elif granule > 0 and layouts:
             last_granule = granule
-    total += _length(pre_skip, last_granule)
-    return total if 0 < total <= _LONGEST_PLAUSIBLE_SECONDS else None
+    seconds = (samples + max(0, last_granule - pre_skip)) / SAMPLE_RATE
+    is_plausible = 0 < seconds <= _LONGEST_PLAUSIBLE_SECONDS
+    return Opus(seconds, end == len(data), frozenset(layouts)) if is_plausible else None
 
 
 def is_chainable(files: Iterable[bytes]) -> bool:
@@ -37,28 +52,22 @@ def is_chainable(files: Iterable[bytes]) -> bool:
     """
     layouts: set[tuple[int, bytes]] = set()
     for data in files:
-        pages = list(_pages(data))
-        if not pages or pages[-1][2] != len(data) or opus_seconds(data) is None:
+        opus = read(data)
+        if opus is None or not opus.is_whole:
             return False
-        heads = [body for _, body, _ in pages if data.startswith(_OPUS_HEAD, body)]
-        layouts.update((data[body + 9], data[body + 18 : body + 19]) for body in heads)
+        layouts |= opus.layouts
     return len(layouts) == 1
 
 
-def _length(pre_skip: int | None, granule: int) -> float:
-    return 0.0 if pre_skip is None else max(0, granule - pre_skip) / SAMPLE_RATE
-
-
 def _pages(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield granule position, start and end of the body of every page, until garbage comes."""
+    """Yield granule position, start and end of the body of each page, until garbage comes."""
     offset = 0
     while offset + _HEADER.size <= len(data):
         capture, _, _, granule, _, _, _, count = _HEADER.unpack_from(data, offset)
         body = offset + _HEADER.size + count
-        if capture != b"OggS" or body > len(data):
+        end = body + sum(data[offset + _HEADER.size : body])
+        is_head = data.startswith(_OPUS_HEAD, body)
+        if capture != b"OggS" or end > len(data) or (is_head and end < body + 12):
             return
-        length = sum(data[offset + _HEADER.size : body])
-        if data.startswith(_OPUS_HEAD, body) and body + 12 > len(data):
-            return
-        offset = body + length
-        yield granule, body, offset
+        offset = end
+        yield granule, body, end

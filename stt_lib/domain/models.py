@@ -134,7 +134,8 @@ class Chunk:
     `seconds` is the duration of the audio, a guess unless it `is_measured`, and `prob` the
     detector's probability of speech in it. `failures` counts those of the audio itself so far,
     `excuses` those of servers and network; `was_duplicate` when the last one was an index that
-    another chunk has as well. `is_done` once it is marked.
+    another chunk has as well. `is_done` once it is marked. It `is_whole` unless its file is cut
+    off or damaged.
     """
 
     id: Any
@@ -149,6 +150,7 @@ class Chunk:
     was_duplicate: bool = False
     problem: Problem | None = None
     is_measured: bool = True
+    is_whole: bool = True
     is_done: bool = False
     has_speech: bool = True
 

@@ -86,7 +86,10 @@ def _rounds(words: Sequence[str]) -> float:
 def is_word_loop(text: str) -> bool:
     """Whether a text is one word, repeated often enough to be a loop."""
     spellings = text.split()
-    return len(spellings) >= ROUNDS_OF_A_WORD and len(set(map(normal_form, spellings))) == 1
+    if len(spellings) < ROUNDS_OF_A_WORD:
+        return False
+    first = normal_form(spellings[0])
+    return all(normal_form(spelling) == first for spelling in spellings[1:])
 
 
 def weigh(
@@ -199,11 +202,12 @@ def _of_scores(reading: _Reading, language_prob: float | None) -> Iterator[Clue]
 
 def _speech_underneath(segment: Segment, detections: tuple[Detection, ...]) -> float | None:
     """The highest probability of speech among the chunks under a segment."""
-    probs = (d.prob for d in detections if d.prob is not None and _is_under(segment, d))
+    start, end = segment.start, segment.end
+    near = [d for d in detections if d.start <= end and start < d.end]
+    probs = [d.prob for d in near if d.prob is not None and _is_under(segment, d)]
     return max(probs, default=None)
 
 
 def _is_under(segment: Segment, detection: Detection) -> bool:
     shared = min(segment.end, detection.end) - max(segment.start, detection.start)
-    least = MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)
-    return shared >= max(least, 0.0) and segment.start < detection.end
+    return shared >= MIN_OVERLAP * min(segment.end - segment.start, detection.end - detection.start)

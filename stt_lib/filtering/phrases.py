@@ -73,8 +73,11 @@ class Phrases:
         return max(parts, key=lambda part: abs(POINTS[part.reason]))
 
     def _longest_at(self, words: Sequence[str], at: int) -> int:
-        lengths = self._lengths.get(words[at], ())
-        return next((n for n in lengths if " ".join(words[at : at + n]) in self.by_text), 0)
+        left = len(words) - at
+        for length in self._lengths.get(words[at], ()):
+            if length <= left and " ".join(words[at : at + length]) in self.by_text:
+                return length
+        return 0
 
 
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")

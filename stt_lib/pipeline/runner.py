@@ -464,8 +464,8 @@ class Runner:
             self._collect(POLL_SECONDS)
             if self._stop.is_set() and not is_stopping:
                 is_stopping = True
-                logs.stopping(self._settings.grace)
                 deadline = min(deadline, self._timing.monotonic() + self._settings.grace)
+                logs.stopping(self._seconds_to_finish(deadline))
             if self._timing.monotonic() < deadline:
                 continue
             if is_cut:
@@ -479,6 +479,12 @@ class Runner:
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
         self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+    def _seconds_to_finish(self, deadline: float) -> float:
+        """Seconds until the requests in flight are answered or given up, or cut off before that."""
+        ends_at = self._pool.ends_at()
+        last = deadline if ends_at is None else min(deadline, ends_at)
+        return max(0.0, last - self._timing.monotonic())
 
 
 def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:

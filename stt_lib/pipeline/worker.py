@@ -200,6 +200,7 @@ class _Job:
         try:
             self._mark_saved_before()
             self._fail_unusable()
+            self._report_damage()
             for run in self._runs():
                 self._transcribe(run)
         except AttemptError as error:
@@ -225,6 +226,11 @@ class _Job:
             problem = self._sequence.problem or chunk.problem or self._twin_of(chunk)
             if problem is not None:
                 self._fail_one(chunk, AttemptError(problem.kind, problem.message))
+
+    def _report_damage(self) -> None:
+        for chunk in self._open.values():
+            if not chunk.is_whole:
+                logs.cut_off(self._sequence, chunk)
 
     def _twin_of(self, chunk: Chunk) -> Problem | None:
         """A chunk once known as a duplicate remains one after its twin was transcribed."""

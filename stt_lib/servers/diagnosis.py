@@ -17,8 +17,6 @@ from stt_lib.errors import (
 )
 from stt_lib.servers.transport import Reply
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
-
 PROTOCOLS = {
     "transcribe": "POST /transcribe",
     "openai": "POST /v1/audio/transcriptions",
@@ -100,24 +98,19 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header, in either of its forms; None if there is none.
+def retry_after(value: str | None) -> float | datetime | None:
+    """Seconds to wait, or until when, by a Retry-After header; None if there is none.
 
-    Source: RFC 9110 section 10.2.3 (seconds, or a date).
+    Source: RFC 9110 section 10.2.3.
     """
-    if value is None:
-        return None
-    text = value.strip()
+    text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+        return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 # -- guesses ----------------------------------------------------------------------------------

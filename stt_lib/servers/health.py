@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from stt_lib.domain.backoff import delay
 from stt_lib.errors import AttemptError, FailureKind, ServerBusy, ServerMisconfigured
@@ -27,6 +27,9 @@ LOGGED_RESTS = 8
 """Rests of one outage that are logged; then each of twice as many: it may last a weekend."""
 
 BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
+
+LONGEST_PAUSE_SECONDS = 3600.0
+"""Seconds. No server is left alone for longer, whatever it asks."""
 
 RECENT_SECONDS = 30.0
 """Seconds. An answer no older than this is evidence that a server works."""
@@ -193,15 +196,20 @@ class Server:
     def _pause(self, busy: ServerBusy) -> News | None:
         """All threads together leave a busy server alone for as long as it asks."""
         self._busy_answers += 1
-        seconds = busy.retry_after
-        if seconds is None:
-            rng = self._timing.random
-            seconds = delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
+        seconds = self._pause_seconds(busy.retry_after)
         self._paused_until = max(self._paused_until, self._timing.monotonic() + seconds)
         if self._busy_answers > 1:
             return None
         text = f"is busy, pausing until {self._time_in(seconds)}"
         return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
+
+    def _pause_seconds(self, asked: float | datetime | None) -> float:
+        if asked is None:
+            rng = self._timing.random
+            return delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
+        if isinstance(asked, datetime):
+            asked = (asked - self._timing.now()).total_seconds()
+        return min(max(asked, 0.0), LONGEST_PAUSE_SECONDS)
 
     def _rest(self, error: AttemptError, now: float) -> News:
         self.limit.restart()

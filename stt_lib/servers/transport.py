@@ -143,16 +143,24 @@ class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
 class _Adapter(HTTPAdapter):
+    """Sends over the connections of this module, also by way of a proxy."""
+
     def __init__(self, trusted: ssl.SSLContext | None) -> None:
-        self._trusted = trusted
+        self._tls: dict[str, Any] = {} if trusted is None else {"ssl_context": trusted}
         super().__init__(pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._trusted is not None:
-            kwargs["ssl_context"] = self._trusted
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        super().init_poolmanager(*args, **{**self._tls, **kwargs})
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **self._tls, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
 
 def _authorities(ca_file: Path | None) -> ssl.SSLContext | None:
@@ -187,6 +195,7 @@ class HttpChannel:
         self._timing = timing
         self._watchdog = watchdog
         self._known: dict[str, PreparedRequest] = {}
+        self._answered: set[str] = set()
         self._session = requests.Session()
         self._session.trust_env = False  # a .netrc must not add to what we send
         self._session.mount("http://", _Adapter(None))
@@ -215,13 +224,15 @@ class HttpChannel:
         except (requests.RequestException, urllib3_errors.HTTPError, OSError) as error:
             if self._is_late:
                 raise self._too_late(server) from None
+            is_new = server not in self._answered
             # Without the cause: its text may quote what the server sent, and the log shows it.
-            raise _translated(error, server) or self._too_late(server) from None
+            raise _translated(error, server, is_new=is_new) or self._too_late(server) from None
         else:
             if self._is_late:
                 raise self._too_late(server)  # what was cut off may look complete
         finally:
             self.deadline = None
+        self._answered.add(server)
         if not 200 <= reply.status < 500:
             self._session.close()  # a server that fails like this hangs up a moment later
         return reply
@@ -375,8 +386,11 @@ def _body(response: requests.Response, server: str) -> bytes:
 # -- errors -----------------------------------------------------------------------------------
 
 
-def _translated(error: Exception, server: str) -> ServerTrouble | None:
-    """A failure of the network, in the words of whoever runs the server; None for a timeout."""
+def _translated(error: Exception, server: str, *, is_new: bool) -> ServerTrouble | None:
+    """A failure of the network, in the words of whoever runs the server; None for a timeout.
+
+    The server `is_new` if it has never answered.
+    """
     if isinstance(error, requests.ConnectTimeout):
         return _unreachable(f"Connection timeout: {server} does not accept connections", server)
     if isinstance(error, requests.Timeout | TimeoutError):
@@ -388,14 +402,21 @@ def _translated(error: Exception, server: str) -> ServerTrouble | None:
         return _insecure(_root(error), server)
     reason = _root(error)
     if isinstance(reason, http.client.BadStatusLine) and str(reason).startswith(_TLS_ALERT):
-        message = f"{server} expects https: write {server.replace('http://', 'https://', 1)}"
+        message = f"{server} expects https: write {_with_tls(server)}"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
     if isinstance(reason, urllib3_errors.NameResolutionError | socket.gaierror):
         return _unreachable(f"the name of {server} does not resolve", server)
     if isinstance(reason, urllib3_errors.NewConnectionError | ConnectionRefusedError):
         return _unreachable(f"{server} refused the connection: is it running?", server)
     message = f"the connection to {server} broke ({type(reason).__name__})"
+    if is_new and server.startswith("http://") and isinstance(reason, ConnectionError):
+        # Many TLS servers hang up without a word when a request comes in plain text.
+        message += f": if it expects https, write {_with_tls(server)}"
     return ServerTrouble(FailureKind.CONNECTION, message, server)
+
+
+def _with_tls(server: str) -> str:
+    return server.replace("http://", "https://", 1)
 
 
 _TLS_ALERT = "\x15\x03"

@@ -139,15 +139,16 @@ def chunk(document: Document) -> Chunk:
     data, form = document.get("data"), document.get("format", "opus")
     problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
-    measured = ogg.opus_seconds(audio) if audio and form in _OGG_FORMATS else None
+    opus = ogg.read(audio) if audio and form in _OGG_FORMATS else None
     return Chunk(
         id=document["_id"],
         index=index or 0,
         start=_usable_date(document.get("start")) or _EPOCH,
         data=audio,
         format=str(form),
-        seconds=measured or NOMINAL_CHUNK_SECONDS,
-        is_measured=measured is not None,
+        seconds=opus.seconds if opus else NOMINAL_CHUNK_SECONDS,
+        is_measured=opus is not None,
+        is_whole=opus is None or opus.is_whole,
         prob=_probability(nested(document, "vad.prob")),
         has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,

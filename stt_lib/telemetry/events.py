@@ -19,6 +19,7 @@ class Event(StrEnum):
     FAILED = auto()  # chunks of a sequence failed in this run
     SKIPPED = auto()  # a sequence belongs to another worker
     ANSWERED = auto()  # a server answered a request (with `--verbose`)
+    CUT_OFF = auto()  # the audio of a chunk is incomplete
     LEFT_ALONE = auto()  # transcripts that were to be replaced stay as they are
     RETRYING = auto()  # a request failed and is sent again
     SERVER_RESTS = auto()  # a server is in trouble and gets no requests for a while

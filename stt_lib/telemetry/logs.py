@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from tqdm import tqdm
 
-from stt_lib.domain.models import ChunkSequence, Outcome, Tally
+from stt_lib.domain.models import Chunk, ChunkSequence, Outcome, Tally
 from stt_lib.domain.units import counted
 from stt_lib.errors import AttemptError, FailureKind
 from stt_lib.telemetry.events import Event
@@ -136,9 +136,10 @@ def out_of_time(seconds_left: float, needed: float) -> None:
     log.info(text, f"{end:%H:%M:%S}", needed, extra=facts)
 
 
-def stopping(grace: float) -> None:
+def stopping(seconds: float) -> None:
     facts = Event.STOPPING.of()
-    log.info("Stopping: requests in flight get up to %g s to finish", grace, extra=facts)
+    text = "Stopping: requests in flight get up to %g s to finish"
+    log.info(text, round(seconds, 1), extra=facts)
 
 
 def processing(sequence: ChunkSequence) -> None:
@@ -168,6 +169,12 @@ def failed(
         chunk=None if chunk_id is None else short_id(chunk_id),
         server=getattr(error, "server", None),
     )
+
+
+def cut_off(sequence: ChunkSequence, chunk: Chunk) -> None:
+    name = short_id(chunk.id)
+    text = f"Chunk {name} is cut off or damaged: only its first {chunk.seconds:.1f} s can be heard"
+    _log(logging.WARNING, text, Event.CUT_OFF, sequence, chunk=name)
 
 
 def skipped(sequence: ChunkSequence, why: str) -> None:

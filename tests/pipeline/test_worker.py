@@ -1,5 +1,7 @@
 """One sequence from claim to mark, on a store in memory."""
 
+import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ from stt_lib.servers.transport import Reply
 from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
 from tests.support.manual_time import ManualTiming
 from tests.support.memory_store import Away, Network
+from tests.support.speech import spoken_chunks
 
 
 @pytest.fixture
@@ -224,6 +227,19 @@ def test_chunks_that_cannot_be_posted_fail_alone(lab: Lab) -> None:
     assert lab.process(only(lab)).outcome is Outcome.ERROR
     assert failures(lab) == {"rec-1": ("invalid_chunk", 1, 0)}
     assert lab.text == ["rec0", "rec2"]
+
+
+def test_half_a_chunk_is_transcribed_and_reported(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    speech = spoken_chunks("library")[0].data
+    lab.record([0], data=speech)
+    lab.record([1], data=speech[: len(speech) // 2])
+    assert lab.process(only(lab)).outcome is Outcome.EMPTY
+    [warning] = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert re.fullmatch(
+        r"Chunk rec-1 is cut off or damaged: only its first [45]\.\d s can be heard", warning
+    )
 
 
 def test_a_broken_server_is_not_the_fault_of_the_audio(lab: Lab) -> None:

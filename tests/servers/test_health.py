@@ -1,15 +1,28 @@
 """One server's health, on a clock that is moved by hand."""
 
+import pytest
+
 from stt_lib.errors import FailureKind, ServerBusy, ServerTrouble
+from stt_lib.servers.diagnosis import retry_after
 from stt_lib.servers.health import Server
 from tests.support.manual_time import ManualTiming
 
 
-def test_a_resting_server_that_is_busy_is_not_tried_again_before_its_pause_ends() -> None:
-    timing = ManualTiming()
-    server = Server(
+@pytest.fixture
+def timing() -> ManualTiming:
+    return ManualTiming()
+
+
+@pytest.fixture
+def server(timing: ManualTiming) -> Server:
+    return Server(
         "transcribe", "http://stt", ceiling=1, workers=1, timeout=lambda _: 5.0, timing=timing
     )
+
+
+def test_a_resting_server_that_is_busy_is_not_tried_again_before_its_pause_ends(
+    server: Server, timing: ManualTiming
+) -> None:
     server.failed(ServerTrouble(FailureKind.CONNECTION, "refused", "stt"), certain=True)
     timing.sleep(60.0)
     assert server.wants_trial(timing.monotonic())
@@ -17,3 +30,31 @@ def test_a_resting_server_that_is_busy_is_not_tried_again_before_its_pause_ends(
     assert not server.wants_trial(timing.monotonic())
     timing.sleep(5.0)
     assert server.wants_trial(timing.monotonic())
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("Sun, 01 Mar 2026 08:02:00 GMT", 120.0),
+        ("Sunday, 01-Mar-26 08:02:00 GMT", 120.0),
+        ("Sun, 01 Mar 2026 07:00:00 GMT", 0.0),
+        ("Sun, 01 Mar 2026 08:02:00 -0000", 120.0),
+        ("Fri, 01 Mar 2126 08:00:00 GMT", 3600.0),
+        ("999999999", 3600.0),
+        (500 * "9", 3600.0),
+    ],
+)
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(
+    server: Server, value: str, seconds: float
+) -> None:
+    """A date is compared with the clock of the run, which a simulation replaces."""
+    server.failed(ServerBusy("busy", "stt", retry_after(value)))
+    assert not server.takes_requests(seconds - 0.1)
+    assert server.takes_requests(seconds)
+
+
+@pytest.mark.parametrize("value", [None, "soon", "-5", "", "1.5", "Sun, 31 Feb 2026 08:00:00 GMT"])
+def test_a_retry_after_that_makes_no_sense_is_ignored(value: str | None) -> None:
+    assert retry_after(value) is None

@@ -3,11 +3,14 @@
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from stt_lib.errors import FailureKind, ServerMisconfigured, ServerTrouble
+from stt_lib.servers import transport
 from stt_lib.servers.transport import Channel, Part, Reply, http_channels
 from tests.support.certificates import make_certificates
 from tests.support.whisper import FakeWhisper, Request, echo, running
@@ -91,11 +94,69 @@ def test_http_to_a_tls_port_says_so(channel: Channel, whisper: FakeWhisper) -> N
     assert "expects https: write https://127" in refused(channel, whisper.url)
 
 
-def test_a_certificate_that_nobody_knows_is_named(channel: Channel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_http_to_a_tls_port_that_hangs_up_says_what_may_be_wrong(
+    channel: Channel, tmp_path: Path, size: int
+) -> None:
+    """Python's servers send no alert: the client sees that the connection is gone."""
+    parts: list[Part] = [("files", ("a.opus", size * b"a", "audio/opus"))]
+    with running_tls(tmp_path) as fake, pytest.raises(ServerTrouble) as caught:
+        channel.post(fake.url, parts, {}, server=fake.url, seconds=10.0)
+    assert caught.value.kind is FailureKind.CONNECTION
+    assert str(caught.value).endswith(
+        f": if it expects https, write {fake.url.replace('http://', 'https://')}"
+    )
+
+
+def test_a_server_that_answered_before_is_not_taken_for_one_that_expects_https(
+    channel: Channel, whisper: FakeWhisper
+) -> None:
+    post(channel, whisper)
+    whisper.script = lambda _: Answer(resets=True)
+    with pytest.raises(ServerTrouble, match=r"broke \(ConnectionResetError\)$"):
+        post(channel, whisper)
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch, whisper: FakeWhisper) -> str:
+    """The address of a server behind a proxy."""
+    monkeypatch.setenv("HTTP_PROXY", whisper.url)
+    transport._proxies.cache_clear()
+    return "http://whisper.example"
+
+
+def test_a_request_by_way_of_a_proxy_has_the_same_deadlines(
+    channel: Channel, whisper: FakeWhisper, proxied: str
+) -> None:
+    assert channel.post(proxied, PARTS, {}, server="s", seconds=20.0).status == 200
+    whisper.gate.clear()
+    with pytest.raises(ServerTrouble, match=r"within 0\.5 s"):
+        channel.post(proxied, PARTS, {}, server="s", seconds=20.0, when_sent=lambda: 0.5)
+
+
+def test_a_request_by_way_of_a_proxy_can_be_cut(
+    channel: Channel, whisper: FakeWhisper, proxied: str
+) -> None:
+    whisper.gate.clear()
+    with ThreadPoolExecutor(1) as elsewhere:
+        request = elsewhere.submit(channel.post, proxied, PARTS, {}, server="s", seconds=20.0)
+        whisper.wait_for(lambda: bool(whisper.requests))
+        channel.cut()
+        with pytest.raises(ServerTrouble, match="broke"):
+            request.result(10.0)
+
+
+@contextmanager
+def running_tls(folder: Path) -> Iterator[FakeWhisper]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(make_certificates(tmp_path).server)
+    context.load_cert_chain(make_certificates(folder).server)
     with running() as fake:
         fake._server.socket = context.wrap_socket(fake._server.socket, server_side=True)
+        yield fake
+
+
+def test_a_certificate_that_nobody_knows_is_named(channel: Channel, tmp_path: Path) -> None:
+    with running_tls(tmp_path) as fake:
         message = refused(channel, fake.url.replace("http://", "https://"))
     assert "is not trusted: name the authority that signed it with --ca-file" in message
     assert "is it running" not in message

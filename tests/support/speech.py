@@ -62,15 +62,16 @@ def is_in_order(answer: Answer) -> bool:
 
 def garbled(chunk: Chunk, data: bytes, form: str = "opus") -> Chunk:
     """The chunk with other bytes in it."""
-    seconds = ogg.opus_seconds(data)
+    opus = ogg.read(data)
     return Chunk(
         chunk.id,
         chunk.index,
         chunk.start,
         data,
         form,
-        seconds or chunk.seconds,
-        is_measured=seconds is not None,
+        opus.seconds if opus else chunk.seconds,
+        is_measured=opus is not None,
+        is_whole=opus is None or opus.is_whole,
     )
 
 
