@@ -4,7 +4,8 @@ import struct
 from collections.abc import Iterable, Iterator
 
 SAMPLE_RATE = 48_000
-_HEADER = struct.Struct("<4sBBqIIIB")
+_HEADER = struct.Struct("<4s2xq12xB")
+"""Of a page: the capture pattern, the granule position, and the number of its lacing values."""
 _OPUS_HEAD = b"OpusHead"
 _LONGEST_PLAUSIBLE_SECONDS = 3600.0
 
@@ -18,8 +19,8 @@ def opus_seconds(data: bytes) -> float | None:
     total = 0.0
     pre_skip: int | None = None
     last_granule = 0
-    for granule, body, _ in _pages(data):
-        if data.startswith(_OPUS_HEAD, body):
+    for granule, body, _, is_head in _pages(data):
+        if is_head:
             total += _length(pre_skip, last_granule)
             pre_skip, last_granule = struct.unpack_from("<H", data, body + 10)[0], 0
         elif granule > 0:
@@ -40,7 +41,7 @@ def is_chainable(files: Iterable[bytes]) -> bool:
         pages = list(_pages(data))
         if not pages or pages[-1][2] != len(data) or opus_seconds(data) is None:
             return False
-        heads = [body for _, body, _ in pages if data.startswith(_OPUS_HEAD, body)]
+        heads = [body for _, body, _, is_head in pages if is_head]
         layouts.update((data[body + 9], data[body + 18 : body + 19]) for body in heads)
     return len(layouts) == 1
 
@@ -49,16 +50,19 @@ def _length(pre_skip: int | None, granule: int) -> float:
     return 0.0 if pre_skip is None else max(0, granule - pre_skip) / SAMPLE_RATE
 
 
-def _pages(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield granule position, start and end of the body of every page, until garbage comes."""
+def _pages(data: bytes) -> Iterator[tuple[int, int, int, bool]]:
+    """Yield granule position, start and end of the body of every page, until garbage comes.
+
+    And whether a stream begins there.
+    """
     offset = 0
     while offset + _HEADER.size <= len(data):
-        capture, _, _, granule, _, _, _, count = _HEADER.unpack_from(data, offset)
+        capture, granule, count = _HEADER.unpack_from(data, offset)
         body = offset + _HEADER.size + count
         if capture != b"OggS" or body > len(data):
             return
-        length = sum(data[offset + _HEADER.size : body])
-        if data.startswith(_OPUS_HEAD, body) and body + 12 > len(data):
+        is_head = data.startswith(_OPUS_HEAD, body)
+        if is_head and body + 12 > len(data):
             return
-        offset = body + length
-        yield granule, body, offset
+        offset = body + sum(data[offset + _HEADER.size : body])
+        yield granule, body, offset, is_head
