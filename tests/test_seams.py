@@ -264,3 +264,14 @@ def test_a_seam_from_elsewhere_never_breaks_anything(data: st.DataObject) -> Non
         own = overlap(heard, side).own(seam)
         whole = "".join(s.text for s in heard)
         assert "".join(s.text for s in own) in whole
+
+
+def test_of_a_word_said_again_and_again_the_one_beyond_the_cut_stays() -> None:
+    """The earlier side was posted alone, and the servers' clocks differ by 0.4 s."""
+    times = [7.92, 8.27, 8.67, 9.37]
+    said = [Spoken(w, t, t + 0.3) for w, t in zip(["no", "no", "yes", "yes"], times, strict=True)]
+    earlier = segments(said, [1], shift=0.2)
+    saved = Overlap(earlier, CUT, (10.0, 0.0), Side.EARLIER).as_it_is()
+    said.append(Spoken("yes", 10.15, 10.45))
+    own = overlap(segments(said, [1], shift=-0.2), Side.LATER).own(saved)
+    assert [segment.text for segment in own] == [" yes"]

@@ -31,6 +31,9 @@ TRUST_SECONDS = 0.25
 keeps it: the other side may have to do without the audio beyond the cut."""
 DRIFT_SECONDS = 6.0
 """Seconds. How far apart two servers may place the same word, whose time may be interpolated."""
+ACROSS_SECONDS = 0.1
+"""Seconds. By how much two equal words seem further apart when the cut lies between them: of a word
+that is said again and again, the one on the same side is meant."""
 MOST = 100
 """Words. Number on each side of the cut that is compared at most: more is not speech."""
 STRAY_COST = 0.4
@@ -281,10 +284,12 @@ def _alignment(mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:
 
 def _weight(mine: Sequence[Token], seam: Seam, i: int, j: int) -> float:
     """What it is worth to take two equal words for the same; less than nothing if far apart."""
-    apart = abs(mine[i].at - seam.seconds[j]) / DRIFT_SECONDS
+    apart = abs(mine[i].at - seam.seconds[j])
+    if (mine[i].at < 0) != (seam.seconds[j] < 0):
+        apart += ACROSS_SECONDS
     is_in_a_row = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
     worth = 1 + min(len(mine[i].text), 8) / 8 + 0.5 * is_in_a_row
-    return worth * (1 - apart) - STRAY_COST
+    return worth * (1 - apart / DRIFT_SECONDS) - STRAY_COST
 
 
 def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:
