@@ -275,3 +275,21 @@ def test_of_a_word_said_again_and_again_the_one_beyond_the_cut_stays() -> None:
     said.append(Spoken("yes", 10.15, 10.45))
     own = overlap(segments(said, [1], shift=-0.2), Side.LATER).own(saved)
     assert [segment.text for segment in own] == [" yes"]
+
+
+@FIRST
+def test_a_word_that_was_left_to_a_side_stays_though_that_side_is_posted_alone_at_last(
+    first: Side,
+) -> None:
+    """It lies 0.2 s beyond the cut, so the other side has given it up."""
+    moment = 9.95 if first is Side.EARLIER else 9.65
+    said = [Spoken("one", 8, 8.4), Spoken("two", moment, moment + 0.4), Spoken("three", 11, 11.4)]
+    seam = overlap(segments(said, [3], timed=True), first).propose()
+    whole = said[:1] if first is Side.EARLIER else said[2:]
+    alone = overlap(segments(whole, [1]), first).with_words_beyond(seam)
+    other = next(side for side in Side if side is not first)
+    left = {first: alone, other: overlap(segments(said, [1]), other).own(seam)}
+    text = "".join(segment.text for side in Side for segment in left[side])
+    assert text.split() == ["one", "two", "three"]
+    again = overlap([*alone], first).with_words_beyond(seam)
+    assert again == alone, "what was heard after all is not there twice"

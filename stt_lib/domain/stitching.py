@@ -144,6 +144,27 @@ class Overlap:
             return (*self._segments[: token.segment], *left)
         return (*right, *self._segments[token.segment + 1 :])
 
+    def with_words_beyond(self, seam: Seam) -> tuple[Segment, ...]:
+        """Our segments, and what the seam left to us of the other side's audio.
+
+        The other side has given these words up, but this time we were posted without its audio.
+        """
+        heard = list(zip(seam.words, seam.seconds, strict=True))
+        known = [token.text for token in self._tokens]
+        if self._side is Side.EARLIER:
+            words = [word for word, at in heard[: seam.cut] if at > 0]
+            known = known[-len(words) :]
+        else:
+            words = [word for word, at in heard[seam.cut :] if at < 0]
+            known = known[: len(words)]
+        missing = [word for word in words if word not in known]
+        if not missing:
+            return tuple(self._segments)
+        found = Segment(self._cut, self._cut, " " + " ".join(missing))
+        if self._side is Side.EARLIER:
+            return (*self._segments, found)
+        return (found, *self._segments)
+
     def _within_context(self, place: int) -> int:
         """No word that lies well inside our own audio is given up, wherever the seam is."""
         if self._side is Side.LATER:

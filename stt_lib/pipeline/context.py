@@ -85,11 +85,24 @@ class Context:
         """The verdict without the text that belongs to the transcripts of the neighbours."""
         timeline = heard.timeline
         segments: Sequence[Segment] = verdict.kept
-        for cut in _cuts(heard):
+        for cut in self._cuts(heard):
             overlap = cut.overlap(segments)
-            segments = overlap.own(self._seam(cut, overlap, heard))
+            if cut.neighbour in heard.audio:
+                segments = overlap.own(self._seam(cut, overlap, heard))
+            elif seam := self._decided(cut.pair):
+                segments = overlap.with_words_beyond(seam)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
         return Verdict(tuple(segments), tuple(dropped))
+
+    def _cuts(self, heard: Heard) -> list[Cut]:
+        """The ends of our chunks beyond which there is a neighbour, posted or not."""
+        first, last = heard.chunks[0], heard.chunks[-1]
+        before = heard.audio[:1] if heard.audio[0] is not first else self._at(first.index - 1)
+        after = heard.audio[-1:] if heard.audio[-1] is not last else self._at(last.index + 1)
+        return [
+            *(Cut(Side.LATER, first, chunk, heard.timeline.begin) for chunk in before),
+            *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
+        ]
 
     def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam:
         """Where the two transcripts meet: whoever comes first decides."""
@@ -121,14 +134,3 @@ class Context:
 
 def _ids(pair: tuple[Chunk, Chunk]) -> tuple[object, object]:
     return pair[0].id, pair[1].id
-
-
-def _cuts(heard: Heard) -> list[Cut]:
-    """The ends of our chunks beyond which a neighbour was in the request."""
-    cuts = []
-    first, last = heard.chunks[0], heard.chunks[-1]
-    if heard.audio[0] is not first:
-        cuts.append(Cut(Side.LATER, first, heard.audio[0], heard.timeline.begin))
-    if heard.audio[-1] is not last:
-        cuts.append(Cut(Side.EARLIER, last, heard.audio[-1], heard.timeline.end))
-    return cuts

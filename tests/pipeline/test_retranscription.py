@@ -130,7 +130,7 @@ def test_where_nothing_better_is_heard_the_old_text_stays() -> None:
 
 def test_lost_audio_is_left_as_it_is() -> None:
     lab = transcribed(3)
-    lab.database.chunks.remove("rec000.1")
+    lab.database.chunks.remove("rec000.-1")
     lab.database.chunks.put({**(lab.database.chunks.get("rec001.-0") or {}), "data": None})
     assert run(lab)[Outcome.TRANSCRIBED] == 1
     assert texts(lab)[:2] == ["old", "old"]
@@ -140,7 +140,6 @@ def test_a_replacement_is_not_posted_with_a_pending_neighbour() -> None:
     """It may not be saved in the end, and must not have decided where the two meet."""
     lab = transcribed(1)
     lab.record([2], "rec000.", start=START)
-    lab.script = echo
     run(lab)
     assert lab.requests == [("rec000.0", "rec000.1")]
 
