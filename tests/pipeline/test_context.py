@@ -133,14 +133,12 @@ def test_late_chunks_in_the_middle_are_heard_with_both_neighbours() -> None:
     assert lab.text == speech.text
 
 
-def test_a_seam_that_a_killed_worker_decided_loses_no_word_when_its_chunks_are_posted_alone() -> (
-    None
-):
+def test_a_seam_of_a_killed_worker_loses_no_word_when_its_chunks_are_posted_alone() -> None:
     said = [["one", "two", "three", "four", "five"], ["six", "seven", "eight", "nine", "ten"]]
     lab = Lab()
     lab.script = Speech(said, 5, is_timed=True, limit=1)
     lab.record(range(2))
     words, seconds = ("four", "five", "six", "seven"), (-3.0, -1.0, 0.1, 3.0)
-    lab.store().seams.decide("rec", ("rec0", "rec1"), Seam(words, seconds, 3, 0.5), START)
+    lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 3, 0.5), START)
     done_by_hand(lab, until(1))
     assert lab.text == ["one", "two", "three", "four", "five", "six", *said[1]]
