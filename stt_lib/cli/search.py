@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -15,8 +16,8 @@ from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.search import Hit, Query, query
 from stt_lib.domain.text import one_line
+from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
-from stt_lib.store import Store
 
 DAY: Final = len("2026-03-01")
 """Characters. The date at the beginning of a time."""
@@ -45,24 +46,34 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         wanted = query(words)
     except ValueError:
         raise click.UsageError("WORDS must contain a letter or a digit") from None
+    hits: list[Hit] = []
+    reached = None
     with opened_store(settings) as store:
-        found = _hits(store, wanted, settings.since, settings.until)
-        hits = list(itertools.islice(found, limit + 1))
+        for page in store.search.pages(wanted, settings.since, settings.until):
+            hits += _hits(wanted, page.stretches, settings.since, settings.until)
+            reached = page.reached
+            if len(hits) > limit:
+                break
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
-    elif not hits:
-        raise InputError(f"no transcript contains these words{local_hint(settings)}")
-    else:
+    elif hits:
         click.echo("\n".join(_lines(hits[:limit])))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
-        if len(hits) > limit:
+    if len(hits) > limit:
+        if not as_json:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
+    elif reached is not None:
+        moment = at(reached)
+        more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
+        click.echo(f"Searched back to {moment} only, for lack of time. Go on: {more}", err=True)
+    elif not hits and not as_json:
+        raise InputError(f"no transcript contains these words{local_hint(settings)}")
 
 
 def _hits(
-    store: Store, wanted: Query, since: datetime | None, until: datetime | None
+    wanted: Query, stretches: Iterable[Stretch], since: datetime | None, until: datetime | None
 ) -> Iterator[Hit]:
-    for stretch in store.search.candidates(wanted, since, until):
+    for stretch in stretches:
         for hit in wanted.hits(stretch):
             if (since is None or since <= hit.start) and (until is None or hit.start < until):
                 yield hit

@@ -10,6 +10,7 @@ from pymongo.errors import OperationFailure
 from stt_lib.cli import exit_codes, main
 from stt_lib.domain.search import query
 from stt_lib.store.search import INDEX
+from stt_lib.telemetry.formatters import local_time
 from tests.support.world import START, World
 
 LATER = START + timedelta(minutes=10)
@@ -192,3 +193,22 @@ def test_what_is_searched_for_never_reaches_mongodb_as_a_pattern_or_an_operator(
     assert query(["-rain", '"roof"', ".*"]).terms == (("rain",), ("roof",))
     assert query(['a "b c" d']).terms == (("a",), ("b", "c"), ("d",))
     assert query(["b  c\n"]).terms == (("b", "c"),)
+
+
+def test_a_search_that_takes_too_long_says_how_far_it_came_and_how_to_go_on(
+    world: World,
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in {"RECENT": 1, "SECONDS": 0.0, "_WINDOW": 1}.items():
+        monkeypatch.setattr(f"stt_lib.store.search.{name}", value)
+    save(world, "今日は図書館に行きます。")
+    surround(world)
+    assert main(["search", "図書館"]) == exit_codes.OK
+    said = capsys.readouterr()
+    assert said.out == ""
+    end = local_time(LATER + timedelta(minutes=2))
+    assert f"Searched back to {end} only" in said.err
+    assert f"--until '{end}'" in said.err
+    assert len(search.found("図書館", "--until", local_time(LATER))) == 1
