@@ -293,3 +293,13 @@ def test_a_word_that_was_left_to_a_side_stays_though_that_side_is_posted_alone_a
     assert text.split() == ["one", "two", "three"]
     again = overlap([*alone], first).with_words_beyond(seam)
     assert again == alone, "what was heard after all is not there twice"
+
+
+def test_of_a_word_said_twice_the_one_with_the_same_word_after_it_is_meant() -> None:
+    """The later side was posted alone; the earlier one's clock is 0.2 s fast."""
+    later = segments([Spoken("no", 10.02, 10.32), Spoken("yes", 10.72, 11.02)], [1])
+    saved = Overlap(later, CUT, (0.0, 10.0), Side.LATER).as_it_is()
+    said = [Spoken("oh", 9.2, 9.5), Spoken("no", 9.89, 10.19), Spoken("no", 10.21, 10.51)]
+    said.append(Spoken("yes", 10.92, 11.22))
+    own = overlap(segments(said, [1]), Side.EARLIER).own(saved)
+    assert [segment.text for segment in own] == [" oh", " no"]

@@ -308,8 +308,9 @@ def _weight(mine: Sequence[Token], seam: Seam, i: int, j: int) -> float:
     apart = abs(mine[i].at - seam.seconds[j])
     if (mine[i].at < 0) != (seam.seconds[j] < 0):
         apart += ACROSS_SECONDS
-    is_in_a_row = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
-    worth = 1 + min(len(mine[i].text), 8) / 8 + 0.5 * is_in_a_row
+    follows = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
+    leads = [token.text for token in mine[i + 1 : i + 2]] == [*seam.words[j + 1 : j + 2]] != []
+    worth = 1 + min(len(mine[i].text), 8) / 8 + 0.25 * (follows + leads)
     return worth * (1 - apart / DRIFT_SECONDS) - STRAY_COST
 
 
