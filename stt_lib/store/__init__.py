@@ -55,7 +55,7 @@ class Store:
         self.chunks = Chunks(self._db, self.indexes, timing)
         self.failures = Failures(self._db, self.chunks, self.claims)
         self.transcripts = Transcripts(self._db, self.indexes, timing)
-        self.search = Search(self._db)
+        self.search = Search(self._db, timing)
         self.recordings = Recordings(self._db, self.indexes)
         self.seams = Seams(self._db)
         self.dropped = Dropped(self._db)
