@@ -264,3 +264,32 @@ def test_a_seam_from_elsewhere_never_breaks_anything(data: st.DataObject) -> Non
         own = overlap(heard, side).own(seam)
         whole = "".join(s.text for s in heard)
         assert "".join(s.text for s in own) in whole
+
+
+def test_of_a_word_said_again_and_again_the_one_beyond_the_cut_stays() -> None:
+    """The earlier side was posted alone, and the servers' clocks differ by 0.4 s."""
+    times = [7.92, 8.27, 8.67, 9.37]
+    said = [Spoken(w, t, t + 0.3) for w, t in zip(["no", "no", "yes", "yes"], times, strict=True)]
+    earlier = segments(said, [1], shift=0.2)
+    saved = Overlap(earlier, CUT, (10.0, 0.0), Side.EARLIER).as_it_is()
+    said.append(Spoken("yes", 10.15, 10.45))
+    own = overlap(segments(said, [1], shift=-0.2), Side.LATER).own(saved)
+    assert [segment.text for segment in own] == [" yes"]
+
+
+@FIRST
+def test_a_word_that_was_left_to_a_side_stays_though_that_side_is_posted_alone_at_last(
+    first: Side,
+) -> None:
+    """It lies 0.2 s beyond the cut, so the other side has given it up."""
+    moment = 9.95 if first is Side.EARLIER else 9.65
+    said = [Spoken("one", 8, 8.4), Spoken("two", moment, moment + 0.4), Spoken("three", 11, 11.4)]
+    seam = overlap(segments(said, [3], timed=True), first).propose()
+    whole = said[:1] if first is Side.EARLIER else said[2:]
+    alone = overlap(segments(whole, [1]), first).with_words_beyond(seam)
+    other = next(side for side in Side if side is not first)
+    left = {first: alone, other: overlap(segments(said, [1]), other).own(seam)}
+    text = "".join(segment.text for side in Side for segment in left[side])
+    assert text.split() == ["one", "two", "three"]
+    again = overlap([*alone], first).with_words_beyond(seam)
+    assert again == alone, "what was heard after all is not there twice"

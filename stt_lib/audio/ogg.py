@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 SAMPLE_RATE = 48_000
-_HEADER = struct.Struct("<4sBBqIIIB")
+_HEADER = struct.Struct("<4s2xq12xB")
+"""Of a page: the capture pattern, the granule position, and the number of its lacing values."""
 _OPUS_HEAD = b"OpusHead"
 _LONGEST_PLAUSIBLE_SECONDS = 3600.0
 
@@ -63,7 +64,7 @@ def _pages(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield granule position, start and end of the body of each page, until garbage comes."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        capture, _, _, granule, _, _, _, count = _HEADER.unpack_from(data, offset)
+        capture, granule, count = _HEADER.unpack_from(data, offset)
         body = offset + _HEADER.size + count
         end = body + sum(data[offset + _HEADER.size : body])
         is_head = data.startswith(_OPUS_HEAD, body)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -13,12 +14,10 @@ from stt_lib.cli.rendering import at, print_json
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
-from stt_lib.config.settings import Settings
 from stt_lib.domain.search import Hit, Query, query
 from stt_lib.domain.text import one_line
+from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
-from stt_lib.store import Store
-from stt_lib.store.search import SECONDS
 
 DAY: Final = len("2026-03-01")
 """Characters. The date at the beginning of a time."""
@@ -47,48 +46,37 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         wanted = query(words)
     except ValueError:
         raise click.UsageError("WORDS must contain a letter or a digit") from None
+    hits: list[Hit] = []
+    reached = None
     with opened_store(settings) as store:
-        hits, reached = _search(store, wanted, settings, limit + 1)
+        for page in store.search.pages(wanted, settings.since, settings.until):
+            hits += _hits(wanted, page.stretches, settings.since, settings.until)
+            reached = page.reached
+            if len(hits) > limit:
+                break
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
     elif hits:
         click.echo("\n".join(_lines(hits[:limit])))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
-        if len(hits) > limit:
+    if len(hits) > limit:
+        if not as_json:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
-    note = "no transcript contains these words" if reached is None else _stopped(reached)
-    if not hits and not as_json:
-        raise InputError(f"{note}{local_hint(settings)}")
-    if reached is not None:
-        click.echo(f"stt: {note}", err=True)
+    elif reached is not None:
+        moment = at(reached)
+        more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
+        click.echo(f"Searched back to {moment} only, for lack of time. Go on: {more}", err=True)
+    elif not hits and not as_json:
+        raise InputError(f"no transcript contains these words{local_hint(settings)}")
 
 
-def _stopped(reached: datetime) -> str:
-    earlier = f"{reached.astimezone():%Y-%m-%dT%H:%M}"
-    return (
-        f"stopped after {SECONDS:.0f} s: transcripts that began before {earlier} were not searched;"
-        f" to go on: {PROGRAM} search --until {earlier} …"
-    )
-
-
-def _search(
-    store: Store, wanted: Query, settings: Settings, limit: int
-) -> tuple[list[Hit], datetime | None]:
-    """The newest hits, and the time before which nothing was searched although more is wanted."""
-    hits: list[Hit] = []
-    reached = None
-    for page in store.search.pages(wanted, settings.since, settings.until):
-        found = itertools.chain.from_iterable(map(wanted.hits, page.stretches))
-        hits += [hit for hit in found if _is_within(hit.start, settings)]
-        if len(hits) >= limit:
-            return hits[:limit], None
-        reached = page.reached
-    return hits, reached
-
-
-def _is_within(moment: datetime, settings: Settings) -> bool:
-    since, until = settings.since, settings.until
-    return (since is None or since <= moment) and (until is None or moment < until)
+def _hits(
+    wanted: Query, stretches: Iterable[Stretch], since: datetime | None, until: datetime | None
+) -> Iterator[Hit]:
+    for stretch in stretches:
+        for hit in wanted.hits(stretch):
+            if (since is None or since <= hit.start) and (until is None or hit.start < until):
+                yield hit
 
 
 def _lines(hits: Iterable[Hit]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from stt_lib.config.loader import load
 
 
 @click.command()
-@settings_options("host", "port", "model", "device", "compute_type", "api_key")
+@settings_options("host", "port", "model", "device", "compute_type", "batch", "api_key")
 def serve(**flags: Any) -> None:
     """Run a Whisper server that speaks POST /transcribe and OpenAI's API."""
     settings = load(flags)
@@ -26,6 +26,7 @@ def serve(**flags: Any) -> None:
         model=settings.model or EMBEDDED_MODEL,
         device=settings.device,
         compute_type=settings.compute_type,
+        batch=settings.batch,
         api_key=settings.api_key,
         announce=lambda url: click.echo(f"Whisper server ready on {url}"),
     )

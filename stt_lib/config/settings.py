@@ -325,6 +325,12 @@ class Settings:
         Kind("TYPE", parsers.nonempty),
         "Number format of the model, such as int8 or float16; by default the fastest",
     )
+    batch: int | None = option(
+        None,
+        EMBEDDED,
+        COUNT,
+        "Windows of speech decoded at once; by default 16 on a GPU, 1 on a CPU",
+    )
 
     def __post_init__(self) -> None:
         for is_wrong, message in self._contradictions():
@@ -365,7 +371,7 @@ class Settings:
 OPTIONS: Final[Mapping[str, Option]] = {each.name: _declared(each) for each in fields(Settings)}
 """Every option by the name of its setting, in the order of help and documentation."""
 
-SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "api_key")
+SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "batch", "api_key")
 VARIABLE_ONLY: Final = ("mongodb_uri", "mongodb_database")
 
 RUN_OPTIONS: Final = tuple(n for n in OPTIONS if n not in (*SERVE_ONLY, *VARIABLE_ONLY))

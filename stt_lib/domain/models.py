@@ -19,6 +19,9 @@ def identity(value: Any) -> Hashable:
 
     Numbers are equal whatever their types; other values of different types are not.
     """
+    name = type(value).__name__
+    if name in _USUAL_IDS:
+        return name, value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number", str(value) if math.isnan(value) else value
     if hasattr(value, "to_decimal"):
@@ -27,8 +30,12 @@ def identity(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        return type(value).__name__, repr(value)
-    return type(value).__name__, value
+        return name, repr(value)
+    return name, value
+
+
+_USUAL_IDS = frozenset({"ObjectId", "str", "UUID"})
+"""Names of types whose values are hashable and equal only among themselves."""
 
 
 class Outcome(StrEnum):

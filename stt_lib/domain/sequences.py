@@ -84,13 +84,13 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
         run = latest.get(chunk.recording)
         if chunk.problem is not None:
             waiting.append(_Run([placed], chunk.problem))
-        elif run is not None and any(chunk.index == held.index for _, held in run.placed):
-            waiting.append(_Run([placed], duplicate_index(chunk.index)))
         elif run is not None and run.continues_with(chunk):
             run.placed.append(placed)
             if len(run.placed) > max_chunks:
                 latest[chunk.recording] = rest = run.cut()
                 insort(waiting, rest, key=lambda run: run.placed[0][0])  # by its newest chunk
+        elif run is not None and any(chunk.index == held.index for _, held in run.placed):
+            waiting.append(_Run([placed], duplicate_index(chunk.index)))
         else:
             if run is not None:
                 run.closed = True

@@ -31,6 +31,9 @@ TRUST_SECONDS = 0.25
 keeps it: the other side may have to do without the audio beyond the cut."""
 DRIFT_SECONDS = 6.0
 """Seconds. How far apart two servers may place the same word, whose time may be interpolated."""
+ACROSS_SECONDS = 0.1
+"""Seconds. By how much two equal words seem further apart when the cut lies between them: of a word
+that is said again and again, the one on the same side is meant."""
 MOST = 100
 """Words. Number on each side of the cut that is compared at most: more is not speech."""
 STRAY_COST = 0.4
@@ -140,6 +143,27 @@ class Overlap:
         if self._side is Side.EARLIER:
             return (*self._segments[: token.segment], *left)
         return (*right, *self._segments[token.segment + 1 :])
+
+    def with_words_beyond(self, seam: Seam) -> tuple[Segment, ...]:
+        """Our segments, and what the seam left to us of the other side's audio.
+
+        The other side has given these words up, but this time we were posted without its audio.
+        """
+        heard = list(zip(seam.words, seam.seconds, strict=True))
+        known = [token.text for token in self._tokens]
+        if self._side is Side.EARLIER:
+            words = [word for word, at in heard[: seam.cut] if at > 0]
+            known = known[-len(words) :]
+        else:
+            words = [word for word, at in heard[seam.cut :] if at < 0]
+            known = known[: len(words)]
+        missing = [word for word in words if word not in known]
+        if not missing:
+            return tuple(self._segments)
+        found = Segment(self._cut, self._cut, " " + " ".join(missing))
+        if self._side is Side.EARLIER:
+            return (*self._segments, found)
+        return (found, *self._segments)
 
     def _within_context(self, place: int) -> int:
         """No word that lies well inside our own audio is given up, wherever the seam is."""
@@ -281,10 +305,12 @@ def _alignment(mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:
 
 def _weight(mine: Sequence[Token], seam: Seam, i: int, j: int) -> float:
     """What it is worth to take two equal words for the same; less than nothing if far apart."""
-    apart = abs(mine[i].at - seam.seconds[j]) / DRIFT_SECONDS
+    apart = abs(mine[i].at - seam.seconds[j])
+    if (mine[i].at < 0) != (seam.seconds[j] < 0):
+        apart += ACROSS_SECONDS
     is_in_a_row = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
     worth = 1 + min(len(mine[i].text), 8) / 8 + 0.5 * is_in_a_row
-    return worth * (1 - apart) - STRAY_COST
+    return worth * (1 - apart / DRIFT_SECONDS) - STRAY_COST
 
 
 def _way_back(rows: list[list[float]], mine: Sequence[Token], seam: Seam) -> list[tuple[int, int]]:

@@ -28,6 +28,8 @@ def one_line(text: str) -> str:
     Control characters could steer the reader's terminal or end a subtitle early. A text of
     nothing but invisible characters comes back empty.
     """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     spaced = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
     seen = "".join(c for c in spaced if unicodedata.category(c) not in _UNSEEN and c != "\ufeff")
     is_blank = all(unicodedata.category(c) in _BLANK for c in seen)

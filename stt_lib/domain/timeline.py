@@ -44,8 +44,10 @@ class Timeline:
         of the text matters more than the seconds.
         """
         for segment in self._placed(segments, self._origin):
-            words = self._placed(segment.words, segment.start_at or self._origin)
-            yield replace(segment, words=tuple(words))
+            if segment.words:
+                words = self._placed(segment.words, segment.start_at or self._origin)
+                segment = replace(segment, words=tuple(words))
+            yield segment
 
     def _placed(self, pieces: Iterable[Piece], earliest: datetime) -> Iterator[Piece]:
         for piece in pieces:
@@ -60,7 +62,8 @@ class Timeline:
             )
 
     def _span(self, start: float, end: float, earliest: datetime) -> tuple[datetime, datetime]:
-        start, end = (min(max(moment, self.begin), self.end) for moment in (start, end))
+        start = min(max(start, self.begin), self.end)
+        end = min(max(end, self.begin), self.end)
         began = max(self.at(start), earliest)
         ended = self.at(end, is_end=True)
         return began, ended if ended >= began else began + _whole_ms(end - start)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ from faster_whisper.transcribe import Word as AlignedWord
 from stt_lib.audio.decoding import WHISPER_RATE, Samples
 from stt_lib.domain.text import runs
 from stt_lib.errors import ConfigurationError
-from stt_lib.local import vad
+from stt_lib.local import batching, vad
+from stt_lib.local.batching import BatchedModel
 from stt_lib.local.vad import Window, windows
 
 BUNDLED_MODEL = "tiny.en"
@@ -90,6 +92,8 @@ class Transcriber:
     small model gains nothing from a second thread.
     """
 
+    _batched: BatchedModel | None = None
+
     def __init__(
         self,
         model: str = BUNDLED_MODEL,
@@ -97,23 +101,45 @@ class Transcriber:
         device: str = "auto",
         compute_type: str | None = None,
         parallel: int | None = None,
+        batch: int | None = None,
     ) -> None:
+        """Load the model.
+
+        Args:
+            model: Name of a Whisper model, or a folder with its weights.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            compute_type: A type of CTranslate2; by default the best that the device supports.
+            parallel: Requests at a time; by default one per core, on a GPU as many as `batch`.
+            batch: Windows that a call of the model decodes at most; by default 1 on a CPU, which
+                gains nothing from more, and 16 on a GPU.
+
+        Raises:
+            ConfigurationError: The model does not load.
+        """
         self.model = model
         kind, _, number = device.partition(":")
         self.device = _available() if kind == "auto" else kind
-        self.parallel = parallel or (cores() if self.device == "cpu" else 2)
+        batch = batch or (1 if self.device == "cpu" else batching.MOST)
+        self.parallel = parallel or (cores() if self.device == "cpu" else batch)
         self._whisper = _load(
             model,
             device=self.device,
             device_index=int(number or 0),
             compute_type=compute_type,
-            num_workers=self.parallel,
+            num_workers=self.parallel if self.device == "cpu" else 1,
         )
+        if batch > 1:
+            self._batched = self._whisper.model = BatchedModel(self._whisper.model, batch)
 
     @property
     def languages(self) -> list[str]:
         """The codes of the languages that the model speaks."""
         return list(self._whisper.supported_languages)
+
+    def observe_batches(self, observe: Callable[[int], object]) -> None:
+        """Have the number of windows of each call reported, if they are batched."""
+        if self._batched:
+            self._batched.observe = observe
 
     def transcribe(
         self,
@@ -134,7 +160,22 @@ class Transcriber:
         text that might have come before. Raises HungUp once `cancelled`, asked before every
         window, returns True.
         """
-        heard = []
+        with self._batched.request() if self._batched else nullcontext():
+            heard = list(self._heard(audio, cancelled, language=language, prompt=prompt))
+        return {
+            **_languages(heard, language or "en"),
+            "segments": [segment for one in heard for segment in _segments(one)],
+            "model": self.model,
+        }
+
+    def _heard(
+        self,
+        audio: Samples,
+        cancelled: Callable[[], bool],
+        *,
+        language: str | None,
+        prompt: str | None,
+    ) -> Iterator[Heard]:
         for window in windows(vad.probabilities([audio])):
             if cancelled():
                 raise HungUp
@@ -151,12 +192,7 @@ class Transcriber:
             # Without timestamps the first segment is the text of the whole window. Asked for
             # another one, the model would listen to the silence after the last word.
             if segment := next(iter(found), None):
-                heard.append(Heard(window, segment, info))
-        return {
-            **_languages(heard, language or "en"),
-            "segments": [segment for one in heard for segment in _segments(one)],
-            "model": self.model,
-        }
+                yield Heard(window, segment, info)
 
 
 def _available() -> str:

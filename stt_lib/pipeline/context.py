@@ -34,9 +34,9 @@ class Cut:
     position: float
 
     @property
-    def ids(self) -> tuple[object, object]:
-        """The ids of the chunks before and after the cut."""
-        pair = (self.own.id, self.neighbour.id)
+    def pair(self) -> tuple[Chunk, Chunk]:
+        """The chunks before and after the cut."""
+        pair = (self.own, self.neighbour)
         return pair if self.side is Side.EARLIER else pair[::-1]
 
     def overlap(self, segments: Sequence[Segment]) -> Overlap:
@@ -50,7 +50,7 @@ class Context:
     """The neighbours of a claim, and the seams with their transcripts."""
 
     def __init__(self, store: Store, claim: Claim, *, decides: bool = True) -> None:
-        """`decides`: seams with pending neighbours are stored, and these keep to them."""
+        """`decides`: what this claim decides about seams holds, for its transcript is the first."""
         self._store = store
         self._decides = decides
         self._claim = claim
@@ -65,35 +65,58 @@ class Context:
         """The chunks to post: the run, and its neighbours unless those have failed themselves."""
         if max(chunk.excuses for chunk in run) >= FAILURES_BEFORE_ALONE:
             return run
-        before = self._neighbour(run[0].index - 1)
-        after = self._neighbour(run[-1].index + 1)
+        before = [c for c in self._at(run[0].index - 1) if self._may_join(c, (c, run[0]))]
+        after = [c for c in self._at(run[-1].index + 1) if self._may_join(c, (run[-1], c))]
         return (*before, *run, *after)
 
-    def _neighbour(self, index: int) -> tuple[Chunk, ...]:
-        chunk = self._by_index.get(index)
-        return () if chunk is None or chunk.failures else (chunk,)
+    def _at(self, index: int) -> list[Chunk]:
+        return [self._by_index[index]] if index in self._by_index else []
+
+    def _may_join(self, neighbour: Chunk, pair: tuple[Chunk, Chunk]) -> bool:
+        """Whether a neighbour may be posted with the chunk beside it.
+
+        A transcript that may be replaced must not decide where it meets a pending neighbour.
+        """
+        if neighbour.failures:
+            return False
+        return self._decides or self._is_saved(neighbour) or self._decided(pair) is not None
 
     def own(self, heard: Heard, verdict: Verdict) -> Verdict:
         """The verdict without the text that belongs to the transcripts of the neighbours."""
         timeline = heard.timeline
         segments: Sequence[Segment] = verdict.kept
-        for cut in _cuts(heard):
+        for cut in self._cuts(heard):
             overlap = cut.overlap(segments)
-            segments = overlap.own(self._seam(cut, overlap, heard))
+            if cut.neighbour in heard.audio:
+                segments = overlap.own(self._seam(cut, overlap, heard))
+            elif seam := self._decided(cut.pair):
+                segments = overlap.with_words_beyond(seam)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
         return Verdict(tuple(segments), tuple(dropped))
 
+    def _cuts(self, heard: Heard) -> list[Cut]:
+        """The ends of our chunks beyond which there is a neighbour, posted or not."""
+        first, last = heard.chunks[0], heard.chunks[-1]
+        before = heard.audio[:1] if heard.audio[0] is not first else self._at(first.index - 1)
+        after = heard.audio[-1:] if heard.audio[-1] is not last else self._at(last.index + 1)
+        return [
+            *(Cut(Side.LATER, first, chunk, heard.timeline.begin) for chunk in before),
+            *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
+        ]
+
     def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam:
         """Where the two transcripts meet: whoever comes first decides."""
-        original_id, neighbour = self._claim.original_id, cut.neighbour
-        if neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned:
-            decided = self._store.seams.find(original_id, cut.ids)
-            return decided or self._end_of_transcript(cut)
+        if self._is_saved(cut.neighbour):
+            return self._decided(cut.pair) or self._end_of_transcript(cut)
         proposed = overlap.propose()
-        if not self._decides:
-            return self._store.seams.find(original_id, cut.ids) or proposed
         at = heard.timeline.at(cut.position + proposed.moment)
-        return self._store.seams.decide(original_id, cut.ids, proposed, at)
+        return self._store.seams.decide(self._claim.original_id, _ids(cut.pair), proposed, at)
+
+    def _is_saved(self, neighbour: Chunk) -> bool:
+        return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned
+
+    def _decided(self, pair: tuple[Chunk, Chunk]) -> Seam | None:
+        return self._store.seams.find(self._claim.original_id, _ids(pair))
 
     def _end_of_transcript(self, cut: Cut) -> Seam:
         """What a neighbour has that was transcribed before there was anything beside it."""
@@ -109,12 +132,5 @@ class Context:
         return Overlap(transcript.segments, position, reach, side).as_it_is()
 
 
-def _cuts(heard: Heard) -> list[Cut]:
-    """The ends of our chunks beyond which a neighbour was in the request."""
-    cuts = []
-    first, last = heard.chunks[0], heard.chunks[-1]
-    if heard.audio[0] is not first:
-        cuts.append(Cut(Side.LATER, first, heard.audio[0], heard.timeline.begin))
-    if heard.audio[-1] is not last:
-        cuts.append(Cut(Side.EARLIER, last, heard.audio[-1], heard.timeline.end))
-    return cuts
+def _ids(pair: tuple[Chunk, Chunk]) -> tuple[object, object]:
+    return pair[0].id, pair[1].id

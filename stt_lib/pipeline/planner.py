@@ -98,7 +98,7 @@ class Plan:
     @property
     def runs_low(self) -> bool:
         """Whether the next batch is needed soon."""
-        return not self.is_complete and len(self._planned) <= self.size // 2
+        return not self.is_complete and len(self._planned) <= self.size // 4
 
     def begin_query(self, now: float) -> frozenset[Hashable]:
         """The chunks that the next batch must not contain."""

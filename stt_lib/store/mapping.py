@@ -41,6 +41,7 @@ from stt_lib.errors import FailureKind
 
 Document = Mapping[str, Any]
 
+_NUMBER = (int, float)
 _FORMAT = re.compile(r"[a-z0-9]{1,12}")
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
 _LARGEST_INDEX = 2**53 - 1
@@ -60,17 +61,22 @@ def nested(document: Document, path: str) -> Any:
     return value
 
 
+def _part(document: Document, name: str) -> Document:
+    """The document inside of another; an empty one where it is missing, or is something else."""
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def chunk_ref(document: Document) -> ChunkRef:
     """A chunk for the planner."""
     original_id = document.get("original_id")
-    index = _index(document.get("index"))
     return ChunkRef(
         id=document["_id"],
         original_id=original_id,
         recording=identity(original_id),
-        index=index,
+        index=_index(document.get("index")),
         start=_usable_date(document.get("start")),
-        prob=_probability(nested(document, "vad.prob")),
+        prob=_probability(_part(document, "vad").get("prob")),
         priority=_priority(document.get("priority")),
         problem=_misplaced(document),
     )
@@ -78,11 +84,11 @@ def chunk_ref(document: Document) -> ChunkRef:
 
 def _probability(value: Any) -> float | None:
     """What lies outside of 0 to 1, as NaN does, says nothing."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+    return float(value) if isinstance(value, _NUMBER) and 0 <= value <= 1 else None
 
 
 def _priority(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+    return float(value) if isinstance(value, _NUMBER) and not math.isnan(value) else None
 
 
 def _whole_number(value: Any) -> int | None:
@@ -101,14 +107,14 @@ def _index(value: Any) -> int | None:
 
 def _misplaced(document: Document) -> Problem | None:
     """Why a chunk cannot be placed in its recording, if so."""
-    original_id, start = document.get("original_id"), document.get("start")
+    original_id, start, index = map(document.get, ("original_id", "start", "index"))
     if original_id is None:
         return _invalid("has no original_id")
     if isinstance(original_id, list):
         return _invalid("original_id is a list: use a single value")
-    if _whole_number(document.get("index")) is None:
-        return _invalid(_wrong("index", document.get("index"), "a whole number"))
-    if _index(document.get("index")) is None:
+    if _whole_number(index) is None:
+        return _invalid(_wrong("index", index, "a whole number"))
+    if _index(index) is None:
         return _invalid(f"index is beyond {_LARGEST_INDEX:,}")
     if not isinstance(start, datetime):
         return _invalid(_wrong("start", start, "a date"))
@@ -135,26 +141,26 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 
 def chunk(document: Document) -> Chunk:
     """A chunk with its audio, or with the reason why it cannot be posted."""
-    index = _index(document.get("index"))
     data, form = document.get("data"), document.get("format", "opus")
+    vad, ours = _part(document, "vad"), _part(document, "stt")
     problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
     opus = ogg.read(audio) if audio and form in _OGG_FORMATS else None
     return Chunk(
         id=document["_id"],
-        index=index or 0,
+        index=_index(document.get("index")) or 0,
         start=_usable_date(document.get("start")) or _EPOCH,
         data=audio,
         format=str(form),
         seconds=opus.seconds if opus else NOMINAL_CHUNK_SECONDS,
         is_measured=opus is not None,
         is_whole=opus is None or opus.is_whole,
-        prob=_probability(nested(document, "vad.prob")),
-        has_speech=nested(document, "vad.has_speech") is not False,
+        prob=_probability(vad.get("prob")),
+        has_speech=vad.get("has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        failures=_count(nested(document, "stt.failures")),
-        excuses=_count(nested(document, "stt.excuses")),
-        was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
+        failures=_count(ours.get("failures")),
+        excuses=_count(ours.get("excuses")),
+        was_duplicate=_part(ours, "error").get("kind") == FailureKind.DUPLICATE_INDEX,
         problem=problem,
     )
 

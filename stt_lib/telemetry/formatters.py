@@ -50,16 +50,28 @@ class _Formatter(logging.Formatter):
         self._redact = redact
         self._traces = traces
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Compose the line, once for file and console unless a stack trace makes them differ."""
+        if record.exc_info or record.stack_info:
+            return self._line(record)
+        known = record.__dict__
+        if "line" not in known:
+            known["line"] = self._line(record)
+        return str(known["line"])
+
+    def _line(self, record: logging.LogRecord) -> str:
+        raise NotImplementedError
+
 
 class TextFormatter(_Formatter):
     """Lines such as `2026-03-01 08:00:00 - INFO - …`, with stack traces below them if wanted."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def _line(self, record: logging.LogRecord) -> str:
         if not self._traces and (record.exc_info or record.stack_info):
             record = logging.makeLogRecord(
                 {**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None}
             )
-        return self._redact(super().format(record))
+        return self._redact(logging.Formatter.format(self, record))
 
 
 class JsonFormatter(_Formatter):
@@ -68,7 +80,7 @@ class JsonFormatter(_Formatter):
     A stack trace is in `trace`.
     """
 
-    def format(self, record: logging.LogRecord) -> str:
+    def _line(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -85,7 +97,9 @@ class JsonFormatter(_Formatter):
 
     def _clean(self, value: object) -> object:
         """What JSON can hold, without secrets; numbers stay even if they look like one."""
-        if value is None or isinstance(value, bool | int | float):
+        if isinstance(value, str):
+            return self._redact(value)
+        if value is None or isinstance(value, int | float):
             return value
         if isinstance(value, dict):
             return {str(name): self._clean(inner) for name, inner in value.items()}

@@ -1,7 +1,6 @@
 """`search` on a real MongoDB: what is found, in which order, and what the index must not break."""
 
 import json
-import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from pymongo.errors import OperationFailure
 from stt_lib.cli import exit_codes, main
 from stt_lib.domain.search import query
 from stt_lib.store.search import INDEX
+from stt_lib.telemetry.formatters import local_time
 from tests.support.world import START, World
 
 LATER = START + timedelta(minutes=10)
@@ -26,9 +26,6 @@ class Search:
         assert main(["search", *arguments]) == code
         said = self._capsys.readouterr()
         return said.err if code else said.out
-
-    def output(self) -> Any:
-        return self._capsys.readouterr()
 
     def found(self, *arguments: str) -> list[str]:
         """What was said at each hit, with what is around it."""
@@ -192,31 +189,29 @@ def test_a_text_index_of_the_users_own_makes_searching_slow_but_not_wrong(
     assert search.found("word") == ["word"]
 
 
-@pytest.mark.parametrize("text", ["word", "図書館"])
-def test_a_long_search_stops_and_says_how_to_go_on(
-    world: World, search: Search, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    """Frequent words, and scripts without spaces, for which the index is no help."""
-    for number in range(5):
-        save(world, text, start=START + timedelta(minutes=number))
-    assert world.run().returncode == 0, "a run creates the other indexes"
-    monkeypatch.setattr("stt_lib.store.search.RECENT", 2)
-    monkeypatch.setattr("stt_lib.store.search._WINDOW", 2)
-    monkeypatch.setattr("stt_lib.store.search._INDEX_SECONDS", 1e-9)
-    assert len(search.found(text)) == 5, "in time"
-    monkeypatch.setattr("stt_lib.store.search.SECONDS", 0.0)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    assert main(["search", text, "--json"]) == exit_codes.OK
-    said = search.output()
-    assert len(json.loads(said.out)) == 3, "the most recent ones, and a window"
-    assert "transcripts that began before 2026-03-01T08:02 were not searched" in said.err
-    assert len(search.found(text, "--until", "2026-03-01T08:02")) == 2
-    assert main(["search", "nothing"]) == exit_codes.FAILURES
-    assert "to go on: " in search.output().err
-
-
 def test_what_is_searched_for_never_reaches_mongodb_as_a_pattern_or_an_operator() -> None:
     assert query(["-rain", '"roof"', ".*"]).terms == (("rain",), ("roof",))
     assert query(['a "b c" d']).terms == (("a",), ("b", "c"), ("d",))
     assert query(["b  c\n"]).terms == (("b", "c"),)
+
+
+def test_a_search_that_takes_too_long_says_how_far_it_came_and_how_to_go_on(
+    world: World,
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in {"RECENT": 1, "SECONDS": 0.0, "_WINDOW": 1}.items():
+        monkeypatch.setattr(f"stt_lib.store.search.{name}", value)
+    save(world, "今日は図書館に行きます。")
+    surround(world)
+    assert main(["search", "図書館"]) == exit_codes.OK
+    said = capsys.readouterr()
+    assert said.out == ""
+    end = local_time(LATER + timedelta(minutes=2))
+    assert f"Searched back to {end} only" in said.err
+    assert f"--until '{end}'" in said.err
+    assert len(search.found("図書館", "--until", local_time(LATER))) == 1
+    monkeypatch.setattr("stt_lib.store.search._WINDOW", 2)
+    assert main(["search", "図書館", "--until", local_time(LATER)]) == exit_codes.OK
+    assert capsys.readouterr().err == "", "nothing is left to search"

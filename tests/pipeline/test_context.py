@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stt_lib.domain.models import Selection
+from stt_lib.domain.models import Seam, Selection
 from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
 from tests.pipeline.lab import Lab, Posted, answer, refuse
@@ -131,3 +131,14 @@ def test_late_chunks_in_the_middle_are_heard_with_both_neighbours() -> None:
     done_by_hand(lab)
     assert lab.requests[-1] == ("rec2", "rec3", "rec4", "rec5", "rec6")
     assert lab.text == speech.text
+
+
+def test_a_seam_of_a_killed_worker_loses_no_word_when_its_chunks_are_posted_alone() -> None:
+    said = [["one", "two", "three", "four", "five"], ["six", "seven", "eight", "nine", "ten"]]
+    lab = Lab()
+    lab.script = Speech(said, 5, is_timed=True, limit=1)
+    lab.record(range(2))
+    words, seconds = ("four", "five", "six", "seven"), (-3.0, -1.0, 0.1, 3.0)
+    lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 3, 0.5), START)
+    done_by_hand(lab, until(1))
+    assert lab.text == ["one", "two", "three", "four", "five", "six", *said[1]]

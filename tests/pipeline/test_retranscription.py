@@ -134,3 +134,18 @@ def test_lost_audio_is_left_as_it_is() -> None:
     lab.database.chunks.put({**(lab.database.chunks.get("rec001.-0") or {}), "data": None})
     assert run(lab)[Outcome.TRANSCRIBED] == 1
     assert texts(lab)[:2] == ["old", "old"]
+
+
+def test_a_replacement_is_not_posted_with_a_pending_neighbour() -> None:
+    """It may not be saved in the end, and must not have decided where the two meet."""
+    lab = transcribed(1)
+    lab.record([2], "rec000.", start=START)
+    run(lab)
+    assert lab.requests == [("rec000.0", "rec000.1")]
+
+
+def test_a_replacement_is_posted_with_its_transcribed_neighbour() -> None:
+    lab = transcribed(1)
+    lab.record([2], "rec000.", start=START, transcribed_at=START)
+    run(lab)
+    assert lab.requests == [("rec000.0", "rec000.1", "rec000.2")]

@@ -1,5 +1,6 @@
 """What has to hold at every moment of a simulation, and at its end."""
 
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Checks:
         self._pieces = speech.by_id()
         self._requests = 0
         self._in_flight: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
-        self._disturbed: set[int] = set()
+        self._heard: dict[Task, list[frozenset[str]]] = {}
+        self._heard_with: dict[str, frozenset[str]] = {}
         self._failed_late: set[str] = set()
         self._answered: set[tuple[str, str]] = set()
         self.has_clock_jumped = False
@@ -71,6 +73,9 @@ class Checks:
         match place.name:
             case "transcripts" if after is not None:
                 self._check_owner(after)
+                self._note_request(after["chunk_ids"])
+            case "dropped" if after is not None:
+                self._note_request(after["transcript"]["chunk_ids"])
             case "claims":
                 self._claim_changed(before, after)
             case "chunks" if before is not None and after is not None:
@@ -85,6 +90,14 @@ class Checks:
         mark = " marked" if document.get("transcribed_at") else f" failed: {stt}" if stt else ""
         undone = " (rolled back)" if self._database.is_rolling_back else ""
         self._scheduler.note(f"    {what}{mark} {verb} {place.name}{undone}")
+
+    def _note_request(self, saved: Sequence[str]) -> None:
+        """Remember what was heard in the request whose answer is saved."""
+        if self._database.is_rolling_back:
+            return
+        answered = self._heard.get(self._me(), [])
+        request = next((r for r in reversed(answered) if r.issuperset(saved)), frozenset(saved))
+        self._heard_with.update(dict.fromkeys(saved, request))
 
     def _check_owner(self, new: Document) -> None:
         mine = set(new["chunk_ids"])
@@ -216,15 +229,9 @@ class Checks:
                 self._violated(f"{chunk_id} was posted though it was marked before the claim")
 
     def answered(self, pieces: Sequence[Piece]) -> None:
-        self._answered.update((self._process().name, piece.id) for piece in pieces)
-
-    def refused(self, pieces: Iterable[Piece]) -> None:
-        """A request failed: its chunks may be posted without context after that."""
-        self._disturbed.update(piece.recording for piece in pieces)
-
-    def came_late(self, piece: Piece) -> None:
-        """A chunk arrived when its neighbours may have been posted already, without it."""
-        self._disturbed.add(piece.recording)
+        ids = [piece.id for piece in pieces]
+        self._answered.update((self._process().name, chunk_id) for chunk_id in ids)
+        self._heard.setdefault(self._me(), []).append(frozenset(ids))
 
     def ended(self, request: int) -> None:
         del self._in_flight[request]
@@ -273,12 +280,26 @@ class Checks:
             if number == recording
             and (self._database.chunks.get(piece.id) or {}).get("transcribed_at") is not None
         ]
-        spoken = [word for piece in done for word in piece.words]
+        loose = [not self._is_heard_whole(*pair) for pair in itertools.pairwise(done)]
+        spoken = [
+            (word, (is_loose and _is_early(word)) or (is_next_loose and _is_late(word)))
+            for piece, is_loose, is_next_loose in zip(
+                done, [False, *loose], [*loose, False], strict=False
+            )
+            for word in piece.words
+        ]
         saved = list(self._words(f"r{recording}"))
-        is_exact = recording not in self._disturbed
-        place = _mismatch(spoken, saved, is_exact=is_exact)
+        place = _mismatch(spoken, saved)
         if place is not None:
-            self._violated(_difference(recording, [w.text for w in spoken], saved, place))
+            texts = [word.text for word, _ in spoken]
+            self._violated(_difference(recording, texts, saved, place))
+
+    def _is_heard_whole(self, one: Piece, other: Piece) -> bool:
+        """Whether both transcripts that meet between two chunks come from requests with both."""
+        nothing: frozenset[str] = frozenset()
+        return other.id in self._heard_with.get(one.id, nothing) and (
+            one.id in self._heard_with.get(other.id, nothing)
+        )
 
     def _words(self, original_id: str) -> Iterable[str]:
         """The words of a recording's transcripts, kept or dropped by the filter."""
@@ -300,34 +321,38 @@ def _is_inside(word: Spoken) -> bool:
     return EDGE_SECONDS < word.start < CHUNK_SECONDS - EDGE_SECONDS
 
 
-def _mismatch(spoken: Sequence[Spoken], saved: Sequence[str], *, is_exact: bool) -> int | None:
-    """Where the saved words are not those spoken; None if they are.
+def _mismatch(spoken: Sequence[tuple[Spoken, bool]], saved: Sequence[str]) -> int | None:
+    """Where the saved words are not those spoken, each with whether it may be there twice.
 
-    A word at a chunk's edge may be there twice unless everything was heard in its context: no
-    server places words exactly, so that both sides of the cut may find it in their own audio.
+    That is a word at an edge of a chunk that was posted without the one beyond: no server places
+    words exactly, so both sides may find it in their own audio, and neither may remove it without
+    having heard the other's. None if nothing is wrong.
     """
     places = {0}
-    for number, word in enumerate(spoken):
+    for number, (word, _) in enumerate(spoken):
         places = {place + 1 for place in places if saved[place : place + 1] == [word.text]}
         if not places:
             return number
-        if not is_exact:
-            heard = spoken[: number + 1]
-            places |= {place + _repeated(heard, saved[place : place + 2]) for place in places}
+        heard = spoken[: number + 1]
+        places |= {place + _repeated(heard, saved[place : place + 2]) for place in places}
     return None if len(saved) in places else len(spoken)
 
 
-def _repeated(spoken: Sequence[Spoken], saved: Sequence[str]) -> int:
-    """How many words at the edge of a chunk follow once more."""
+def _repeated(spoken: Sequence[tuple[Spoken, bool]], saved: Sequence[str]) -> int:
+    """How many words that may be there twice follow once more."""
     for count in (2, 1):
         last = spoken[-count:]
-        if list(saved[:count]) == [w.text for w in last] and all(map(_is_at_edge, last)):
+        if list(saved[:count]) == [w.text for w, _ in last] and all(may for _, may in last):
             return count
     return 0
 
 
-def _is_at_edge(word: Spoken) -> bool:
-    return word.start < 0.5 or word.start + WORD_SECONDS > CHUNK_SECONDS - 0.5
+def _is_early(word: Spoken) -> bool:
+    return word.start < 0.5
+
+
+def _is_late(word: Spoken) -> bool:
+    return word.start + WORD_SECONDS > CHUNK_SECONDS - 0.5
 
 
 def _difference(recording: int, spoken: list[str], saved: list[str], place: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -81,8 +81,6 @@ class Observer(Protocol):
 
     def answered(self, pieces: Sequence[Piece]) -> None: ...
 
-    def refused(self, pieces: Iterable[Piece]) -> None: ...
-
     def ended(self, request: int) -> None: ...
 
 
@@ -153,10 +151,7 @@ class SimulatedChannel:
                 reply = self._exchange(target, pieces, len(files), started, seconds, when_sent)
         except ServerTrouble as error:
             self._scheduler.note(f"no answer: {error.kind}")
-            self._internet.observer.refused(pieces)
             raise
-        if reply.status != 200:
-            self._internet.observer.refused(pieces)
         self._scheduler.point()
         self._scheduler.note(f"answer {reply.status}")
         return reply
@@ -199,7 +194,6 @@ class SimulatedChannel:
         if weather is Weather.FAILING:
             return _json(500, {"detail": "out of memory"})
         if weather is Weather.SENSELESS:
-            self._internet.observer.refused(pieces)
             return self._random.choice(_SENSELESS)
         return self._judged(target, pieces, files)
 

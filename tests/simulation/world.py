@@ -148,8 +148,6 @@ class World:
     def _insert(self, piece: Piece) -> None:
         self.database.chunks.insert(piece.document(self.database.now()))
         self.database.confirm()
-        if self.processes:
-            self.checks.came_late(piece)
 
     def _start(self, run: Run) -> Process:
         process = self.scheduler.process(run.name)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -91,6 +91,12 @@ class Metrics:
         self.computing = Counter(
             "stt_server_computing_seconds",
             "Time spent on decoding and transcribing, summed over concurrent requests.",
+            registry=self._registry,
+        )
+        self.windows = Histogram(
+            "stt_server_batch_windows",
+            "Windows of speech decoded in one call of the model, where it batches them.",
+            buckets=[1, 2, 4, 8, 16],
             registry=self._registry,
         )
         for name, documentation in (

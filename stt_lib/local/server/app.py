@@ -55,6 +55,7 @@ def serve(
     compute_type: str | None = None,
     api_key: str | None = None,
     parallel: int | None = None,
+    batch: int | None = None,
     queue: int = QUEUE,
     max_bytes: int = MAX_BYTES,
 ) -> None:
@@ -71,7 +72,9 @@ def serve(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         compute_type: A type of CTranslate2; by default the best that the device supports.
         api_key: Key that every request for text must contain.
-        parallel: Transcriptions computed at a time; by default one per core.
+        parallel: Requests computed at a time; by default one per core, on a GPU as many as `batch`.
+        batch: Windows of speech that a call of the model decodes at most; by default 1 on a CPU,
+            16 on a GPU.
         queue: Requests that may wait for their turn.
         max_bytes: Maximum size of a request.
 
@@ -80,7 +83,7 @@ def serve(
     """
     with _bound(host, port) as listener:
         transcriber = Transcriber(
-            model, device=device, compute_type=compute_type, parallel=parallel
+            model, device=device, compute_type=compute_type, parallel=parallel, batch=batch
         )
         service = Service(transcriber, api_key=api_key, queue=queue, max_bytes=max_bytes)
         try:

@@ -49,6 +49,7 @@ class Service:
         self._turns = Turns(transcriber.parallel, queue)
         self._pool = ThreadPoolExecutor(transcriber.parallel, thread_name_prefix="whisper")
         self.metrics = Metrics(self._turns)
+        transcriber.observe_batches(self.metrics.windows.observe)
 
     async def health(self, _request: Request) -> Response:
         """Answer that the model is loaded, without waiting for it."""
