@@ -52,7 +52,7 @@ _READ: Final = ("text", "start", "end", "start_at", "end_at")
 _SAID: Final = dict.fromkeys(["original", "start", *(f"segments.{name}" for name in _READ)], 1)
 
 Batch = tuple[list[Document], datetime | None]
-"""Documents, and the start down to which all transcripts were read; None for all of them."""
+"""Documents, and the start down to which all transcripts were searched; None if none is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Search:
             end = self._timing.monotonic() + SECONDS
             for documents, reached in self._older(word, older, is_indexed=is_indexed):
                 yield [d for d in documents if identity(d["_id"]) not in seen], reached
-                if self._timing.monotonic() >= end:
+                if reached is not None and self._timing.monotonic() >= end:
                     return
             recent = []
         yield recent, None
@@ -115,7 +115,7 @@ class Search:
             lowest = last[0]["start"]
             yield self._read({"start": {**start, "$gte": lowest}, **contains}), lowest
             start = {"$gte": start["$gte"], "$lt": lowest}
-        yield self._read({"start": start, **contains}), start["$gte"]
+        yield self._read({"start": start, **contains}), None
 
     def _read(self, query: Document, fields: Document = _SAID, **options: Any) -> list[Document]:
         return self._db.find(

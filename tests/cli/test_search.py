@@ -212,3 +212,6 @@ def test_a_search_that_takes_too_long_says_how_far_it_came_and_how_to_go_on(
     assert f"Searched back to {end} only" in said.err
     assert f"--until '{end}'" in said.err
     assert len(search.found("図書館", "--until", local_time(LATER))) == 1
+    monkeypatch.setattr("stt_lib.store.search._WINDOW", 2)
+    assert main(["search", "図書館", "--until", local_time(LATER)]) == exit_codes.OK
+    assert capsys.readouterr().err == "", "nothing is left to search"
