@@ -63,9 +63,11 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         if not as_json:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
     elif reached is not None:
-        moment = at(reached)
-        more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
-        click.echo(f"Searched back to {moment} only, for lack of time. Go on: {more}", err=True)
+        more = f"{PROGRAM} search --until {shlex.quote(at(reached))} …"
+        message = f"Searched back to {at(reached)} only, for lack of time. Go on: {more}"
+        if not hits and not as_json:
+            raise InputError(message)
+        click.echo(message, err=True)
     elif not hits and not as_json:
         raise InputError(f"no transcript contains these words{local_hint(settings)}")
 
