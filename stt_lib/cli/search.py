@@ -54,22 +54,25 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
             reached = page.reached
             if len(hits) > limit:
                 break
+    is_unfinished = reached is not None and len(hits) <= limit
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
-    elif hits:
+    elif not hits:
+        nothing = f"no transcript contains these words{local_hint(settings)}"
+        raise InputError(_unfinished(reached) if is_unfinished else nothing)
+    else:
         click.echo("\n".join(_lines(hits[:limit])))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
-    if len(hits) > limit:
-        if not as_json:
+        if len(hits) > limit:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
-    elif reached is not None:
-        more = f"{PROGRAM} search --until {shlex.quote(at(reached))} …"
-        message = f"Searched back to {at(reached)} only, for lack of time. Go on: {more}"
-        if not hits and not as_json:
-            raise InputError(message)
-        click.echo(message, err=True)
-    elif not hits and not as_json:
-        raise InputError(f"no transcript contains these words{local_hint(settings)}")
+    if is_unfinished:
+        click.echo(_unfinished(reached), err=True)
+
+
+def _unfinished(reached: datetime | None) -> str:
+    moment = at(reached)
+    more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
+    return f"Searched back to {moment} only, for lack of time. Go on: {more}"
 
 
 def _hits(
