@@ -3,12 +3,20 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.whisper import FakeWhisper, Reply, Request, echo
 from tests.support.world import World
+
+
+@pytest.fixture(autouse=True)
+def hang_up_is_not_ignored() -> Iterator[None]:
+    """As it would be where the tests themselves run under nohup: processes inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def wait_for(is_true: Callable[[], object], seconds: float = 20.0) -> None:
