@@ -54,6 +54,14 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """Among them those where a newcomer is sent to change something."""
+    named = re.findall(r"`((?:stt_lib|tests|deploy|docs)/[\w./*-]*)`", page.read_text())
+    missing = [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
+    assert not missing
+
+
 def anchors_of(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

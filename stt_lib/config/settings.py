@@ -18,9 +18,6 @@ from stt_lib.domain.models import Condition, Selection
 MIN_LEASE_SECONDS: Final = 3.0
 """Seconds. Shortest lease of a claim: less would leave no time for a lost renewal."""
 
-RENEWALS_PER_LEASE: Final = 3
-"""Renewals of a claim within one lease, so that one or two may fail."""
-
 Value = TypeVar("Value")
 
 
@@ -357,11 +354,6 @@ class Settings:
     def selection(self) -> Selection:
         """The chunks that a run processes."""
         return Selection(self.since, self.until, self.recording)
-
-    @property
-    def renewal_interval(self) -> float:
-        """Seconds between two renewals of a claim."""
-        return self.lease / RENEWALS_PER_LEASE
 
     def timeout(self, chunks: int) -> float:
         """Seconds allowed for a request of this many chunks."""
