@@ -15,6 +15,8 @@ from stt_lib.domain.text import one_line
 from stt_lib.domain.units import duration
 
 HEADER: Final = ("recording", "start", "length", "state", "words", "name")
+MINUTE: Final = len("2026-03-01 08:00")
+"""Characters. A time without its seconds."""
 
 
 @click.command()
@@ -48,5 +50,5 @@ def recordings(limit: int, as_json: bool, **flags: Any) -> None:
 def _row(recording: RecordingSummary) -> tuple[str, ...]:
     length = duration(timedelta(seconds=recording.seconds))
     name = one_line(recording.name or "-")
-    start = at(recording.start)
+    start = at(recording.start)[:MINUTE]
     return recording.id, start, length, recording.state, f"{recording.words:,}", name

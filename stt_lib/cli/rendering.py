@@ -1,6 +1,8 @@
 """Times, tables and records as people and programs read them."""
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,12 +28,14 @@ def clock(moment: datetime, now: datetime) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows with aligned columns."""
+    """Rows with aligned columns; on a terminal, lines that are too wide are cut."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines)
 
 
 def print_json(value: Any) -> None:
