@@ -309,7 +309,8 @@ def _weight(mine: Sequence[Token], seam: Seam, i: int, j: int) -> float:
     if (mine[i].at < 0) != (seam.seconds[j] < 0):
         apart += ACROSS_SECONDS
     follows = i > 0 and j > 0 and mine[i - 1].text == seam.words[j - 1]
-    leads = [token.text for token in mine[i + 1 : i + 2]] == [*seam.words[j + 1 : j + 2]] != []
+    is_last = i + 1 == len(mine) or j + 1 == len(seam.words)
+    leads = not is_last and mine[i + 1].text == seam.words[j + 1]
     worth = 1 + min(len(mine[i].text), 8) / 8 + 0.25 * (follows + leads)
     return worth * (1 - apart / DRIFT_SECONDS) - STRAY_COST
 
