@@ -303,3 +303,9 @@ def test_of_a_word_said_twice_the_one_with_the_same_word_after_it_is_meant() -> 
     said.append(Spoken("yes", 10.92, 11.22))
     own = overlap(segments(said, [1]), Side.EARLIER).own(saved)
     assert [segment.text for segment in own] == [" oh", " no"]
+
+
+def test_a_word_said_on_both_sides_of_the_cut_is_not_taken_for_the_one_beyond() -> None:
+    seam = Seam(("said", "no", "no", "then"), (-1.5, -0.6, 0.2, 0.9), 3, 0.4)
+    alone = overlap([Segment(8.3, 9.6, " said no")], Side.EARLIER).with_words_beyond(seam)
+    assert [segment.text for segment in alone] == [" said no", " no"]

@@ -149,15 +149,13 @@ class Overlap:
 
         The other side has given these words up, but this time we were posted without its audio.
         """
-        heard = list(zip(seam.words, seam.seconds, strict=True))
-        known = [token.text for token in self._tokens]
-        if self._side is Side.EARLIER:
-            words = [word for word, at in heard[: seam.cut] if at > 0]
-            known = known[-len(words) :]
-        else:
-            words = [word for word, at in heard[seam.cut :] if at < 0]
-            known = known[: len(words)]
-        missing = [word for word in words if word not in known]
+        known = {place for _, place in _alignment(self._tokens, seam)}
+        missing = [
+            word
+            for place, (word, at) in enumerate(zip(seam.words, seam.seconds, strict=True))
+            if place not in known and at * self._outward > 0
+            if (place < seam.cut) == (self._side is Side.EARLIER)
+        ]
         if not missing:
             return tuple(self._segments)
         found = Segment(self._cut, self._cut, " " + " ".join(missing))
