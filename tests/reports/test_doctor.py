@@ -46,6 +46,7 @@ def test_all_is_well(world: World, store: Store, whisper: FakeWhisper) -> None:
     expected = "settings MongoDB rights chunks indexes clock its server log disk"
     assert " ".join(checks) == expected
     assert "transcribed a test clip in 0." in done.stdout
+    assert "real time" not in done.stdout, "a clip of a second says nothing about the speed"
     [request] = whisper.requests
     assert request.is_probe
     assert world.pending() == before
