@@ -13,6 +13,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 from starlette.types import ASGIApp
 
+from stt_lib.local.batching import MOST
 from stt_lib.local.server.app import MAX_BYTES, create_app
 from stt_lib.local.server.service import Service
 from stt_lib.local.transcriber import BUNDLED_MODEL, Transcriber
@@ -25,8 +26,11 @@ class Options(BaseModel, extra="forbid"):
     """What `serve run … NAME=VALUE` and the `args` of a config file may set."""
 
     model: str = BUNDLED_MODEL
-    parallel: int = 1
-    """Requests that one replica computes at a time, each on a CPU core of its own."""
+    parallel: int | None = None
+    """Requests that one replica computes at a time: 1 on a CPU, on a GPU as many as `batch`."""
+
+    batch: int | None = None
+    """Windows of speech that a call of the model decodes at most: 1 on a CPU, 16 on a GPU."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -37,14 +41,24 @@ class Options(BaseModel, extra="forbid"):
     max_queued: int = 256
     """Requests that may wait for a replica; further ones are answered 503, and workers back off."""
 
+    @property
+    def windows(self) -> int:
+        """Windows of speech per call of the model, at most."""
+        return self.batch or (MOST if self.gpus else 1)
+
+    @property
+    def requests(self) -> int:
+        """Requests that one replica computes at a time."""
+        return self.parallel or (self.windows if self.gpus else 1)
+
 
 @serve.ingress()
 class Whisper:
     """One replica, which takes requests as soon as its model is loaded."""
 
-    def __init__(self, model: str, parallel: int) -> None:
+    def __init__(self, model: str, parallel: int, batch: int) -> None:
         self._service = Service(
-            Transcriber(model, parallel=parallel),
+            Transcriber(model, parallel=parallel, batch=batch),
             api_key=os.environ.get("STT_API_KEY") or None,
             queue=parallel,
             max_bytes=MAX_BYTES,
@@ -56,7 +70,7 @@ class Whisper:
 
 def app(options: Options) -> Application:
     """Return the application that `serve run deploy.ray.whisper:app` starts."""
-    return replicated(Whisper, options).bind(options.model, options.parallel)
+    return replicated(Whisper, options).bind(options.model, options.requests, options.windows)
 
 
 def replicated(replica: type, options: Options) -> Any:
@@ -66,12 +80,12 @@ def replicated(replica: type, options: Options) -> Any:
         name="Whisper",
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         # One more than a replica computes, so that the next request is already decoded.
-        max_ongoing_requests=options.parallel + 1,
+        max_ongoing_requests=options.requests + 1,
         max_queued_requests=options.max_queued,
         autoscaling_config=AutoscalingConfig(
             min_replicas=options.min_replicas,
             max_replicas=options.max_replicas,
-            target_ongoing_requests=options.parallel,
+            target_ongoing_requests=options.requests,
             upscale_delay_s=5,
             downscale_delay_s=300,
         ),

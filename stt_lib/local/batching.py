@@ -25,16 +25,20 @@ WAIT_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Call:
-    """A window's features, the prompt and the options of its decoding, and the result to come."""
+    """What the model is to do with a window, and the result to come.
+
+    Without a prompt, it is to detect the language.
+    """
 
     features: Any
-    prompt: list[int]
-    options: dict[str, Any]
+    prompt: list[int] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     result: "Future[Any]" = field(default_factory=Future)
+    waits_until: float = field(default_factory=lambda: time.monotonic() + WAIT_SECONDS)
 
     def is_like(self, other: "Call") -> bool:
-        """Whether the model can decode both windows in one call."""
-        return self.options == other.options and len(self.prompt) == len(other.prompt)
+        """Whether the model can do both in one call."""
+        return self.options == other.options and _length(self.prompt) == _length(other.prompt)
 
 
 class BatchedModel:
@@ -77,15 +81,21 @@ class BatchedModel:
         self, features: StorageView, prompts: list[list[int]], **options: Any
     ) -> list[Any]:
         """Decode one window, with whichever others are there; raises what the model raises."""
-        call = Call(np.asarray(features), prompts[0], options)
+        return [self._result(Call(np.asarray(features), prompts[0], options))]
+
+    def detect_language(self, features: StorageView) -> list[Any]:
+        """Detect the language of one window, as `generate` decodes it."""
+        return [self._result(Call(np.asarray(features)))]
+
+    def _result(self, call: Call) -> Any:
         self._calls.put(call)
-        return [call.result.result()]
+        return call.result.result()
 
     def _serve(self) -> None:
         while True:
             batch = self._batch()
             self.observe(len(batch))
-            self._decode(batch)
+            self._compute(batch)
 
     def _batch(self) -> list[Call]:
         """The oldest call and those like it, waiting a moment for more."""
@@ -93,11 +103,10 @@ class BatchedModel:
         batch, self._left = [first], []
         for call in others:
             self._sort_in(call, batch)
-        end = time.monotonic() + WAIT_SECONDS
         while len(batch) < self._most:
             # What is there is taken in any case; beyond that, it is worth waiting for.
             is_expected = len(batch) + len(self._left) < self._requests
-            seconds = end - time.monotonic() if is_expected else 0
+            seconds = first.waits_until - time.monotonic() if is_expected else 0
             try:
                 self._sort_in(self._calls.get(timeout=max(0.0, seconds)), batch)
             except queue.Empty:
@@ -108,17 +117,25 @@ class BatchedModel:
         fits = len(batch) < self._most and call.is_like(batch[0])
         (batch if fits else self._left).append(call)
 
-    def _decode(self, batch: list[Call]) -> None:
+    def _compute(self, batch: list[Call]) -> None:
         """Give each call its own result; if the model refuses a batch, each has its own call."""
         try:
-            features = StorageView.from_array(np.concatenate([call.features for call in batch]))
-            prompts = [call.prompt for call in batch]
-            results = self._model.generate(features, prompts, **batch[0].options)
-            for call, result in zip(batch, results, strict=True):
+            for call, result in zip(batch, self._results(batch), strict=True):
                 call.result.set_result(result)
         except Exception as error:  # noqa: BLE001 - whoever waits for a result learns of it
             if len(batch) == 1:
                 batch[0].result.set_exception(error)
                 return
             for call in batch:
-                self._decode([call])
+                self._compute([call])
+
+    def _results(self, batch: list[Call]) -> list[Any]:
+        features = StorageView.from_array(np.concatenate([call.features for call in batch]))
+        if batch[0].prompt is None:
+            return list(self._model.detect_language(features))
+        prompts = [call.prompt for call in batch]
+        return list(self._model.generate(features, prompts, **batch[0].options))
+
+
+def _length(prompt: list[int] | None) -> int | None:
+    return None if prompt is None else len(prompt)

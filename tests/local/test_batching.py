@@ -1,8 +1,9 @@
 """Windows of concurrent requests in one call of the model: faster, and nobody's text changes."""
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from ctranslate2 import StorageView
 
 from stt_lib.audio.decoding import Samples, decode
-from stt_lib.local.batching import BatchedModel
-from stt_lib.local.transcriber import Transcriber
+from stt_lib.local import batching
+from stt_lib.local.batching import BatchedModel, Call
+from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.sounds import noise, sample, speech
+from tests.support.waiting import eventually
 
 
 def quick(_windows: int) -> None: ...
@@ -54,6 +57,119 @@ def test_concurrent_requests_share_a_call_and_have_the_texts_and_times_of_single
         assert np.allclose(times, expected, atol=0.1)
 
 
+class Controlled:
+    """The transcriber's own model; a test decides when calls are made and what they return."""
+
+    def __init__(self, batched: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert batched._batched
+        self._model = batched._batched._model
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.change: Callable[[list[Any]], list[Any]] = lambda results: results
+        self.calls: list[tuple[int, float]] = []
+        """The windows and the temperature of each call."""
+        monkeypatch.setattr(batched._batched, "_model", self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(
+        self, features: StorageView, prompts: list[list[int]], **options: Any
+    ) -> list[Any]:
+        self.calls.append((len(prompts), options.get("sampling_temperature", 0.0)))
+        assert self.may_go_on.wait(60)
+        return self.change(self._model.generate(features, prompts, **options))
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    return [segment["text"] for segment in answer["segments"]]
+
+
+def in_one_call(
+    transcriber: Transcriber, model: Controlled, sounds: list[Samples], *cancelled: bool
+) -> list[Any]:
+    """Return the answers, or the exceptions, of requests that meet while the model is busy."""
+    assert transcriber._batched
+    model.may_go_on.clear()
+    with ThreadPoolExecutor(len(sounds) + 1) as pool:
+        first = pool.submit(transcriber.transcribe, speech(2), lambda: False)
+        eventually(lambda: len(model.calls) == 1)
+        gone = [*cancelled, *[False] * len(sounds)]
+        asked = [
+            pool.submit(transcriber.transcribe, sound, Hanging(up))
+            for sound, up in zip(sounds, gone, strict=False)
+        ]
+        waiting = transcriber._batched._calls
+        eventually(lambda: waiting.qsize() == len(sounds), what="all requests wait")
+        model.may_go_on.set()
+        first.result()
+        return [one.exception() or one.result() for one in asked]
+
+
+class Hanging:
+    """A client that hangs up after its first window, or never."""
+
+    def __init__(self, up: bool) -> None:
+        self._up, self._asked = up, 0
+
+    def __call__(self) -> bool:
+        self._asked += 1
+        return self._up and self._asked > 1
+
+
+def test_a_bad_window_is_heard_again_alone_at_a_higher_temperature(
+    alone: Transcriber, batched: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Controlled(batched, monkeypatch)
+
+    def one_is_bad(results: list[Any]) -> list[Any]:
+        """The last of a shared call looks as if the model were guessing."""
+        if len(results) == 1:
+            return results
+        *good, bad = results
+        guessed = SimpleNamespace(
+            sequences_ids=bad.sequences_ids, scores=[-5.0], no_speech_prob=bad.no_speech_prob
+        )
+        return [*good, guessed]
+
+    model.change = one_is_bad
+    sounds = [speech(5), speech(5)]
+    found = in_one_call(batched, model, sounds)
+    assert model.calls == [(1, 0.0), (2, 0.0), (1, pytest.approx(0.2))]
+    expected = texts(alone.transcribe(sounds[0], lambda: False))
+    assert expected in [texts(answer) for answer in found]
+    assert sorted(segment["avg_logprob"] for one in found for segment in one["segments"])[0] > -5
+
+
+def test_a_slow_model_is_waited_for_and_is_not_silence(
+    alone: Transcriber, batched: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Controlled(batched, monkeypatch)
+    monkeypatch.setattr(batching, "WAIT_SECONDS", 0.0)
+    model.may_go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(batched.transcribe, speech(5), lambda: False) for _ in range(2)]
+        eventually(lambda: len(model.calls) == 1)
+        # Far longer than any wait of the batches: nobody has given up meanwhile.
+        done, _ = wait(asked, timeout=0.5)
+        assert done == set()
+        model.may_go_on.set()
+        found = [texts(one.result()) for one in asked]
+    assert found == [texts(alone.transcribe(speech(5), lambda: False))] * 2
+
+
+def test_a_client_that_vanishes_leaves_the_texts_of_its_companions_unharmed(
+    alone: Transcriber, batched: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Controlled(batched, monkeypatch)
+    long = np.concatenate([speech(20), noise(3, 0.001), speech(20)])
+    first, second = in_one_call(batched, model, [long, speech(5)], True)
+    assert isinstance(first, HungUp)
+    assert texts(second) == texts(alone.transcribe(speech(5), lambda: False))
+    assert batched._batched
+    assert batched._batched._requests == 0, "nobody waits for its windows any more"
+
+
 def test_sound_beyond_thirty_seconds_is_heard_to_its_end(
     alone: Transcriber, batched: Transcriber
 ) -> None:
@@ -68,6 +184,7 @@ class Model:
     """A model whose calls wait until they may go on, and fail for windows of this value."""
 
     def __init__(self, bad: float | None = None) -> None:
+        self.detections: list[int] = []
         self.calls: list[tuple[list[float], dict[str, Any]]] = []
         self.began = threading.Event()
         self.may_go_on = threading.Event()
@@ -85,6 +202,11 @@ class Model:
             raise RuntimeError("out of memory")
         return [SimpleNamespace(value=value) for value in values]
 
+    def detect_language(self, features: StorageView) -> list[list[tuple[str, float]]]:
+        values = [float(value) for value in np.asarray(features)[:, 0, 0]]
+        self.detections.append(len(values))
+        return [[(f"<|{value:g}|>", 1.0)] for value in values]
+
 
 def ask(model: BatchedModel, value: float, **options: Any) -> Callable[[], Any]:
     features = StorageView.from_array(np.full((1, 2, 3), value, np.float32))
@@ -97,8 +219,7 @@ def answers(model: Model, batched: BatchedModel, *asked: Callable[[], Any]) -> l
         first = pool.submit(ask(batched, 0.0))
         assert model.began.wait(60)
         waiting = [pool.submit(question) for question in asked]
-        while batched._calls.qsize() < len(asked):
-            threading.Event().wait(0.001)
+        eventually(lambda: batched._calls.qsize() == len(asked), what="all wait")
         model.may_go_on.set()
         first.result()
         return [future.exception() or future.result() for future in waiting]
@@ -128,3 +249,27 @@ def test_what_the_model_refuses_fails_its_own_request_only_and_is_not_silence() 
     first, second, third = answers(model, batched, *(ask(batched, value) for value in (1, 2, 3)))
     assert (first, third) == (1, 3)
     assert isinstance(second, RuntimeError)
+
+
+def test_languages_are_detected_in_one_call_and_none_is_mixed_up() -> None:
+    model = Model()
+    batched = BatchedModel(model, 8)
+
+    def detect(value: float) -> Callable[[], Any]:
+        features = StorageView.from_array(np.full((1, 2, 3), value, np.float32))
+        return lambda: batched.detect_language(features)[0][0][0]
+
+    found = answers(model, batched, detect(1), ask(batched, 2), detect(3))
+    assert found == ["<|1|>", 2, "<|3|>"]
+    assert model.detections == [2]
+
+
+def test_a_window_left_over_by_one_batch_waits_no_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "WAIT_SECONDS", 3600)
+    batched = BatchedModel(Model(), 8)
+    left = Call(np.zeros((1, 2, 3), np.float32), [1, 2], waits_until=time.monotonic())
+    batched._left = [left]
+    with ThreadPoolExecutor(1) as pool, batched.request(), batched.request():
+        assert pool.submit(batched._batch).result(timeout=60) == [left]
