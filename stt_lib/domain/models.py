@@ -208,7 +208,7 @@ class Segment:
 
     They count from the start of the audio that was posted in an answer, and from the start of
     the transcript in a transcript, where `start_at` and `end_at` are the same by the clock.
-    Scores that the server did not give are None; no words means that it gave none.
+    Scores and a language that the server did not give are None; no words means that it gave none.
     """
 
     start: float
@@ -217,6 +217,7 @@ class Segment:
     no_speech_prob: float | None = None
     avg_logprob: float | None = None
     compression_ratio: float | None = None
+    language: str | None = None
     words: tuple[Word, ...] = ()
     start_at: datetime | None = None
     end_at: datetime | None = None

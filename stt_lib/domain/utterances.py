@@ -76,7 +76,7 @@ def _utterances(
                 began,
                 ended,
                 text,
-                language=_text(document.get("language")) or None,
+                language=_text(segment.get("language")) or _text(document.get("language")) or None,
                 model=_text(document.get("model")) or None,
                 words=_words(segment, start, text),
             )

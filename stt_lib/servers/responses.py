@@ -97,6 +97,7 @@ class _Segment(_Shape):
     no_speech_prob: _Score = None
     avg_logprob: _Score = None
     compression_ratio: _Score = None
+    language: Annotated[_Language | None, WrapValidator(_or_none)] = None
     words: _Words = None
 
     def record(self, length: float) -> Segment:
@@ -107,7 +108,11 @@ class _Segment(_Shape):
             # Nothing is ever that certain: a server without scores fills in constants.
             scores = (None, None, None)
         end = _within(self.end, start, length)
-        return Segment(start, end, self.text, *scores, words=_records(self.words, length))
+        return Segment(
+            *(start, end, self.text, *scores),
+            language=languages.code(self.language),
+            words=_records(self.words, length),
+        )
 
 
 _ROW = (

@@ -22,6 +22,7 @@ from stt_lib.export.scope import Scope, readable
 from stt_lib.local.mongod import free_port
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
+from tests.support.whisper import FakeWhisper, transcription
 from tests.support.world import ROOT, START, World
 
 LATER = START + timedelta(minutes=10)
@@ -252,6 +253,23 @@ def test_json_and_tsv_hold_what_was_said_whatever_it_was(world: World) -> None:
     rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert [row["text"].replace("\\\\", "\\") for row in rows] == said
     assert {row["recording"] for row in rows} == {"a\\tb"}
+
+
+def test_each_segment_has_the_language_that_the_server_heard(
+    world: World, whisper: FakeWhisper
+) -> None:
+    heard = [("Good evening.", "en"), ("Bonsoir.", "fr"), ("Hm.", None)]
+    segments = [
+        {"start": at, "end": at + 1, "text": text} | ({"language": spoken} if spoken else {})
+        for at, (text, spoken) in enumerate(heard)
+    ]
+    whisper.script = lambda _: transcription(segments, language="en")
+    world.record(range(1), original_id="r")
+    assert world.run().returncode == 0
+    [stored] = world.transcriptions.find()
+    assert [segment.get("language") for segment in stored["segments"]] == ["en", "fr", None]
+    document = json.loads(exported(world, "r", "--format", "json"))
+    assert [segment["language"] for segment in document["segments"]] == ["en", "fr", "en"]
 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name != "html"])

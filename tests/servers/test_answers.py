@@ -128,6 +128,23 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], list[Segment], str | None]] = {
         [Segment(0.0, 20.0, " Hello", 0.1, -0.2, 1.5)],
         "ht",
     ),
+    "a language for each segment": (
+        "openai",
+        {
+            "language": "en",
+            "segments": [
+                {"start": 0, "end": 2, "text": "Yes.", "language": "en"},
+                {"start": 2, "end": 4, "text": "Oui.", "language": "French"},
+                {"start": 4, "end": 6, "text": "Hm.", "language": ["en"]},
+            ],
+        },
+        [
+            Segment(0.0, 2.0, "Yes.", language="en"),
+            Segment(2.0, 4.0, "Oui.", language="fr"),
+            Segment(4.0, 6.0, "Hm."),
+        ],
+        "en",
+    ),
     "odd but usable": (
         "openai",
         {
