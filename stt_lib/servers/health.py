@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from stt_lib.domain.backoff import delay
-from stt_lib.errors import AttemptError, FailureKind, ServerBusy, ServerMisconfigured
+from stt_lib.errors import AttemptError, FailureKind, ServerBusy, ServerMisconfigured, ServerTrouble
 from stt_lib.servers.deadlines import Deadlines
 from stt_lib.servers.throttling import ConcurrencyLimit
 from stt_lib.servers.transport import display_name
@@ -22,6 +22,11 @@ THRESHOLD = 3
 
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
+
+LONGEST_ABSENCE_SECONDS = 5.0
+"""Seconds. Longest rest of a server where nobody listens: a refused connection costs nobody
+anything, and a server that restarts is used again at once.
+"""
 
 LOGGED_RESTS = 8
 """Rests of one outage that are logged; then each of twice as many: it may last a weekend."""
@@ -66,10 +71,13 @@ class Breaker:
         self.rest_ends = None
         return came_back
 
-    def failure(self, now: float, *, certain: bool = False) -> bool:
+    def failure(
+        self, now: float, *, certain: bool = False, longest: float = LONGEST_REST_SECONDS
+    ) -> bool:
         """Note trouble; returns whether the server is to rest (again) because of it.
 
         `certain`: nobody listens there, or a trial failed, so that one failure is enough.
+        `longest` limits the rest, in seconds.
         Requests that were in flight when the breaker opened do not lengthen the rest.
         """
         self.failures += 1
@@ -78,7 +86,7 @@ class Breaker:
         if self.closed and not certain and self.failures < THRESHOLD:
             return False
         self.openings += 1
-        rest = delay(self.openings, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, self.rng)
+        rest = delay(self.openings, FIRST_REST_SECONDS, longest, self.rng)
         self.rest_ends = now + rest
         return True
 
@@ -191,7 +199,10 @@ class Server:
         if isinstance(error, ServerMisconfigured):
             return self._give_up(error)
         now = self._timing.monotonic()
-        return self._rest(error, now) if self.breaker.failure(now, certain=certain) else None
+        is_absent = isinstance(error, ServerTrouble) and error.unreachable
+        longest = LONGEST_ABSENCE_SECONDS if is_absent else LONGEST_REST_SECONDS
+        rests = self.breaker.failure(now, certain=certain, longest=longest)
+        return self._rest(error, now) if rests else None
 
     def _pause(self, busy: ServerBusy) -> News | None:
         """All threads together leave a busy server alone for as long as it asks."""

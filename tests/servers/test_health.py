@@ -32,6 +32,22 @@ def test_a_resting_server_that_is_busy_is_not_tried_again_before_its_pause_ends(
     assert server.wants_trial(timing.monotonic())
 
 
+@pytest.mark.parametrize(("unreachable", "longest"), [(True, 5.0), (False, 30.0)])
+def test_a_server_where_nobody_listens_is_tried_again_sooner_than_one_that_fails(
+    server: Server, timing: ManualTiming, unreachable: bool, longest: float
+) -> None:
+    trouble = ServerTrouble(FailureKind.CONNECTION, "refused", "stt")
+    trouble.unreachable = unreachable
+    rests = []
+    for _ in range(20):
+        server.failed(trouble, certain=True)
+        began = timing.monotonic()
+        while not server.wants_trial(timing.monotonic()):
+            timing.sleep(0.1)
+        rests.append(timing.monotonic() - began)
+    assert longest / 2 <= max(rests) <= longest + 0.1
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
