@@ -50,7 +50,7 @@ class BatchedModel:
 
     def __init__(self, model: Any, most: int) -> None:
         self.observe: Callable[[int], object] = lambda _windows: None
-        """Receives the number of windows of each call."""
+        """Receives the number of windows of each call that decodes."""
         self._model = model
         self._most = most
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -94,7 +94,8 @@ class BatchedModel:
     def _serve(self) -> None:
         while True:
             batch = self._batch()
-            self.observe(len(batch))
+            if batch[0].prompt is not None:
+                self.observe(len(batch))
             self._compute(batch)
 
     def _batch(self) -> list[Call]:
