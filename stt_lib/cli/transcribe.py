@@ -171,6 +171,7 @@ def _read(
                 while not stop.is_set() and (block := list(islice(chunks, MAX_CHUNKS))):
                     store.chunks.insert(block)
                     source.arrived()
+                source.stored(recording.id_text)
                 texts.recordings[path] = recording.id_text
             except InputError as problem:
                 texts.problems.append(problem)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stt_lib.domain.bisection import Heard
-from stt_lib.domain.models import Chunk, Claim, Seam, Segment, identity
+from stt_lib.domain.models import Chunk, Claim, Seam, Segment, Transcript, identity
 from stt_lib.domain.stitching import Overlap, Side
 from stt_lib.filtering import Verdict
 from stt_lib.store import Store
@@ -105,8 +105,12 @@ class Context:
         ]
 
     def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam:
-        """Where the two transcripts meet: whoever comes first decides."""
-        if self._is_saved(cut.neighbour):
+        """Where the two transcripts meet: whoever comes first decides.
+
+        The neighbour may have been saved during the request, and alone if it was posted before
+        there was anything beside it. Then it has decided nothing, and keeps all of its words.
+        """
+        if self._is_saved(cut.neighbour) or self._transcript_of(cut.neighbour):
             return self._decided(cut.pair) or self._end_of_transcript(cut)
         proposed = overlap.propose()
         at = heard.timeline.at(cut.position + proposed.moment)
@@ -121,7 +125,7 @@ class Context:
     def _end_of_transcript(self, cut: Cut) -> Seam:
         """What a neighbour has that was transcribed before there was anything beside it."""
         neighbour = cut.neighbour
-        transcript = self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
+        transcript = self._transcript_of(neighbour)
         if transcript is None:
             return Seam((), (), 0, 0.0)
         is_later = cut.side is Side.EARLIER
@@ -130,6 +134,9 @@ class Context:
         reach = (0.0, neighbour.seconds) if is_later else (neighbour.seconds, 0.0)
         position = (end - transcript.start).total_seconds()
         return Overlap(transcript.segments, position, reach, side).as_it_is()
+
+    def _transcript_of(self, neighbour: Chunk) -> Transcript | None:
+        return self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
 
 
 def _ids(pair: tuple[Chunk, Chunk]) -> tuple[object, object]:

@@ -101,7 +101,11 @@ class PendingChunks:
 
 
 class ArrivingChunks:
-    """The pending chunks of recordings that another thread is still storing."""
+    """The pending chunks of recordings that another thread is still storing.
+
+    The newest sequence of a recording waits until more of it is stored, or all: then its last words
+    can be heard together with what comes after them.
+    """
 
     has_priorities: Final = True
 
@@ -111,6 +115,7 @@ class ArrivingChunks:
         self._is_estimated = timing.event()
         self._estimate = 0
         self._recordings: set[str] = set()
+        self._incomplete: set[str] = set()
         self.is_growing = True
 
     # -- for the thread that stores the chunks ------------------------------------------------
@@ -118,6 +123,7 @@ class ArrivingChunks:
     def expect(self, recording: str, total: int) -> None:
         """Include a recording; `total` estimates the pending chunks of all recordings."""
         self._recordings.add(recording)
+        self._incomplete.add(recording)
         self._estimate = total
         self._is_estimated.set()
 
@@ -125,8 +131,14 @@ class ArrivingChunks:
         """More chunks are stored."""
         self._arrival.set()
 
+    def stored(self, recording: str) -> None:
+        """A recording is stored to its end."""
+        self._incomplete.discard(recording)
+        self._arrival.set()
+
     def complete(self) -> None:
-        """All chunks are stored."""
+        """Nothing more is stored."""
+        self._incomplete.clear()
         self.is_growing = False
         self._is_estimated.set()
         self._arrival.set()
@@ -146,8 +158,13 @@ class ArrivingChunks:
         if self.is_growing:
             self._arrival.wait(ARRIVAL_SECONDS)
             self._arrival.clear()
-        sequences = self._chunks.sequences(run_started=run_started, excluding=excluding)
-        return (s for s in sequences if str(s.original_id) in self._recordings)
+        growing = set(self._incomplete)
+        for sequence in self._chunks.sequences(run_started=run_started, excluding=excluding):
+            recording = str(sequence.original_id)
+            if recording in growing:
+                growing.discard(recording)
+            elif recording in self._recordings:
+                yield sequence
 
     def load(self, sequence: ChunkSequence) -> Loaded:
         return self._chunks.load(sequence)

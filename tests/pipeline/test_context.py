@@ -1,5 +1,8 @@
 """Speech that is cut: whatever is said, refused and done in whichever order, no word is lost."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +15,7 @@ from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
 from tests.pipeline.lab import Lab, Posted, answer, refuse
 from tests.support.manual_time import START
+from tests.support.waiting import eventually
 
 WORDS_PER_CHUNK = 5
 VOCABULARY = ["one", "two", "three", "and", "then", "we", "came", "back"]
@@ -142,3 +146,36 @@ def test_a_seam_of_a_killed_worker_loses_no_word_when_its_chunks_are_posted_alon
     lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 3, 0.5), START)
     done_by_hand(lab, until(1))
     assert lab.text == ["one", "two", "three", "four", "five", "six", *said[1]]
+
+
+def test_a_neighbour_that_was_saved_alone_during_the_request_keeps_its_last_words() -> None:
+    """Its audio ended at the cut, where each request puts a word on its own side."""
+    lab = Lab()
+    lab.record([0])
+    [first] = lab.planned()
+    is_posted = threading.Event()
+    pool = ThreadPoolExecutor(1)
+
+    def timed(words: str, *times: float) -> Reply:
+        heard = [
+            {"word": f" {word}", "start": at, "end": at + 0.3}
+            for word, at in zip(words.split(), times, strict=True)
+        ]
+        segment = {"start": times[0], "end": times[-1] + 0.3, "text": words, "words": heard}
+        return answer([segment])
+
+    def script(posted: Posted) -> Reply:
+        if len(posted) == 1:
+            lab.record([1])
+            [second] = [s for s in lab.planned() if s.newest.index == 1]
+            pool.submit(lab.process, replace(second, chunks=second.chunks[-1:]))
+            assert is_posted.wait(20)
+            return timed("more Roman than that.", 8.0, 8.5, 9.0, 9.6)
+        is_posted.set()
+        eventually(lambda: len(lab.transcripts) == 1, what="the first transcript is saved")
+        return timed("more Roman than that, yet scarcely", 8.0, 8.5, 9.83, 10.21, 10.7, 11.0)
+
+    lab.script = script
+    lab.process(first)
+    pool.shutdown()
+    assert lab.text == ["more", "Roman", "than", "that.", "yet", "scarcely"]

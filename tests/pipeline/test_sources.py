@@ -25,12 +25,18 @@ def test_a_plan_is_complete_only_once_everything_is_stored(world: World, store: 
     assert planned(store, source) == Batch((), (), is_complete=False)
     world.record(range(30), original_id="new")
     source.arrived()
+    assert planned(store, source) == Batch((), (), is_complete=False)
+    world.record(range(30, 60), original_id="new")
+    source.arrived()
     first = planned(store, source)
     assert ([len(s) for s in first.sequences], first.is_complete) == ([30], False)
-    world.record(range(30, 35), original_id="new")
-    source.complete()
+    assert first.sequences[0].newest.index == 29, "what comes after its last words is there"
+    world.record(range(60, 65), original_id="new")
+    source.stored("new")
     rest = planned(store, source, first)
-    assert ([len(s) for s in rest.sequences], rest.is_complete) == ([5], True)
+    assert ([s.newest.index for s in rest.sequences], rest.is_complete) == ([64, 34], False)
+    source.complete()
+    assert planned(store, source, first).is_complete
 
 
 def test_counting_waits_for_the_first_estimate_and_never_for_ever(store: Store) -> None:
