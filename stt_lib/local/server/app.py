@@ -166,7 +166,13 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Uvicorn ends at once only on a second SIGINT; we do on any second signal.
-        super().handle_exit(signal.SIGINT if self.should_exit else sig, frame)
+        is_second = self.should_exit
+        super().handle_exit(signal.SIGINT if is_second else sig, frame)
+        if is_second:
+            # From Python 3.12 on, a listener is only closed once its connections are.
+            for connection in self.server_state.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
 
 
 def _address(listener: socket.socket) -> str:
