@@ -86,7 +86,7 @@ def test_failovers_lose_nothing_and_double_nothing(
     size: Size,
     figures: Figures,
 ) -> None:
-    rounds, more, pause = size.of((1, 25, 0.3), (12, 150, 3.0))
+    rounds, more, pause = size.of((1, 25, 0.3), (25, 150, 3.0))
     codes: list[int] = []
     began = time.monotonic()
     with faulty(pause=(0.05, 0.3), seed=rng.getrandbits(32)) as server:

@@ -10,6 +10,7 @@ import pytest
 
 from stt_lib.local.mongod import Mongod
 from tests.soak.conftest import Figures, Size, Worlds
+from tests.support import clocks
 from tests.support.crew import Crew, Hand, eventually
 from tests.support.halting import POINTS
 from tests.support.promises import assert_intact, assert_kept, fill
@@ -18,6 +19,24 @@ from tests.support.world import World
 
 ARGUMENTS = ("--max-workers", "3", "--lease", "3", "--max-failures", "50")
 IMPATIENT = ("--timeout-base", "1", "--timeout-per-chunk", "0")
+OPTIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("--limit", "5"),
+    ("--max-workers", "1"),
+    ("--max-workers", "6", "--server-max", "2"),
+    ("--watch", "1"),
+    ("--retry-errors",),
+    ("--max-runtime", "20"),
+    ("--since", "2020-01-01"),
+    ("--rate-limit", "20"),
+    ("--filter", "off"),
+    ("--language", "en", "--prompt", "Words to expect"),
+    ("--log-format", "json", "--verbose"),
+    ("--quiet",),
+)
+"""Each worker that is killed runs with one of these."""
+
+CLOCKS = ("+0", "-3s", "+40d", "-40d")
 EVENT_SECONDS = 60.0
 MORE = 20
 """Sequences that are added when all are done before the kills are."""
@@ -51,7 +70,10 @@ class _KillLoop:
         )
 
     def kill_one(self) -> None:
-        hand = self._crew.start(self._world, *ARGUMENTS, *IMPATIENT)
+        options, clock = self._rng.choice(OPTIONS), self._rng.choice(CLOCKS)
+        hand = self._crew.start(
+            self._world, *ARGUMENTS, *IMPATIENT, *options, env=clocks.wrong(clock)
+        )
         self._rng.choice(self._moments)(hand)
         is_posting = any(
             visit.worker == hand.name and visit.ended is None for visit in self._server.sequences
@@ -105,7 +127,7 @@ def test_hundreds_of_kills_on_a_faulty_server_lose_nothing_and_double_nothing(
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, kills, most = size.of((75, 8, 8), (2000, 200, 24))
+    sequences, kills, most = size.of((75, 8, 8), (4000, 1150, 24))
     began = time.monotonic()
     faults = Faults(0.2, (0.0, 0.15), rng.getrandbits(32))
     with running(faults) as server:

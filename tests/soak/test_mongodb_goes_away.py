@@ -61,7 +61,7 @@ def test_a_run_survives_restarts_of_mongodb(
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, restarts = size.of((30, 1), (600, 25))
+    sequences, restarts = size.of((30, 1), (1200, 60))
     began = time.monotonic()
     with faulty(pause=(0.05, 0.2), seed=rng.getrandbits(32)) as server:
         world = worlds(mortal.mongod.uri, server.url)

@@ -81,7 +81,7 @@ def test_overlapping_runs_with_kills_among_them_never_share_a_chunk(
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, kills, every, pause = size.of((50, 3, 0.4, (0.1, 0.5)), (1500, 60, 1.5, (0.2, 1.0)))
+    sequences, kills, every, pause = size.of((50, 3, 0.4, (0.1, 0.5)), (1500, 200, 1.0, (0.2, 1.0)))
     began = time.monotonic()
     with faulty(pause=pause, seed=rng.getrandbits(32)) as server:
         world = worlds(mongod.uri, server.url)

@@ -1,0 +1,103 @@
+"""Clocks that are wrong or are set: MongoDB's own decides, and even that may jump."""
+
+import random
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from stt_lib.local.mongod import Mongod, in_session_of_its_own
+from tests.soak.conftest import Figures, Size, Worlds
+from tests.support import clocks
+from tests.support.clocks import JumpingClock
+from tests.support.crew import Crew
+from tests.support.promises import assert_intact, assert_kept, fill
+from tests.support.whisper import FakeWhisper, faulty
+from tests.support.world import World
+
+ARGUMENTS = ("--max-workers", "2", "--lease", "3")
+AT_ONCE = 3
+JUMPS = ("+0", "+40", "-40", "+90m", "-90m", "+40d", "-40d")
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> JumpingClock:
+    return JumpingClock(tmp_path)
+
+
+@pytest.fixture
+def jumping(clock: JumpingClock, tmp_path: Path) -> Iterator[Mongod]:
+    launch = partial(in_session_of_its_own, env=clock.env)
+    with Mongod(tmp_path / "mongod", launch=launch) as mongod:
+        yield mongod
+
+
+def _keep_working(crew: Crew, world: World, rng: random.Random) -> None:
+    """Keep runs going, each by a clock of its own."""
+    while len(crew.running) < AT_ONCE:
+        crew.start(world, *ARGUMENTS, env=clocks.wrong(rng.choice(JUMPS)))
+
+
+def _end(crew: Crew, world: World) -> None:
+    for hand in crew.running:
+        assert hand.end(300) == 0, hand.console
+    crew.run_until_done(world, *ARGUMENTS)
+    assert_kept(world)
+
+
+def _wait_for_requests(server: FakeWhisper, count: int) -> None:
+    server.wait_for(lambda: len(server.sequences) >= count, 90)
+
+
+@pytest.mark.timeout(180)
+def test_workers_with_wrong_clocks_post_everything_once(
+    mongod: Mongod, crew: Crew, worlds: Worlds, rng: random.Random, size: Size, figures: Figures
+) -> None:
+    sequences = size.of(30, 600)
+    began = time.monotonic()
+    with faulty(pause=(0.02, 0.1), seed=rng.getrandbits(32)) as server:
+        world = worlds(mongod.uri, server.url)
+        chunks = fill(world, sequences, rng)
+        while world.pending():
+            _keep_working(crew, world, rng)
+            _wait_for_requests(server, min(len(server.sequences) + 5, sequences))
+            assert_intact(world)
+        _end(crew, world)
+        assert set(server.posts().values()) == {1}
+        figures.add(
+            f"{len(crew.hands)} runs, {sequences} sequences of {chunks} chunks, "
+            f"none posted twice, {time.monotonic() - began:.0f} s"
+        )
+
+
+@pytest.mark.timeout(180)
+def test_a_mongod_whose_clock_is_set_loses_nothing_and_doubles_nothing(
+    jumping: Mongod,
+    clock: JumpingClock,
+    crew: Crew,
+    worlds: Worlds,
+    rng: random.Random,
+    size: Size,
+    figures: Figures,
+) -> None:
+    sequences, jumps = size.of((40, 4), (600, 60))
+    began = time.monotonic()
+    with faulty(pause=(0.05, 0.2), seed=rng.getrandbits(32)) as server:
+        world = worlds(jumping.uri, server.url)
+        chunks = fill(world, sequences, rng)
+        for _ in range(jumps):
+            _keep_working(crew, world, rng)
+            _wait_for_requests(server, len(server.sequences) + 3)
+            clock.jump(rng.choice(JUMPS))
+            assert_intact(world)
+            if not world.pending():
+                chunks += fill(world, sequences // 2, rng)
+        clock.jump("+0")
+        _end(crew, world)
+        twice = sum(count > 1 for count in server.posts().values())
+        figures.add(
+            f"{jumps} jumps, {len(crew.hands)} runs, {chunks} chunks, {twice} posted more than "
+            f"once, {time.monotonic() - began:.0f} s"
+        )
