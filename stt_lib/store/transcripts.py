@@ -150,7 +150,8 @@ class Transcripts:
         self._copy_to_history(old, last)
         if self._db.run(lambda: self._db.transcriptions.replace_one(old, new)).matched_count:
             return True
-        mine = {name: new[name] for name in ("_id", "revision", "created_at")}
+        # Another worker's may be of the same millisecond, but not the same in everything.
+        mine = {name: {"$eq": value} for name, value in new.items()}
         return self._db.has(self._db.transcriptions, mine)
 
     def _copy_to_history(self, old: Document, last: Revision) -> None:

@@ -595,7 +595,7 @@ class Transcripts(_Part):
         made_at = new["created_at"].replace(
             microsecond=new["created_at"].microsecond // 1000 * 1000
         )
-        return (present.get("revision"), present.get("created_at")) == (new["revision"], made_at)
+        return present == {**new, "created_at": made_at}
 
     def _revision(self, revision: models.Revision) -> Document | None:
         found = self._db.transcripts.get(revision.transcript_id)
