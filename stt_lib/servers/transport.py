@@ -37,6 +37,9 @@ CONNECT_SECONDS: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Bytes. Five minutes of speech are about 30 kB of JSON; word times and indentation, 500 kB."""
 
+LARGE_BODY_BYTES: Final = 8 * 1024 * 1024
+"""Bytes. Audio of five minutes takes about 2 MB when it is coded."""
+
 Part = tuple[str, tuple[str, bytes, str] | tuple[None, str]]
 """Name of the field, then file name, content and media type; or None and the value."""
 
@@ -213,8 +216,8 @@ class HttpChannel:
         when_sent: WhenSent = do_nothing,
     ) -> Reply:
         """See `Channel`. Redirects are not followed: the key and the audio stay with the server."""
-        body, media = _multipart(parts)
-        prepared = self._prepared(url, body, {**headers, "Content-Type": media})
+        pieces, media = _multipart(parts)
+        prepared = self._prepared(url, pieces, {**headers, "Content-Type": media})
         _posting.channel = self
         self._when_sent = when_sent
         self._began = self._timing.monotonic()
@@ -237,14 +240,19 @@ class HttpChannel:
             self._session.close()  # a server that fails like this hangs up a moment later
         return reply
 
-    def _prepared(self, url: str, body: bytes, headers: Mapping[str, str]) -> PreparedRequest:
+    def _prepared(
+        self, url: str, pieces: list[bytes], headers: Mapping[str, str]
+    ) -> PreparedRequest:
         """A request; what is the same for every request to an address is prepared once."""
         if url not in self._known:
             self._known[url] = self._session.prepare_request(requests.Request("POST", url))
         prepared = self._known[url].copy()
         prepared.headers.update(headers)
-        prepared.headers["Content-Length"] = str(len(body))
-        prepared.body = body
+        length = sum(map(len, pieces))
+        prepared.headers["Content-Length"] = str(length)
+        # In one piece it is sent at once; a large one is not copied for that.
+        is_large = length > LARGE_BODY_BYTES
+        prepared.body = pieces if is_large else b"".join(pieces)  # type: ignore[assignment]
         return prepared
 
     def _exchanged(self, prepared: PreparedRequest, url: str, server: str, seconds: float) -> Reply:
@@ -341,7 +349,7 @@ class _Watchdog:
 # -- requests ---------------------------------------------------------------------------------
 
 
-def _multipart(parts: list[Part]) -> tuple[bytes, str]:
+def _multipart(parts: list[Part]) -> tuple[list[bytes], str]:
     """Body and media type of a form (RFC 7578), in a third of the time that requests takes.
 
     The names of fields and files are chosen by stt, so nothing in them has to be escaped.
@@ -357,7 +365,7 @@ def _multipart(parts: list[Part]) -> tuple[bytes, str]:
                 head = f'{head}; filename="{name}"\r\nContent-Type: {media}\r\n\r\n'
                 pieces += [head.encode(), content, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
-    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+    return pieces, f"multipart/form-data; boundary={boundary}"
 
 
 def display_name(url: str) -> str:

@@ -137,12 +137,22 @@ class Chunks:
                 owned.update(map(identity, mapping.owned_ids(document)))
             elif "is_neighbour" in document:
                 neighbours.append(mapping.chunk(document))
+                self._make_plannable(document)
             elif _is_due(document, run_started, only_failed):
                 found[identity(document["_id"])] = mapping.chunk(document)
         chunks = tuple(found[i] for i in map(identity, ids) if i in found)
         if len(chunks) < len(ids):  # there are more ends than the query knew of
             neighbours = list(self.neighbours(sequence.original_id, chunks))
         return Loaded(chunks, frozenset(owned & found.keys()), tuple(neighbours))
+
+    def _make_plannable(self, neighbour: Document) -> None:
+        """Remove an empty list in place of what we store on a chunk.
+
+        To MongoDB, no field is missing in an empty list, so that no plan would find the chunk.
+        """
+        if neighbour.get("stt") == [] and neighbour.get("transcribed_at") is None:
+            query = {"_id": neighbour["_id"], "stt": []}
+            self._db.run(lambda: self._db.chunks.update_one(query, {"$unset": {"stt": True}}))
 
     def _load_stages(
         self, sequence: ChunkSequence, ids: list[Any], states: Document

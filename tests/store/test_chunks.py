@@ -10,6 +10,7 @@ from stt_lib.errors import FailureKind, WriteRefused
 from stt_lib.store import Store
 from tests.store.conftest import LONG_AGO, indexes, load, plan, transcript
 from tests.support.waiting import eventually
+from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World, chunk
 
 # -- planning ---------------------------------------------------------------------------------
@@ -149,6 +150,15 @@ def test_marking_twice_is_marking_once(world: World, store: Store) -> None:
     before = [chunk["transcribed_at"] for chunk in world.chunks.find()]
     store.chunks.mark(ids, is_backed=False)
     assert [chunk["transcribed_at"] for chunk in world.chunks.find()] == before
+
+
+def test_a_chunk_with_an_empty_list_for_our_fields_is_found_by_its_neighbours(
+    world: World, whisper: FakeWhisper
+) -> None:
+    world.record(range(3))
+    world.chunks.update_one({"index": 1}, {"$set": {"stt": []}})
+    assert world.run().returncode == 0
+    world.assert_all_done()
 
 
 def test_a_chunk_that_cannot_be_changed_costs_only_itself(world: World, store: Store) -> None:

@@ -20,19 +20,26 @@ def make_certificates(folder: Path) -> Certificates:
     """For a server on 127.0.0.1, valid for a day."""
     if shutil.which("openssl") is None:
         pytest.skip("the openssl command, which makes the certificates, is not installed")
-    authority = _signed(folder, "authority", "basicConstraints=critical,CA:TRUE", ())
+    # From Python 3.13 on, an authority has to say what its key is for.
+    authority = _signed(
+        folder, "authority", ("basicConstraints=critical,CA:TRUE", "keyUsage=keyCertSign"), ()
+    )
     key = ("-CA", str(authority[1]), "-CAkey", str(authority[0]))
-    server = _signed(folder, "server", "subjectAltName=IP:127.0.0.1", key)
+    place = ("basicConstraints=CA:FALSE", "subjectAltName=IP:127.0.0.1")
+    server = _signed(folder, "server", place, key)
     both = folder / "both.pem"
     both.write_bytes(server[0].read_bytes() + server[1].read_bytes())
     return Certificates(authority[1], both)
 
 
-def _signed(folder: Path, name: str, extension: str, by: tuple[str, ...]) -> tuple[Path, Path]:
+def _signed(
+    folder: Path, name: str, extensions: tuple[str, ...], by: tuple[str, ...]
+) -> tuple[Path, Path]:
     """A new key and its certificate, signed by itself unless an authority is given."""
     key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = ["-days", "1", "-subj", f"/CN=stt {name}", "-addext", extension]
+    subject = ["-days", "1", "-subj", f"/CN=stt {name}"]
+    subject += [argument for extension in extensions for argument in ("-addext", extension)]
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(
         ["openssl", "req", "-x509", "-new", *new, *subject, *files, *by],
