@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -54,14 +54,17 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
             reached = page.reached
             if len(hits) > limit:
                 break
+        names = {of: store.recordings.name(of) for of in {hit.recording for hit in hits[:limit]}}
     is_unfinished = reached is not None and len(hits) <= limit
     if as_json:
-        print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
+        print_json(
+            [dataclasses.asdict(hit) | {"name": names[hit.recording]} for hit in hits[:limit]]
+        )
     elif not hits:
         nothing = f"no transcript contains these words{local_hint(settings)}"
         raise InputError(_unfinished(reached) if is_unfinished else nothing)
     else:
-        click.echo("\n".join(_lines(hits[:limit])))
+        click.echo("\n".join(_lines(hits[:limit], names)))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
         if len(hits) > limit:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
@@ -84,13 +87,14 @@ def _hits(
                 yield hit
 
 
-def _lines(hits: Iterable[Hit]) -> Iterator[str]:
+def _lines(hits: Iterable[Hit], names: Mapping[str, str | None]) -> Iterator[str]:
     """A heading per day and recording, and a line per hit."""
     groups = itertools.groupby(hits, key=lambda hit: (at(hit.start)[:DAY], hit.recording))
     for number, ((day, recording), said) in enumerate(groups):
         if number:
             yield ""
-        yield f"{day} · recording {one_line(recording)}"
+        name = f"{one_line(names[recording] or '')} · " if names[recording] else ""
+        yield f"{day} · {name}recording {one_line(recording)}"
         for hit in said:
             shown = f"{hit.before}{click.style(hit.text, bold=True)}{hit.after}"
             yield f"  {at(hit.start)[DAY + 1 :]}  {shown}"

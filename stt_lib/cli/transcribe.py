@@ -180,10 +180,10 @@ class _Texts:
     def _write(self, path: Path) -> None:
         recording, target = self._recordings[path], self._targets[path]
         stretches = list(readable(self._store.transcripts.stretches(recording)))
-        zero = self._store.transcripts.beginning(recording) or datetime.now(UTC)
+        zero = self._store.recordings.beginning(recording) or datetime.now(UTC)
         missing = len(self._store.chunks.pending_of(recording))
         try:
-            scope = Scope(recording, None, None, zero=zero)
+            scope = Scope(recording, None, None, zero=zero, name_of=lambda _: path.name)
             deliver(WRITERS[self._format](stretches, scope), target)
         except InputError as problem:
             self.problems.append(problem)
