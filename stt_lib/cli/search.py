@@ -9,15 +9,17 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.options import JSON, Plain, settings_options
 from stt_lib.cli.rendering import at, print_json
-from stt_lib.cli.session import local_hint, opened_store
+from stt_lib.cli.session import local_hint, opened_store, place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.domain.search import Hit, Query, query
 from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
+from stt_lib.store.search import SECONDS
 
 DAY: Final = len("2026-03-01")
 """Characters. The date at the beginning of a time."""
@@ -29,9 +31,9 @@ DAY: Final = len("2026-03-01")
     "--limit",
     type=click.IntRange(min=1),
     default=20,
-    show_default=True,
     metavar="N",
-    help="Maximum number of hits",
+    help="Maximum number of hits [default: 20]",
+    cls=Plain,
 )
 @JSON
 @settings_options("since", "until", "local", "data_dir")
@@ -62,20 +64,22 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         )
     elif not hits:
         nothing = f"no transcript contains these words{local_hint(settings)}"
-        raise InputError(_unfinished(reached) if is_unfinished else nothing)
+        raise InputError(_unfinished(reached, settings) if is_unfinished else nothing)
     else:
         click.echo("\n".join(_lines(hits[:limit], names)))
-        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
+        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{place(settings)}")
         if len(hits) > limit:
-            click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
+            click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{place(settings)} …")
     if is_unfinished:
-        click.echo(_unfinished(reached), err=True)
+        click.echo(_unfinished(reached, settings), err=True)
 
 
-def _unfinished(reached: datetime | None) -> str:
+def _unfinished(reached: datetime | None, settings: Settings) -> str:
     moment = at(reached)
-    more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
-    return f"Searched back to {moment} only, for lack of time. Go on: {more}"
+    more = f"{PROGRAM} search --until {shlex.quote(moment)}{place(settings)} …"
+    return (
+        f"Searched back to {moment} only: a search stops after {SECONDS:g} s. To continue: {more}"
+    )
 
 
 def _hits(

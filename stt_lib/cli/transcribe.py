@@ -12,7 +12,7 @@ import click
 
 from stt_lib.cli import exit_codes, run
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.session import reachable
+from stt_lib.cli.session import place, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
@@ -49,7 +49,9 @@ FORMATS = ("txt", "srt", "vtt", "json")
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the texts to DIR [default: beside each file]",
 )
-@settings_options("max_workers", "server_url", "protocol", "model", "language", "prompt")
+@settings_options("max_workers")
+@settings_options("server_url", default="the embedded server")
+@settings_options("protocol", "model", "language", "prompt")
 @settings_options("data_dir", "log_file")
 def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags: Any) -> int:
     """Transcribe audio or video FILES, each to a text file beside it.
@@ -75,7 +77,7 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         store.indexes.ensure()
         problems: list[InputError] = []
         recordings = _recordings(store, files, problems)
-        texts = _Texts(store, targets, name, problems)
+        texts = _Texts(store, targets, name, problems, place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
         is_served = is_given("server_url", flags)
         code = _process(store, new, texts, settings, signals, is_served=is_served) if new else None
@@ -133,14 +135,20 @@ class _Texts:
     """Writes the text of each file once its recording is transcribed, in a thread of its own."""
 
     def __init__(
-        self, store: Store, targets: dict[Path, Path], name: str, problems: list[InputError]
+        self,
+        store: Store,
+        targets: dict[Path, Path],
+        name: str,
+        problems: list[InputError],
+        place: str,
     ) -> None:
-        """Chunks that fail from now on are given up."""
+        """Chunks that fail from now on are given up; `place` are the options of `errors`."""
         self.written = 0
         self.problems = problems
         self._store = store
         self._targets = targets
         self._format = name
+        self._place = place
         self._began = store.now()
         self._recordings: dict[Path, str] = {}
         """Files that are completely stored, without those whose text is written."""
@@ -195,7 +203,7 @@ class _Texts:
             self.problems.append(
                 InputError(
                     f"{path}: {counted(missing, 'chunk')} not transcribed; to see why:"
-                    f" {PROGRAM} errors --local"
+                    f" {PROGRAM} errors{self._place}"
                 )
             )
 

@@ -117,7 +117,11 @@ def test_what_failed_is_reported_and_tried_again(world: World, whisper: FakeWhis
     whisper.script = lambda r: status(400) if whisper.requests[0].audio[1] in r.audio else echo(r)
     done = world.run("transcribe", "talk.mp3")
     assert done.returncode == 1
+    stack = f"--local --data-dir {world.folder / 'data'}"
     assert "stt: talk.mp3: 1 chunk not transcribed; to see why:" in done.stderr
+    assert done.stderr.rstrip().endswith(f"errors {stack}")
+    assert world.run("errors", "--local").stdout.count(stack) == 3, "what to do works there"
+    assert world.run("search", "--local", "testing").stdout.rstrip().endswith(stack)
     assert "testing" in Path("talk.txt").read_text()
     assert len(posted(whisper)) == 4
     whisper.script = echo

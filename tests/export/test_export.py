@@ -193,11 +193,11 @@ def test_nothing_found_is_one_line(world: World) -> None:
 def test_whoever_forgets_local_is_reminded(world: World) -> None:
     stack = {"STT_DATA_DIR": str(world.folder)}
     done = world.run("export", "unknown", env=stack)
-    assert "add --local if it is in the embedded stack" in done.stderr
+    assert "(add --local for the embedded stack)" in done.stderr
     away = {**stack, "MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}", "STT_MONGO_WAIT": "0"}
     done = world.run("export", "unknown", env=away)
     assert done.returncode == 3
-    assert "add --local if it is in the embedded stack" in done.stderr
+    assert "(add --local for the embedded stack)" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
