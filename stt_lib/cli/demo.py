@@ -58,7 +58,7 @@ def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
     if not had_work:
         click.echo("Nothing to do: the samples are already transcribed. Their transcripts:")
     click.echo()
-    scope = Scope(None, None, None, zero=SAMPLES_START)
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
+        scope = Scope(None, None, None, zero=SAMPLES_START, name_of=store.recordings.name)
         for part in text.write(readable(store.transcripts.stretches(None)), scope):
             click.echo(part, nl=False)

@@ -9,7 +9,7 @@ import click
 
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, print_json, table
-from stt_lib.cli.session import opened_store
+from stt_lib.cli.session import opened_store, place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import FailedChunk, FailedKind
@@ -29,10 +29,11 @@ MOST_IN_JSON: Final = 1000
 MINUTES: Final = len("2026-03-01 08:00")
 """Characters. Times in the table are shown to the minute, so that it fits into 80 columns."""
 
-NEXT_STEPS: Final = f"""
-Details: {PROGRAM} show ID
-Retry:   {PROGRAM} errors retry [ID | --kind KIND]
-Discard: {PROGRAM} errors discard [ID | --kind KIND]"""
+NEXT_STEPS: Final = {
+    "Details": "show ID",
+    "Retry": "errors retry [ID | --kind KIND]",
+    "Discard": "errors discard [ID | --kind KIND]",
+}
 
 ID: Final = click.argument("id_", metavar="[ID]", required=False)
 KIND: Final = click.option(
@@ -54,14 +55,15 @@ def errors(
 ) -> None:
     """List what failed and is not transcribed yet.
 
-    Chunks that are due are tried again by the next run, later ones when their delay is over, and
-    parked ones only after `errors retry` or by a run with --retry-errors.
+    The next run retries the chunks that are due. Others follow once their delay has passed, and
+    parked ones only after `errors retry` or in a run with --retry-errors.
     """
     if context.invoked_subcommand is not None:
         context.obj = flags
         return
     limit = MOST_IN_JSON if as_json else MOST_LISTED
-    with opened_store(load(flags)) as store:
+    settings = load(flags)
+    with opened_store(settings) as store:
         kinds = [k for k in store.failures.kinds() if kind in (None, k.kind)]
         chunks = store.failures.newest(limit, kind)
         chunks += store.failures.discarded(limit) if everything else []
@@ -73,6 +75,8 @@ def errors(
         click.echo("Nothing has failed.")
     else:
         click.echo("\n".join(_lists(kinds, chunks, now)))
+        for what, command in NEXT_STEPS.items():
+            click.echo(f"{what + ':':<8} {PROGRAM} {command}{place(settings)}")
 
 
 def _lists(kinds: list[FailedKind], chunks: list[FailedChunk], now: datetime) -> Iterator[str]:
@@ -83,7 +87,7 @@ def _lists(kinds: list[FailedKind], chunks: list[FailedChunk], now: datetime) ->
     more = sum(kind.chunks for kind in kinds) - sum(c.discarded_at is None for c in chunks)
     if more > 0:
         yield f"and {counted(more, 'more chunk')}"
-    yield NEXT_STEPS
+    yield ""
 
 
 @errors.command()
@@ -97,17 +101,20 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
     ID is that of a chunk or a recording; without it, all failed chunks are retried. Discarded
     chunks come back only if their ID is given.
     """
-    with opened_store(load(_merged(group_flags, flags))) as store:
+    settings = load(_merged(group_flags, flags))
+    with opened_store(settings) as store:
         count = store.failures.retry_now(kind, id_)
     if not count and id_ is not None:
         raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
     if count:
-        click.echo(f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}")
+        click.echo(
+            f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}{place(settings)}"
+        )
     else:
         click.echo("Nothing has failed.")
 
 
-@errors.command()
+@errors.command(short_help="Give up on failed chunks: neither retry nor list them.")
 @ID
 @KIND
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation")
@@ -116,7 +123,7 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
 def discard(
     group_flags: dict[str, Any], /, id_: str | None, kind: str | None, yes: bool, **flags: Any
 ) -> None:
-    """Give up on failed chunks: never retry them and no longer list them.
+    """Give up on failed chunks: neither retry nor list them any more.
 
     ID is that of a chunk or a recording. The chunks are kept, not marked as transcribed;
     `errors --all` lists them, and `errors retry ID` brings them back.

@@ -1,5 +1,6 @@
 """`export`: transcripts as text, subtitles, tables and pages."""
 
+import functools
 import itertools
 import signal
 from collections.abc import Iterator
@@ -127,11 +128,12 @@ class _Exporter:
     def _scope(self, selection: Selection, first: Stretch) -> Scope:
         """Subtitles of a recording count from its beginning; others show the time of the day."""
         recording, since, until = selection.recording, selection.since, selection.until
+        name_of = functools.cache(self.store.recordings.name)
         if recording is None:
             day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-            return Scope(None, since, until, zero=day)
-        began = self.store.transcripts.beginning(recording) or first.start
-        return Scope(recording, since, until, zero=min(began, first.start))
+            return Scope(None, since, until, zero=day, name_of=name_of)
+        began = self.store.recordings.beginning(recording) or first.start
+        return Scope(recording, since, until, zero=min(began, first.start), name_of=name_of)
 
 
 def _nothing(selection: Selection) -> str:

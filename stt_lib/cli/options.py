@@ -12,18 +12,31 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 
 
-def settings_options(*names: str) -> Callable[[Command], Command]:
-    """Give a command the flags of these settings; values arrive as text, None when not given."""
+class Plain(click.Option):
+    """An option whose help does not show the range of its values."""
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        """Return what follows the help text in brackets."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
+def settings_options(*names: str, default: str = "") -> Callable[[Command], Command]:
+    """Give a command the flags of these settings; values arrive as text, None when not given.
+
+    `default` is shown instead of the usual one.
+    """
 
     def decorate(command: Command) -> Command:
         for name in reversed(names):
-            command = _flag(OPTIONS[name])(command)
+            command = _flag(OPTIONS[name], default)(command)
         return command
 
     return decorate
 
 
-def _flag(option: Option) -> Callable[[Command], Command]:
+def _flag(option: Option, default: str) -> Callable[[Command], Command]:
     more: dict[str, Any] = {} if option.optional is None else {"flag_value": option.optional}
     return click.option(
         option.flag,
@@ -34,13 +47,13 @@ def _flag(option: Option) -> Callable[[Command], Command]:
         callback=_none_if_empty,
         default=None,
         metavar=option.kind.metavar,
-        help=help_text(option),
+        help=help_text(option, default),
     )
 
 
-def help_text(option: Option) -> str:
+def help_text(option: Option, default: str = "") -> str:
     """The help with the default."""
-    shown = option.shown_default
+    shown = default or option.shown_default
     return f"{option.help} [default: {shown}]" if shown else option.help
 
 

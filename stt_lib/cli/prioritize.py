@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from stt_lib.cli.options import settings_options
+from stt_lib.cli.options import Plain, settings_options
 from stt_lib.cli.session import opened_store
 from stt_lib.config.loader import load
 from stt_lib.domain.units import counted
@@ -17,9 +17,10 @@ from stt_lib.store import Store
 @click.option(
     "--level",
     type=click.IntRange(min=0),
+    metavar="N",
+    cls=Plain,
     default=1,
-    show_default=True,
-    help="Priority; higher comes first, 0 removes it",
+    help="Priority; higher comes first, 0 removes it [default: 1]",
 )
 @settings_options("local", "data_dir")
 def prioritize(recording: str, level: int, **flags: Any) -> None:

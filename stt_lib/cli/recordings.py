@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.options import JSON, Plain, settings_options
 from stt_lib.cli.rendering import at, print_json, table
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.config.loader import load
@@ -26,15 +26,16 @@ MINUTE: Final = len("2026-03-01 08:00")
     type=click.IntRange(1),
     default=20,
     help="List at most this many [default: 20]",
+    cls=Plain,
 )
 @JSON
 @settings_options("since", "until", "local", "data_dir")
 def recordings(limit: int, as_json: bool, **flags: Any) -> None:
     """List recordings, newest first, and how far they have come.
 
-    A recording is pending while some of it is to be transcribed, failed or parked if only failures
-    are left (see `errors`), else done. The name is that of the file, if `ingest` or `transcribe`
-    stored it.
+    A recording is pending while some of it remains to be transcribed, failed or parked if only
+    failures are left (see `errors`), and done otherwise. If `ingest` or `transcribe` stored it, the
+    name is that of its file.
     """
     settings = load(flags)
     with opened_store(settings) as store:

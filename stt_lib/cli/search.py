@@ -3,21 +3,23 @@
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, settings_options
+from stt_lib.cli.options import JSON, Plain, settings_options
 from stt_lib.cli.rendering import at, print_json
-from stt_lib.cli.session import local_hint, opened_store
+from stt_lib.cli.session import local_hint, opened_store, place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
+from stt_lib.config.settings import Settings
 from stt_lib.domain.search import Hit, Query, query
 from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
+from stt_lib.store.search import SECONDS
 
 DAY: Final = len("2026-03-01")
 """Characters. The date at the beginning of a time."""
@@ -29,9 +31,9 @@ DAY: Final = len("2026-03-01")
     "--limit",
     type=click.IntRange(min=1),
     default=20,
-    show_default=True,
     metavar="N",
-    help="Maximum number of hits",
+    help="Maximum number of hits [default: 20]",
+    cls=Plain,
 )
 @JSON
 @settings_options("since", "until", "local", "data_dir")
@@ -54,25 +56,30 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
             reached = page.reached
             if len(hits) > limit:
                 break
+        names = {of: store.recordings.name(of) for of in {hit.recording for hit in hits[:limit]}}
     is_unfinished = reached is not None and len(hits) <= limit
     if as_json:
-        print_json([dataclasses.asdict(hit) for hit in hits[:limit]])
+        print_json(
+            [dataclasses.asdict(hit) | {"name": names[hit.recording]} for hit in hits[:limit]]
+        )
     elif not hits:
         nothing = f"no transcript contains these words{local_hint(settings)}"
-        raise InputError(_unfinished(reached) if is_unfinished else nothing)
+        raise InputError(_unfinished(reached, settings) if is_unfinished else nothing)
     else:
-        click.echo("\n".join(_lines(hits[:limit])))
-        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID")
+        click.echo("\n".join(_lines(hits[:limit], names)))
+        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{place(settings)}")
         if len(hits) > limit:
-            click.echo(f"More:   {PROGRAM} search --limit {limit * 5} …")
+            click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{place(settings)} …")
     if is_unfinished:
-        click.echo(_unfinished(reached), err=True)
+        click.echo(_unfinished(reached, settings), err=True)
 
 
-def _unfinished(reached: datetime | None) -> str:
+def _unfinished(reached: datetime | None, settings: Settings) -> str:
     moment = at(reached)
-    more = f"{PROGRAM} search --until {shlex.quote(moment)} …"
-    return f"Searched back to {moment} only, for lack of time. Go on: {more}"
+    more = f"{PROGRAM} search --until {shlex.quote(moment)}{place(settings)} …"
+    return (
+        f"Searched back to {moment} only: a search stops after {SECONDS:g} s. To continue: {more}"
+    )
 
 
 def _hits(
@@ -84,13 +91,14 @@ def _hits(
                 yield hit
 
 
-def _lines(hits: Iterable[Hit]) -> Iterator[str]:
+def _lines(hits: Iterable[Hit], names: Mapping[str, str | None]) -> Iterator[str]:
     """A heading per day and recording, and a line per hit."""
     groups = itertools.groupby(hits, key=lambda hit: (at(hit.start)[:DAY], hit.recording))
     for number, ((day, recording), said) in enumerate(groups):
         if number:
             yield ""
-        yield f"{day} · recording {one_line(recording)}"
+        name = f"{one_line(names[recording] or '')} · " if names[recording] else ""
+        yield f"{day} · {name}recording {one_line(recording)}"
         for hit in said:
             shown = f"{hit.before}{click.style(hit.text, bold=True)}{hit.after}"
             yield f"  {at(hit.start)[DAY + 1 :]}  {shown}"

@@ -1,6 +1,7 @@
 """Opens what a command works on: the user's MongoDB and servers, or the embedded ones."""
 
 import dataclasses
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 from stt_lib.config.installation import IS_CHECKOUT
 from stt_lib.config.loader import child_environment
-from stt_lib.config.settings import Settings
+from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError, StoreUnavailable
 from stt_lib.store import Store
 
@@ -59,7 +60,15 @@ def opened_store(settings: Settings, stop: threading.Event | None = None) -> Ite
 def local_hint(settings: Settings) -> str:
     """A hint for those who forgot `--local`, although there is an embedded stack."""
     is_forgotten = not settings.local and settings.data_dir.is_dir()
-    return "; add --local if it is in the embedded stack" if is_forgotten else ""
+    return " (add --local for the embedded stack)" if is_forgotten else ""
+
+
+def place(settings: Settings) -> str:
+    """The options with which another command works on the same database."""
+    if not settings.local:
+        return ""
+    is_usual = settings.data_dir == OPTIONS["data_dir"].default
+    return " --local" if is_usual else f" --local --data-dir {shlex.quote(str(settings.data_dir))}"
 
 
 def not_installed(error: ImportError) -> ConfigurationError:

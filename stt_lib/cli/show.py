@@ -10,7 +10,7 @@ import click
 from stt_lib import filtering
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, print_json
-from stt_lib.cli.session import opened_store
+from stt_lib.cli.session import opened_store, place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import ChunkStory, Explained
@@ -29,9 +29,9 @@ from stt_lib.telemetry.formatters import short_id
 def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
     """Show what happened to a chunk, a recording or a transcript.
 
-    ID is that of any of them. Shows failures, and each segment that was kept or dropped with the
-    evidence: points above zero indicate that nobody spoke, and a segment is dropped when its points
-    reach the threshold of --filter.
+    Lists failures, and each segment that was kept or dropped, with the evidence: points above zero
+    indicate that nobody spoke, and a segment is dropped when its points reach the threshold of
+    --filter.
     """
     settings = load(flags)
     policy = filtering.policy(settings.filter, settings.filter_phrases)
@@ -51,18 +51,19 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
         chunks = [dataclasses.asdict(story) for story in stories]
         print_json({"chunks": chunks, "transcripts": [_plain(e, policy) for e in heard]})
         return
-    paragraphs = [*map(_story, stories), *(_explained(e, policy) for e in heard)]
+    paragraphs = [_story(story, place(settings)) for story in stories]
+    paragraphs += [_explained(each, policy) for each in heard]
     click.echo("\n\n".join("\n".join(lines) for lines in paragraphs))
 
 
-def _story(story: ChunkStory) -> Iterator[str]:
-    """A chunk with its failures."""
+def _story(story: ChunkStory, place: str) -> Iterator[str]:
+    """A chunk with its failures; `place` are the options of further commands."""
     yield f"chunk {short_id(story.id)}"
     yield f"  recording  {short_id(story.original_id)}, index {short_id(story.index)}"
     yield f"  start      {at(story.start)}"
     yield f"  state      {_state(story)}"
     if story.parked_at is not None:
-        yield f"  to retry   {PROGRAM} errors retry {short_id(story.id)}"
+        yield f"  to retry   {PROGRAM} errors retry {short_id(story.id)}{place}"
     if story.history:
         yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
     for past in story.history:

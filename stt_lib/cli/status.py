@@ -9,7 +9,7 @@ import click
 
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, clock, print_json
-from stt_lib.cli.session import opened_store
+from stt_lib.cli.session import opened_store, place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import Activity, FailedKind
@@ -44,23 +44,25 @@ def status(as_json: bool, **flags: Any) -> None:
 
     Only reads. Hours of audio are estimated from the number of chunks.
     """
-    with opened_store(load(flags)) as store:
+    settings = load(flags)
+    with opened_store(settings) as store:
         found = look(store)
     if as_json:
         print_json(_for_programs(found))
     else:
-        click.echo("\n".join(lines(found, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))))
+        columns = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)
+        click.echo("\n".join(lines(found, columns, place(settings))))
 
 
-def lines(found: Status, columns: int) -> Iterator[str]:
-    """The report for a terminal this wide."""
+def lines(found: Status, columns: int, place: str = "") -> Iterator[str]:
+    """The report for a terminal this wide; `place` are the options of further commands."""
     yield _headline(found)
     yield ""
     facts = {
         "Pending": _backlog(found),
         "Speed": _speed(found),
         "At work": _workers(found, columns),
-        "Failed": _failures(found),
+        "Failed": _failures(found, place),
     }
     for label, about_it in facts.items():
         for number, fact in enumerate(about_it):
@@ -108,6 +110,9 @@ def _end(found: Status) -> str:
 
 def _backlog(found: Status) -> Iterator[str]:
     backlog = found.backlog
+    if not backlog.chunks:
+        yield "nothing"
+        return
     guess = "about " if backlog.is_estimate else ""
     yield (
         f"{counted(backlog.chunks, 'chunk')} · {guess}{counted(backlog.sequences, 'sequence')}"
@@ -145,7 +150,7 @@ def _workers(found: Status, columns: int) -> Iterator[str]:
             name = _end_of(short_id(work.original_id), columns - _LABEL_COLUMNS - 2 - len(facts))
             yield f"  {name}{facts}"
     if not found.holders:
-        yield "nobody holds a claim"
+        yield "no worker"
 
 
 def _end_of(name: str, columns: int) -> str:
@@ -154,7 +159,7 @@ def _end_of(name: str, columns: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def _failures(found: Status) -> Iterator[str]:
+def _failures(found: Status, place: str) -> Iterator[str]:
     if not found.failed:
         yield "nothing"
         return
@@ -163,7 +168,7 @@ def _failures(found: Status) -> Iterator[str]:
         states = " · ".join(_by_state(kind))
         shown = click.style(states, fg="red") if kind.parked else states
         yield f"{kind.kind:<{width}}  {shown}"
-    yield f"details: {PROGRAM} errors"
+    yield f"details: {PROGRAM} errors{place}"
 
 
 def _by_state(kind: FailedKind) -> Iterator[str]:

@@ -1,42 +1,35 @@
 """`transcribe`: from audio and video files to texts beside them, in one command."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import click
 
 from stt_lib.cli import exit_codes, run
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.session import reachable
+from stt_lib.cli.session import place, reachable
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
 from stt_lib.config.settings import Settings
+from stt_lib.domain.models import Chunk, Failure, Transcript
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.units import counted
-from stt_lib.errors import ConfigurationError, InputError
+from stt_lib.errors import ConfigurationError, InputError, Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
-from stt_lib.pipeline.runner import Report
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.sources import ArrivingChunks, PendingChunks
 from stt_lib.store import Store
+from stt_lib.telemetry.progress import print_above
 from stt_lib.timing import REAL, Event
 
 FORMATS = ("txt", "srt", "vtt", "json")
-
-
-@dataclass(slots=True)
-class _Files:
-    """The files of a command: the text that each becomes, and what is known of each so far."""
-
-    targets: dict[Path, Path]
-    recordings: dict[Path, str] = field(default_factory=dict)
-    problems: list[InputError] = field(default_factory=list)
 
 
 @click.command()
@@ -56,17 +49,24 @@ class _Files:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the texts to DIR [default: beside each file]",
 )
-@settings_options("max_workers", "server_url", "protocol", "model", "language", "prompt")
+@settings_options("max_workers")
+@settings_options("server_url", default="the embedded server")
+@settings_options("protocol", "model", "language", "prompt")
 @settings_options("data_dir", "log_file")
 def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags: Any) -> int:
     """Transcribe audio or video FILES, each to a text file beside it.
 
     Uses the embedded MongoDB, and the embedded Whisper server unless --server names another one.
-    Transcripts are kept in --data-dir: a file that was transcribed before is not sent again.
+    Each text is written as soon as its file is done. Transcripts are kept in --data-dir: a file
+    that was transcribed before is not sent again, and an interrupted command continues when
+    repeated.
+
     Files that cannot be read are reported, with exit code 1; the others are transcribed.
     """
     settings = _settings(flags)
-    texts = _Files(_targets(files, name, folder))
+    targets = _targets(files, name, folder)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     run.set_up_log(dataclasses.replace(settings, quiet=True), settings.log_file)
     signals = StopSignal()
     with (
@@ -75,17 +75,22 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         Store(places.mongodb_uri, places.mongodb_database, stop=signals.event) as store,
     ):
         store.indexes.ensure()
-        new = _new(store, texts)
-        if new:
-            is_served = is_given("server_url", flags)
-            report = _process(store, new, texts, settings, signals, is_served=is_served)
-            if report.halted_by is not None or signals.number is not None:
-                return run.exit_code(report, signals)
-        for path in filter(texts.recordings.__contains__, texts.targets):
-            _write(store, texts, path, name)
-    for problem in texts.problems:
+        problems: list[InputError] = []
+        recordings = _recordings(store, files, problems)
+        texts = _Texts(store, targets, name, problems, place(settings))
+        new = [path for path in recordings if not texts.is_known(path, recordings[path])]
+        is_served = is_given("server_url", flags)
+        code = _process(store, new, texts, settings, signals, is_served=is_served) if new else None
+        texts.close(is_complete=code is None)
+    for problem in problems:
         click.echo(f"stt: {problem}", err=True)
-    return exit_codes.FAILURES if texts.problems else exit_codes.OK
+    if code is not None and texts.written < len(targets):
+        click.echo(
+            f"stt: {texts.written} of {counted(len(targets), 'text')} written;"
+            " run the same command again to continue: what is transcribed so far is kept",
+            err=True,
+        )
+    return code or (exit_codes.FAILURES if problems else exit_codes.OK)
 
 
 def _settings(flags: dict[str, Any]) -> Settings:
@@ -112,49 +117,151 @@ def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[
     return targets
 
 
-def _new(store: Store, texts: _Files) -> list[Path]:
-    """The files that are not completely transcribed; what failed before is made due again."""
+def _recordings(store: Store, files: Iterable[Path], problems: list[InputError]) -> dict[Path, str]:
+    """The recordings that files are stored as; what failed before is made due again."""
     from stt_lib.local.ingest import recording_id
 
-    new: list[Path] = []
-    for path in texts.targets:
+    recordings: dict[Path, str] = {}
+    for path in files:
         try:
-            recording = recording_id(path)
+            recordings[path] = recording_id(path)
+            store.failures.retry_now(text=recordings[path])
         except InputError as problem:
-            texts.problems.append(problem)
-            continue
-        store.failures.retry_now(text=recording)
-        if store.chunks.is_whole(recording) and not store.chunks.pending_of(recording):
-            texts.recordings[path] = recording
+            problems.append(problem)
+    return recordings
+
+
+class _Texts:
+    """Writes the text of each file once its recording is transcribed, in a thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        targets: dict[Path, Path],
+        name: str,
+        problems: list[InputError],
+        place: str,
+    ) -> None:
+        """Chunks that fail from now on are given up; `place` are the options of `errors`."""
+        self.written = 0
+        self.problems = problems
+        self._store = store
+        self._targets = targets
+        self._format = name
+        self._place = place
+        self._began = store.now()
+        self._recordings: dict[Path, str] = {}
+        """Files that are completely stored, without those whose text is written."""
+        self._writer = REAL.executor(1, "stt-texts")
+
+    def is_known(self, path: Path, recording: str) -> bool:
+        """Whether a file was transcribed before; then its text is written."""
+        chunks = self._store.chunks
+        is_done = chunks.is_whole(recording) and not chunks.has_due(recording, self._began)
+        if is_done:
+            self.stored(path, recording)
+        return is_done
+
+    def stored(self, path: Path, recording: str) -> None:
+        """A file is stored to its end."""
+        self._writer.submit(self._recordings.__setitem__, path, recording)
+        self.advanced(recording)
+
+    def advanced(self, recording: str | None = None) -> None:
+        """Some chunks of a recording are done or have failed; None stands for any recording."""
+        self._writer.submit(self._write_complete, recording)
+
+    def close(self, *, is_complete: bool) -> None:
+        """Wait for the thread; after a complete run, write whatever text is missing."""
+        self._writer.shutdown()
+        if is_complete:
+            for path in list(self._recordings):
+                self._write(path)
+
+    def _write_complete(self, recording: str | None) -> None:
+        for known in {recording} if recording else set(self._recordings.values()):
+            paths = [path for path, of in self._recordings.items() if of == known]
+            if paths and not self._store.chunks.has_due(known, self._began):
+                for path in paths:
+                    self._write(path)
+
+    def _write(self, path: Path) -> None:
+        recording, target = self._recordings[path], self._targets[path]
+        stretches = list(readable(self._store.transcripts.stretches(recording)))
+        zero = self._store.recordings.beginning(recording) or datetime.now(UTC)
+        missing = len(self._store.chunks.pending_of(recording))
+        try:
+            scope = Scope(recording, None, None, zero=zero, name_of=lambda _: path.name)
+            deliver(WRITERS[self._format](stretches, scope), target)
+        except InputError as problem:
+            self.problems.append(problem)
         else:
-            new.append(path)
-    return new
+            self.written += 1
+            print_above(f"{path}: {target}{'' if stretches else ' (no speech found)'}")
+        del self._recordings[path]
+        if missing:
+            self.problems.append(
+                InputError(
+                    f"{path}: {counted(missing, 'chunk')} not transcribed; to see why:"
+                    f" {PROGRAM} errors{self._place}"
+                )
+            )
+
+
+class _TextSink(ChunkSink):
+    """Saves transcripts, and says which recording has advanced."""
+
+    def __init__(self, store: Store, max_failures: int, texts: _Texts) -> None:
+        super().__init__(store, max_failures)
+        self._texts = texts
+
+    def save(self, transcript: Transcript) -> bool:
+        is_saved = super().save(transcript)
+        self._texts.advanced(str(transcript.original_id))
+        return is_saved
+
+    def no_speech(self, transcript: Transcript) -> None:
+        super().no_speech(transcript)
+        self._texts.advanced(str(transcript.original_id))
+
+    def failed(self, chunks: Sequence[Chunk], failure: Failure, **how: Any) -> None:
+        super().failed(chunks, failure, **how)
+        self._texts.advanced()
 
 
 def _process(
     store: Store,
     new: list[Path],
-    texts: _Files,
+    texts: _Texts,
     settings: Settings,
     signals: StopSignal,
     *,
     is_served: bool,
-) -> Report:
-    """Transcribe files while a thread reads them; it begins while the model is being loaded."""
+) -> int | None:
+    """Transcribe files while a thread reads them; it begins while the model is being loaded.
+
+    Returns the exit code of a run that ended early, else None.
+    """
     source = ArrivingChunks(PendingChunks(store))
     reader = REAL.executor(1, "stt-reader")
     reading = reader.submit(_read, store, source, new, texts, signals.event)
-    with reachable(settings, whisper=not is_served, stop=signals.event) as places:
-        report = run.process(
-            places, signals, lambda store, _: (source, ChunkSink(store, settings.max_failures))
-        )
-    if report.halted_by is None and signals.number is None:
-        reading.result()
-    return report
+    try:
+        with reachable(settings, whisper=not is_served, stop=signals.event) as places:
+            report = run.process(
+                places,
+                signals,
+                lambda store, _: (source, _TextSink(store, settings.max_failures, texts)),
+            )
+    except Stopped:
+        return exit_codes.by_signal(signals.number or SIGINT)
+    if report.halted_by is not None or signals.number is not None:
+        return run.exit_code(report, signals)
+    reading.result()
+    return None
 
 
 def _read(
-    store: Store, source: ArrivingChunks, files: list[Path], texts: _Files, stop: Event
+    store: Store, source: ArrivingChunks, files: list[Path], texts: _Texts, stop: Event
 ) -> None:
     """Store files in blocks of one sequence, so that none is sent before it is whole."""
     from stt_lib.local.ingest import survey
@@ -171,25 +278,11 @@ def _read(
                 while not stop.is_set() and (block := list(islice(chunks, MAX_CHUNKS))):
                     store.chunks.insert(block)
                     source.arrived()
+                if stop.is_set():
+                    return
                 source.stored(recording.id_text)
-                texts.recordings[path] = recording.id_text
+                texts.stored(path, recording.id_text)
             except InputError as problem:
                 texts.problems.append(problem)
     finally:
         source.complete()
-
-
-def _write(store: Store, texts: _Files, path: Path, name: str) -> None:
-    recording, target = texts.recordings[path], texts.targets[path]
-    stretches = list(readable(store.transcripts.stretches(recording)))
-    zero = store.transcripts.beginning(recording) or datetime.now(UTC)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    deliver(WRITERS[name](stretches, Scope(recording, None, None, zero=zero)), target)
-    click.echo(f"{path}: {target}{'' if stretches else ' (no speech found)'}")
-    if missing := len(store.chunks.pending_of(recording)):
-        texts.problems.append(
-            InputError(
-                f"{path}: {counted(missing, 'chunk')} not transcribed; to see why:"
-                f" {PROGRAM} errors --local"
-            )
-        )

@@ -138,9 +138,9 @@ class Settings:
         None,
         SELECTION,
         TIME,
-        "Only chunks recorded at or after TIME: 2026-03-01T08:00, yesterday, 7d",
+        "Only audio recorded at or after TIME: 2026-03-01T08:00, yesterday, 7d",
     )
-    until: datetime | None = option(None, SELECTION, TIME, "Only chunks recorded before TIME")
+    until: datetime | None = option(None, SELECTION, TIME, "Only audio recorded before TIME")
     recording: str | None = option(
         None, SELECTION, ID, "Only chunks of the recording with this original_id"
     )
@@ -189,7 +189,7 @@ class Settings:
         f"Protocol of servers whose URL does not name one: {', '.join(PROTOCOLS)}",
     )
     model: str | None = option(
-        None, SERVERS, NAME, "Whisper model to request; with --local and serve, the model to load"
+        None, SERVERS, NAME, "Whisper model to request, or to load with --local and serve"
     )
     language: str | None = option(
         None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
@@ -210,7 +210,7 @@ class Settings:
         None,
         SERVERS,
         Kind("KEY", parsers.header),
-        "API key for STT servers; as an option only with serve",
+        "API key that is sent to STT servers, or that serve expects; an option of serve only",
         secret=True,
     )
     dns_server: str | None = option(

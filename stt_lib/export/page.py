@@ -87,7 +87,7 @@ def _written(day: date) -> str:
 
 def _facts(said: Sequence[Utterance], scope: Scope) -> list[str]:
     number = len({utterance.recording for utterance in said})
-    whose = f"{number} recordings" if number > 1 else f"recording {one_line(said[0].recording)}"
+    whose = f"{number} recordings" if number > 1 else scope.title(said[0].recording)
     spoken = sum((u.end - u.start for u in said), timedelta())
     zones = dict.fromkeys(scope.zone_of(said[at].start) for at in (0, -1))
     return [whose, f"{duration(spoken)} of speech", f"times in {' and '.join(zones)}"]
@@ -132,6 +132,7 @@ class _Days:
         return {
             "anchor": anchor,
             "recording": one_line(first.recording),
+            "name": one_line(self._scope.name_of(first.recording) or ""),
             "colour": self._colours[first.recording],
             "start": first.start,
             "end": max(utterance.end for utterance in said),

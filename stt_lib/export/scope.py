@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
@@ -11,11 +11,16 @@ from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
 
 
+def _unnamed(_recording: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One recording, or everything in a span of time.
 
     Subtitles count from `zero`. `zone` is the reader's; None stands for the zone of this machine.
+    `name_of` returns the name of the file that a recording was stored from, if it was one.
     """
 
     recording: str | None
@@ -23,6 +28,13 @@ class Scope:
     until: datetime | None
     zero: datetime
     zone: tzinfo | None = None
+    name_of: Callable[[str], str | None] = _unnamed
+
+    def title(self, recording: str) -> str:
+        """Return how people know a recording: by its name, if it has one, and its id."""
+        name = self.name_of(recording)
+        known = f"recording {one_line(recording)}"
+        return f"{one_line(name)} · {known}" if name else known
 
     def local(self, moment: datetime) -> datetime:
         """Return a time in the reader's zone."""

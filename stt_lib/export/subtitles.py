@@ -48,8 +48,10 @@ BREATH: Final = 0.7
 """Seconds. Silence at which a subtitle may well end."""
 PASSAGE: Final = 400
 """Words. Longest passage that is laid out at once; the next segment begins another."""
+_NAME: Final = 24
+"""Characters. Longest name of a file; of longer ones the beginning is shown."""
 _LABEL: Final = 12
-"""Characters. Longest name of a recording; of longer ones the end is shown."""
+"""Characters. Longest id of a recording; of longer ones the end is shown."""
 SHORT_LETTERS: Final = 3
 """Letters of articles and prepositions, which belong to the word after them."""
 
@@ -129,9 +131,8 @@ class _Desk:
         if is_known:
             return []
         now = _seconds(said.start, self._scope.zero)
-        name = one_line(said.recording)
-        shown = name if len(name) <= _LABEL else "…" + name[-_LABEL // 2 :]
-        return [_Spoken(piece, now, now) for piece in pieces(f"[{shown}]", LINE)]
+        label = _label(self._scope.name_of(said.recording), said.recording)
+        return [_Spoken(piece, now, now) for piece in pieces(f"[{label}]", LINE)]
 
     def _lay_out(self, recording: str, following: float) -> None:
         """Make the subtitles of a passage; the next one begins at `following`, in seconds."""
@@ -147,6 +148,15 @@ class _Desk:
     def _ready_before(self, moment: float) -> Iterator[Cue]:
         while self._ready and self._ready[0][0] < moment * 1000:
             yield heapq.heappop(self._ready)[2]
+
+
+def _label(name: str | None, recording: str) -> str:
+    """The beginning of a file's name, or the end of an id."""
+    if name:
+        name = one_line(name)
+        return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    known = one_line(recording)
+    return known if len(known) <= _LABEL else "…" + known[-_LABEL // 2 :]
 
 
 # -- when each piece of text was spoken ------------------------------------------------------------
@@ -294,8 +304,8 @@ def plain(line: str) -> str:
 
 def write_vtt(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     """Yield WebVTT (W3C, webvtt1) with a note that says what it is and what its times mean."""
-    what = "All recordings" if scope.recording is None else f"Recording {one_line(scope.recording)}"
-    yield f"WEBVTT\n\nNOTE\n{escaped(what)}; 00:00:00.000 is {utc(scope.zero)}.\n"
+    what = "all recordings" if scope.recording is None else scope.title(scope.recording)
+    yield f"WEBVTT\n\nNOTE\nTranscript of {escaped(what)}; 00:00:00.000 is {utc(scope.zero)}.\n"
     yield from vtt_cues(stretches, scope)
 
 

@@ -3,7 +3,7 @@ r"""Formats for programs: a JSON document, and a table for spreadsheets, awk and
 The JSON document has one segment per line; unknown values are absent from a segment:
 
     {"recording": id or null, "since": time or null, "until": time or null,
-     "segments": [{"recording", "transcript", "start", "end", "text", "language", "model",
+     "segments": [{"recording", "transcript", "start", "end", "text", "language", "model", "name",
                    "words": [{"start", "end", "text"}]}]}
 
 The table has tabs between its columns. Tabs, line ends and backslashes in a cell are written as
@@ -19,7 +19,7 @@ from typing import Any, Final
 from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope, in_time, utc
 
-COLUMNS: Final = ("recording", "start", "end", "text", "language", "transcript")
+COLUMNS: Final = ("recording", "start", "end", "text", "language", "transcript", "name")
 
 _CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
 _ESCAPES: Final = {
@@ -39,12 +39,12 @@ def write_json(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     yield _line(head)[:-1] + ', "segments": ['
     between = "\n"
     for said in in_time(stretches):
-        yield between + _line(_segment(said))
+        yield between + _line(_segment(said, scope))
         between = ",\n"
     yield "\n]}\n"
 
 
-def _segment(said: Utterance) -> dict[str, Any]:
+def _segment(said: Utterance, scope: Scope) -> dict[str, Any]:
     words = [
         {"start": utc(word.start), "end": utc(word.end), "text": word.text.strip()}
         for word in said.words
@@ -56,7 +56,8 @@ def _segment(said: Utterance) -> dict[str, Any]:
         "end": utc(said.end),
         "text": said.text,
     }
-    known = {"language": said.language, "model": said.model, "words": words}
+    name = scope.name_of(said.recording)
+    known = {"language": said.language, "model": said.model, "name": name, "words": words}
     return entry | {name: value for name, value in known.items() if value}
 
 
@@ -68,8 +69,9 @@ def write_tsv(stretches: Iterable[Stretch], scope: Scope) -> Iterator[str]:
     """Yield a header, then a row per segment."""
     yield _row(COLUMNS)
     for said in in_time(stretches):
-        times = utc(said.start), utc(said.end)
-        yield _row((said.recording, *times, said.text, said.language or "", said.transcript))
+        times, name = (utc(said.start), utc(said.end)), scope.name_of(said.recording)
+        text = said.text, said.language or "", said.transcript
+        yield _row((said.recording, *times, *text, name or ""))
 
 
 def _row(cells: Iterable[str]) -> str:

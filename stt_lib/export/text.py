@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from stt_lib.domain.text import one_line, runs
+from stt_lib.domain.text import runs
 from stt_lib.domain.units import duration
 from stt_lib.domain.utterances import Stretch, Utterance
 from stt_lib.export.scope import Scope
@@ -182,7 +182,7 @@ def _before(first: Utterance, last: Utterance | None, scope: Scope) -> str:
     """The text between two paragraphs."""
     day = scope.local(first.start).date()
     if last is None or last.recording != first.recording or scope.local(last.start).date() != day:
-        heading = f"{day} · recording {one_line(first.recording)} · {scope.zone_of(first.start)}"
+        heading = f"{day} · {scope.title(first.recording)} · {scope.zone_of(first.start)}"
         return ("" if last is None else "\n") + heading + "\n"
     gap = first.start - last.end
     if gap >= SILENCE:

@@ -262,6 +262,15 @@ class Chunks:
         last = self._db.find_one(self._db.chunks, query, {"last": 1}, sort=[("index", -1)])
         return bool(last and last.get("last"))
 
+    def has_due(self, recording: str, moment: datetime) -> bool:
+        """Whether some of a recording is pending and was due at this moment.
+
+        The first chunk usually answers, because runs go from the newest to the oldest.
+        """
+        pending = {"original_id": {"$in": possible_ids(recording)}, **PENDING}
+        due = {**pending, "stt.retry_at": {"$not": {"$gt": moment}}}
+        return bool(self._db.find_one(self._db.chunks, due, {"_id": 1}, sort=[("index", 1)]))
+
     def _insert(self, document: Document) -> bool:
         refusals = self._db.bulk(self._db.chunks, [InsertOne(document)])
         if refusals and not is_duplicate(refusals[0]):

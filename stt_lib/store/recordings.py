@@ -11,7 +11,7 @@ from bson.min_key import MinKey
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, RecordingState, RecordingSummary, identity
 from stt_lib.domain.text import word_count
 from stt_lib.store.database import Database, Document
-from stt_lib.store.ids import shown_id
+from stt_lib.store.ids import possible_ids, shown_id
 from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
 from stt_lib.store.mapping import nested
 
@@ -48,6 +48,25 @@ class Recordings:
             )
             for key, row in begun.items()
         ]
+
+    def beginning(self, recording: str) -> datetime | None:
+        """When the first chunk of a recording began, silent or not, while it still exists."""
+        start = self._first(recording, "start")
+        return start if isinstance(start, datetime) else None
+
+    def name(self, recording: str) -> str | None:
+        """The name of the file that a recording was stored from, if it was one."""
+        name = self._first(recording, "file")
+        return name if isinstance(name, str) else None
+
+    def _first(self, recording: str, field: str) -> Any:
+        """A field of the first chunk, from the index alone."""
+        if not self._indexes.has("stt_recordings"):
+            return None
+        chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
+        fields = {"_id": 0, field: 1}
+        first = self._db.find_one(self._db.chunks, chunks, fields, sort=[("index", 1)])
+        return (first or {}).get(field)
 
     def _begun(self, limit: int, since: datetime | None, until: datetime | None) -> list[Document]:
         """The first chunk of each: MongoDB jumps from one recording to the next in the index."""

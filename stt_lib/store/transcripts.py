@@ -247,15 +247,6 @@ class Transcripts:
         stages: list[Document] = [{"$match": query}, {"$group": {"_id": "$original", **fields}}]
         return self._db.run(lambda: list(self._db.transcriptions.aggregate(stages)), seconds=None)
 
-    def beginning(self, recording: str) -> datetime | None:
-        """When the first chunk of a recording began, silent or not, while it still exists."""
-        if not self._indexes.has("stt_recordings"):
-            return None
-        chunks = {"original_id": {"$in": possible_ids(recording)}, "index": {"$type": "number"}}
-        first = self._db.find_one(self._db.chunks, chunks, {"start": 1}, sort=[("index", 1)])
-        start = (first or {}).get("start")
-        return start if isinstance(start, datetime) else None
-
 
 def _selected(selection: Selection) -> Document:
     query: Document = {}

@@ -123,6 +123,12 @@ class Progress:
         self._bar.close()
 
 
+def print_above(text: str) -> None:
+    """Print a line to standard output, above the bar if there is one."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A bar whose line is composed here; tqdm draws it between the lines of the log."""
 

@@ -9,6 +9,7 @@ from pymongo.errors import OperationFailure
 
 from stt_lib.cli import exit_codes, main
 from stt_lib.domain.search import query
+from stt_lib.store import Store
 from stt_lib.store.search import INDEX
 from stt_lib.telemetry.formatters import local_time
 from tests.support.world import START, World
@@ -67,12 +68,16 @@ def surround(world: World) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_time_recording_and_the_words_around_are_shown(world: World, search: Search) -> None:
+def test_time_recording_and_the_words_around_are_shown(
+    world: World, store: Store, search: Search
+) -> None:
     save(world, "The roof still leaks.", "Rain comes in above the cookbooks.", original="library")
+    store.indexes.ensure()
+    world.record([0], original_id="library", file="evening.mp3")
     surround(world)
     shown = world.run("search", "leaks", env={"TZ": "Europe/Vienna"}).stdout
     assert shown.splitlines()[:2] == [
-        "2026-03-01 · recording library",
+        "2026-03-01 · evening.mp3 · recording library",
         "  09:00:00  The roof still leaks. Rain comes in above the cookbooks.",
     ]
     [hit] = json.loads(search("COOKBOOKS", "--json"))
@@ -83,6 +88,7 @@ def test_time_recording_and_the_words_around_are_shown(world: World, search: Sea
         "before": "The roof still leaks. Rain comes in above the ",
         "text": "cookbooks",
         "after": ".",
+        "name": "evening.mp3",
     }
 
 

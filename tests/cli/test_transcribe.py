@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stt_lib.local.ingest import read_recording
 from tests.local.sounds import SAMPLES
 from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
@@ -25,13 +26,18 @@ def posted(whisper: FakeWhisper) -> set[bytes]:
     return {sound for request in whisper.requests for sound in request.audio}
 
 
+def ending(sound: bytes) -> bytes:
+    """The last sounds of a chunk: unlike its headers, they are the same each time it is made."""
+    return sound[-100:]
+
+
 def test_good_files_become_texts_and_bad_ones_are_listed(
     world: World, whisper: FakeWhisper
 ) -> None:
     Path("bad.wav").write_text("no sound")
     done = world.run("transcribe", "bad.wav", "talk.mp3", "missing.wav", "tides.opus")
     assert done.returncode == 1
-    assert done.stdout.splitlines() == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
+    assert sorted(done.stdout.splitlines()) == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
     errors = sorted(done.stderr.splitlines())
     assert errors == [
         "stt: bad.wav is not audio",
@@ -70,11 +76,52 @@ def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhi
     assert len(posted(whisper)) == 33
 
 
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_each_text_is_written_once_its_file_is_done(
+    world: World, whisper: FakeWhisper, *, has_failed: bool
+) -> None:
+    talk = [ending(chunk.data) for chunk in read_recording(Path("talk.mp3"))]
+
+    def only_talk(request: Request) -> Reply:
+        said = set(map(ending, request.audio))
+        if not said.issubset(talk):
+            whisper.released.wait(60)
+        return status(400) if has_failed and talk[1] in said else echo(request)
+
+    whisper.script = only_talk
+    files = "talk.mp3", "tides.opus"
+    process = world.start("transcribe", *files, "--max-workers", "3", env={"STT_GRACE": "0.1"})
+    try:
+        eventually(Path("talk.txt").exists, seconds=60)
+        eventually(lambda: len(posted(whisper)) > len(talk), seconds=60)
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, "talk.mp3: talk.txt\n"), err
+    assert "1 of 2 texts written; run the same command again to continue" in err
+    assert ("talk.mp3: 1 chunk not transcribed" in err) == has_failed
+    assert "testing" in Path("talk.txt").read_text()
+    assert not Path("tides.txt").exists()
+
+    whisper.script = echo
+    whisper.requests.clear()
+    done = world.run("transcribe", *files)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
+    posted_again = {sound for sound in map(ending, posted(whisper)) if sound in talk}
+    assert posted_again == set(talk[:3] if has_failed else []), "the failed one and its neighbours"
+    assert len(posted(whisper)) == 33 + len(posted_again)
+
+
 def test_what_failed_is_reported_and_tried_again(world: World, whisper: FakeWhisper) -> None:
     whisper.script = lambda r: status(400) if whisper.requests[0].audio[1] in r.audio else echo(r)
     done = world.run("transcribe", "talk.mp3")
     assert done.returncode == 1
+    stack = f"--local --data-dir {world.folder / 'data'}"
     assert "stt: talk.mp3: 1 chunk not transcribed; to see why:" in done.stderr
+    assert done.stderr.rstrip().endswith(f"errors {stack}")
+    assert world.run("errors", "--local").stdout.count(stack) == 3, "what to do works there"
+    assert world.run("search", "--local", "testing").stdout.rstrip().endswith(stack)
     assert "testing" in Path("talk.txt").read_text()
     assert len(posted(whisper)) == 4
     whisper.script = echo

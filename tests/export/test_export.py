@@ -1,6 +1,7 @@
 """`export` on a real MongoDB: what is found, in which form, and where it goes."""
 
 import csv
+import html
 import json
 import os
 import signal
@@ -74,6 +75,31 @@ def test_a_day_of_several_recordings_has_a_heading_for_each(world: World) -> Non
         "2026-03-01 · recording 7 · UTC",
         "  08:10:00  The phone.",
     ]
+
+
+def test_a_recording_is_known_by_the_name_of_its_file(world: World, store: Store) -> None:
+    name = "Ann & Bob's talk, 3rd draft.mp3"
+    store.indexes.ensure()
+    world.record(range(2), original_id="talk", file=name)
+    save(world, "talk", START, "Good morning.")
+    save(world, "nameless", LATER, "The phone.")
+    text = exported(world, "--since", "2026-03-01").splitlines()
+    assert text[0] == f"2026-03-01 · {name} · recording talk · UTC"
+    assert text[3] == "2026-03-01 · recording nameless · UTC"
+
+    table = exported(world, "--since", "2026-03-01", "--format", "tsv").splitlines()
+    assert [row.split("\t")[6] for row in table] == ["name", name, ""]
+    document = json.loads(exported(world, "--since", "2026-03-01", "--format", "json"))
+    assert [segment.get("name") for segment in document["segments"]] == [name, None]
+
+    subtitles = exported(world, "--since", "2026-03-01", "--format", "srt")
+    assert "[Ann & Bob's talk, 3rd d…]" in subtitles
+    assert "[nameless]" in subtitles
+    note = exported(world, "talk", "--format", "vtt").splitlines()[3]
+    assert note.startswith("Transcript of Ann &amp; Bob's talk, 3rd draft.mp3 · recording talk;")
+    page = html.unescape(exported(world, "talk", "--format", "html"))
+    assert page.count(f"{name} · recording talk") == 1
+    assert f"<bdi>{name}</bdi> · recording <bdi>talk</bdi>" in page
 
 
 def test_of_a_span_only_what_begins_in_it_is_there(world: World) -> None:
@@ -168,11 +194,11 @@ def test_nothing_found_is_one_line(world: World) -> None:
 def test_whoever_forgets_local_is_reminded(world: World) -> None:
     stack = {"STT_DATA_DIR": str(world.folder)}
     done = world.run("export", "unknown", env=stack)
-    assert "add --local if it is in the embedded stack" in done.stderr
+    assert "(add --local for the embedded stack)" in done.stderr
     away = {**stack, "MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}", "STT_MONGO_WAIT": "0"}
     done = world.run("export", "unknown", env=away)
     assert done.returncode == 3
-    assert "add --local if it is in the embedded stack" in done.stderr
+    assert "(add --local for the embedded stack)" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

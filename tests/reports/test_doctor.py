@@ -205,6 +205,16 @@ def test_each_server_is_checked_with_its_own_protocol(world: World, whisper: Fak
     assert "refused the connection" in servers[0].text
 
 
+def test_a_server_is_checked_with_the_options_of_a_run(world: World, whisper: FakeWhisper) -> None:
+    options = ["--model", "small", "--language", "de", "--prompt", "Ahoy, ünder sail"]
+    done = world.run("doctor", "--server", f"openai+{whisper.url}", *options)
+    assert done.returncode == 0, done.stdout
+    [request] = whisper.requests
+    assert request.is_probe
+    sent = {name: request.fields[name] for name in ("model", "language", "prompt")}
+    assert sent == {"model": "small", "language": "de", "prompt": "Ahoy, ünder sail"}
+
+
 # -- places -----------------------------------------------------------------------------------
 
 

@@ -226,6 +226,7 @@ def test_an_empty_database_is_up_to_date(world: World) -> None:
     looked = world.run("status")
     assert looked.returncode == 0
     assert looked.stdout.startswith("Up to date: nothing is pending")
+    assert {"Pending  nothing", "At work  no worker"} <= set(looked.stdout.splitlines())
     assert world.db.list_collection_names() == [], "it only looks"
 
 

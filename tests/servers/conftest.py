@@ -39,12 +39,13 @@ def ask(
         options: Options = NOTHING_ASKED,
         audio: tuple[Chunk, ...] = chunks,
         path: str = "",
+        shown: str = "http://stt",
     ) -> Answer:
-        """Post to the server, which gives these answers in turn, the last one for ever."""
+        """Post to the server; it gives these answers in turn, the last one for ever."""
         if replies:
             queue = list(replies)
             server.script = lambda _: queue.pop(0) if len(queue) > 1 else queue[0]
-        request = Request(channel, server.url + path, options, server="http://stt", seconds=20)
+        request = Request(channel, server.url + path, options, shown, seconds=20)
         return protocols.post(protocol, request, audio)
 
     yield ask

@@ -292,6 +292,18 @@ def test_silence_is_posted_once_to_a_server_that_is_known_to_play_everything(
     assert [post.files[0].name for post in server.requests] == ["audio.ogg"] * 3
 
 
+@pytest.mark.parametrize("protocol", ["openai", "asr"])
+@pytest.mark.parametrize(
+    "silence", [answer(text=""), answer(segments=[]), answer(segments=[], duration=33.76)]
+)
+def test_silence_is_posted_once_to_a_server_that_is_not_known_yet(
+    ask: Ask, server: FakeWhisper, protocol: str, silence: Reply
+) -> None:
+    for count in (1, 2):
+        assert ask(protocol, silence).segments == ()
+        assert len(server.requests) == count
+
+
 def test_speech_in_the_first_chunk_only_is_no_proof_against_a_server(
     ask: Ask, server: FakeWhisper
 ) -> None:

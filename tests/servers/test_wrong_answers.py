@@ -1,6 +1,7 @@
 """Answers that are errors: of which kind, and what they advise; none is quoted."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,12 @@ from stt_lib.errors import (
 from stt_lib.servers.protocols import NAMES
 from tests.servers.asking import SECRET, SEGMENT, Ask, answer, text
 from tests.support.whisper import Reply
+
+
+def missing(field: str) -> Reply:
+    """FastAPI's complaint about a form without this field."""
+    return answer(422, detail=[{"type": "missing", "loc": ["body", field]}])
+
 
 WORD = {"word": SECRET, "start": 0, "end": 1}
 
@@ -186,6 +193,26 @@ def test_a_server_set_up_otherwise_is_named_with_what_to_try(
     assert caught.value.kind is kind
     assert str(caught.value).startswith(f"http://stt answered {reply.status}")
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "reply", "address"),
+    [
+        ("http://stt/v1", "openai", answer(404, detail="Not Found"), "transcribe+http://stt"),
+        ("http://stt/v1", "openai", text(404, "<html>"), None),
+        ("http://stt/v1", "transcribe", answer(404, error={}), "openai+http://stt"),
+        ("http://stt/a/v1", "openai", missing("audio_file"), "asr+http://stt/a"),
+        ("http://stt/v1", "openai", missing("files"), "transcribe+http://stt"),
+        ("http://stt/v1/audio/transcriptions", "openai", text(405, ""), "transcribe+http://stt"),
+    ],
+)
+def test_the_address_for_another_protocol_has_no_path_of_this_one(
+    ask: Ask, url: str, protocol: str, reply: Reply, address: str | None
+) -> None:
+    with pytest.raises(ServerMisconfigured) as caught:
+        ask(protocol, reply, shown=url)
+    named = re.findall(r"writ(?:e|ten) (\S+\+\S+)", str(caught.value))
+    assert named == ([] if address is None else [address])
 
 
 @pytest.mark.parametrize("protocol", NAMES)

@@ -76,10 +76,12 @@ def test_no_chunk_is_read_for_it(world: World, store: Store) -> None:
     store.recordings.newest(20)
     world.db.command("profile", 2)
     assert len(store.recordings.newest(20)) == len(EXPECTED)
+    assert (store.recordings.name("done"), store.recordings.name("7")) == ("talk.mp3", None)
+    assert store.recordings.beginning("done") == START
     world.db.command("profile", 0)
     queries = list(world.db["system.profile"].find({"ns": f"{world.database}.audio_chunks"}))
     queries = [q for q in queries if q["op"] in ("query", "command") and "planSummary" in q]
-    assert len(queries) >= 3
+    assert len(queries) >= 6
     assert [q["docsExamined"] for q in queries] == [0] * len(queries)
 
 
@@ -87,6 +89,7 @@ def test_without_indexes_the_list_is_the_same(world: World) -> None:
     fill(world)
     with Store(world.uri, world.database) as bare:
         assert states(bare.recordings.newest(20)) == EXPECTED
+        assert bare.recordings.name("done") is None
 
 
 @pytest.mark.parametrize("original", [None, 1.5, datetime(2026, 1, 1, tzinfo=UTC), {"a": 1}])
