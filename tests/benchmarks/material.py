@@ -362,7 +362,8 @@ def main() -> None:
                 bring(source)
     for part in Part:
         print("\n".join(listed(part)))
-    print("\n".join(missing()))
+    for line in missing():
+        print(line)
 
 
 if __name__ == "__main__":
