@@ -77,8 +77,7 @@ def built(
         name = f"{voice.name}-{number + 1}"
         joint, said = joined(sentences, condition, random.Random(name))
         treated = condition.treat(joint, part, name)
-        path = folder / f"{name}.wav"
-        _write(path, treated + _room(treated.size, f"{name} {build}"))
+        path = saved(folder / f"{name}.wav", treated, f"{name} {build}")
         yield Recording(name, path, voice.language, said)
 
 
@@ -121,9 +120,12 @@ def _room(size: int, seed: str) -> Samples:
     return np.float32(ROOM) * rng.standard_normal(size, np.float32)
 
 
-def _write(path: Path, sound: Samples) -> None:
+def saved(path: Path, sound: Samples, seed: str) -> Path:
+    """Write a file with quiet room noise under the sound; the same seed makes the same noise."""
+    whole = np.clip(sound + _room(sound.size, seed), -1, 1)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(WHISPER_RATE)
-        file.writeframes((32767 * np.clip(sound, -1, 1)).astype("<i2").tobytes())
+        file.writeframes((32767 * whole).astype("<i2").tobytes())
+    return path

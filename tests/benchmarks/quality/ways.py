@@ -46,11 +46,19 @@ Cutting = Callable[[Sequence[NewChunk]], Iterator[Sequence[NewChunk]]]
 
 @dataclass(frozen=True)
 class Heard:
-    """What became of a recording: its text, and when each word of it is said or shown."""
+    """What became of a recording: its text, and when each word of it is said or shown.
+
+    `dropped` are the segments that the filter took for no speech.
+    """
 
     parts: tuple[Part, ...]
     words: tuple[Shown, ...] = ()
     subtitles: tuple[Shown, ...] = ()
+    dropped: tuple[Shown, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts).strip()
 
 
 Texts = dict[str, Heard]
@@ -190,25 +198,30 @@ def _texts(store: Store, chunks: Mapping[str, Sequence[NewChunk]]) -> Texts:
         indexes = [index for _, index in owned]
         parts[owned[0][0]].append(Part(min(indexes), max(indexes), transcript.text))
     return {
-        name: Heard(tuple(sorted(parts[name], key=lambda part: part.first)), *_shown(store, made))
+        name: _heard(store, made, sorted(parts[name], key=lambda part: part.first))
         for name, made in chunks.items()
     }
 
 
-def _shown(store: Store, chunks: Sequence[NewChunk]) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
-    """The words and the subtitles of a recording."""
-    if not chunks:
-        return (), ()
+def _heard(store: Store, chunks: Sequence[NewChunk], parts: Sequence[Part]) -> Heard:
+    """What the store holds of a recording, in seconds from its start."""
     zero, recording = chunks[0].start, _recording_of(chunks).hex()
     stretches = list(readable(store.transcripts.stretches(recording)))
-    cues = subtitles.cues(stretches, Scope(recording, None, None, zero))
     words = (word for stretch in stretches for said in stretch.utterances for word in _words(said))
-    return (
+    cues = subtitles.cues(stretches, Scope(recording, None, None, zero))
+    dropped = (
+        ((found.transcript.start - zero).total_seconds(), dropped.segment)
+        for found in store.dropped.explained(recording)
+        for dropped in found.transcript.dropped
+    )
+    return Heard(
+        tuple(parts),
         tuple(
             Shown((w.start - zero).total_seconds(), (w.end - zero).total_seconds(), w.text)
             for w in words
         ),
         tuple(Shown(cue.start / 1000, cue.end / 1000, " ".join(cue.lines)) for cue in cues),
+        tuple(Shown(at + part.start, at + part.end, part.text) for at, part in dropped),
     )
 
 
