@@ -71,11 +71,11 @@ def test_descriptions_are_read_in_french_but_letters_are_left_out(touch: Touch) 
 
 def test_no_clip_is_in_both_parts_and_none_has_a_voice(touch: Touch) -> None:
     samples = "supersonic-scsynth-samples/package/samples"
-    for name in ("ambi_choir", "mehackit_robot1", *(f"drum_{n}" for n in range(9))):
+    for name in ("ambi_choir", "mehackit_robot1", *(f"drum_{n}" for n in range(30))):
         touch(f"{samples}/{name}.flac")
     chosen, held = ({c.name for c in material.clips(part)} for part in Part)
-    assert len(chosen) == 3
-    assert chosen | held == {f"drum_{n}.flac" for n in range(9)}
+    assert 5 <= len(chosen) <= 15
+    assert chosen | held == {f"drum_{n}.flac" for n in range(30)}
     assert not chosen & held
 
 
