@@ -42,6 +42,7 @@ class Plan:
     conditions: Sequence[Condition]
     builds: int
     minutes: float
+    languages: Sequence[str] = ()
     extra: Sequence[str] = ()
     options: Sequence[str] = ()
 
@@ -57,14 +58,19 @@ def model_of(language: str) -> str:
     return BUNDLED_MODEL if language == "en" else str(material.WEIGHTS.folder)
 
 
-def speakers(part: Part) -> list[Voice]:
-    """The voices whose language a model is there for."""
-    return [v for v in material.voices(part) if v.language == "en" or material.WEIGHTS.is_there]
+def speakers(plan: Plan) -> list[Voice]:
+    """The voices whose language is wanted and has a model."""
+    return [
+        voice
+        for voice in material.voices(plan.part)
+        if voice.language in (plan.languages or [voice.language])
+        and (voice.language == "en" or material.WEIGHTS.is_there)
+    ]
 
 
 def measure(plan: Plan, folder: Path) -> Iterator[Result]:
     """Transcribe everything; a language is done with one server."""
-    by_language = groupby(sorted(speakers(plan.part), key=_language), key=_language)
+    by_language = groupby(sorted(speakers(plan), key=_language), key=_language)
     with Mongod(folder / "mongod") as mongod:
         for language, voices in by_language:
             spoken = list(voices)
@@ -126,6 +132,9 @@ def planned(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
     parser.add_argument("--held-out", action="store_true", help="the part to be measured once")
     parser.add_argument("--builds", type=int, default=BUILDS, help="of the clean recordings")
     parser.add_argument("--minutes", type=float, default=60.0, help="of speech of each voice")
+    parser.add_argument(
+        "--language", action="append", default=[], metavar="CODE", help="as en: only this"
+    )
     parser.add_argument("--way", action="append", default=[], choices=EXTRA, help="one more way")
     parser.add_argument(
         "--stt", action="append", default=[], metavar="OPTION", help="as --stt=--filter=off"
@@ -137,7 +146,8 @@ def planned(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
     part = Part.HELD_OUT if given.held_out else Part.CHOOSE
     wanted = [c for c in CONDITIONS if c.name in (given.conditions or names)]
     able = [condition for condition in wanted if condition.is_available(part)]
-    plan = Plan(part, able, given.builds, given.minutes, given.way, given.stt)
+    much = (given.builds, given.minutes, given.language)
+    plan = Plan(part, able, *much, given.way, given.stt)
     return plan, given.out or RESULTS / f"quality-{part}.json"
 
 
