@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs simulate soak images bench bench-quality bench-phantoms clean
+.PHONY: help install demo test check format docs simulate soak images bench bench-material bench-quality bench-phantoms clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ images:  ## build the images of the worker and the server with docker, podman or
 
 bench: $(VENV)/ready  ## measure speed, memory and load on MongoDB beside a bare loop of requests
 	$(BIN)/python -m tests.benchmarks
+
+bench-material: $(VENV)/ready  ## bring real recordings for the two benchmarks below (1 GB), list what is there
+	$(BIN)/python -m tests.benchmarks.material --bring
 
 bench-quality: $(VENV)/ready  ## measure word error rates beside the model on the whole recording
 	$(BIN)/python -m tests.benchmarks.quality

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from stt_lib.local.ingest import read_recording, samples
+from stt_lib.local.transcriber import BUNDLED_MODEL
 from stt_lib.store import Store
 from tests.benchmarks import direct, processes
 from tests.benchmarks.backlog import Backlog
@@ -78,12 +79,12 @@ def _ingest(backlog: Backlog) -> None:
 
 
 @contextmanager
-def whisper_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yields its address and process id."""
+def whisper_server(folder: Path, model: str = BUNDLED_MODEL) -> Iterator[tuple[str, int]]:
+    """Yields its address and process id; `model` is a name or a folder."""
     output = folder / "whisper.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "stt.py"), "serve", "--port", "0"],
+            [sys.executable, str(ROOT / "stt.py"), "serve", "--port", "0", "--model", model],
             env=processes.environment(),
             stdin=subprocess.DEVNULL,
             stdout=file,

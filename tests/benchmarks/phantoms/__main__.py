@@ -1,78 +1,94 @@
-"""`python -m tests.benchmarks.phantoms`: phantoms left and true words lost, per filter."""
+"""`python -m tests.benchmarks.phantoms`: text where nobody speaks, and words that are lost.
+
+Real sounds and real speech go through `ingest`, the worker and the embedded server, with the
+normal filter.
+"""
 
 import argparse
+import os
+import signal
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stt_lib.local.mongod import Mongod
 from stt_lib.local.transcriber import BUNDLED_MODEL
-from tests.benchmarks.phantoms import hearing
-from tests.benchmarks.phantoms.hearing import Heard
-from tests.benchmarks.phantoms.scoring import CONDITIONS, FILTERS, Confusion, confusion
+from tests.benchmarks import material, tables
+from tests.benchmarks.lab import Table
+from tests.benchmarks.material import Part
+from tests.benchmarks.model import whisper_server
+from tests.benchmarks.phantoms import measured
+from tests.benchmarks.quality import recordings, ways
+from tests.benchmarks.quality.conditions import CLEAN
+from tests.benchmarks.quality.recordings import Recording
+from tests.benchmarks.quality.ways import Bench
 
-HERE = Path(__file__).parent
-
-
-def half(heard: Sequence[Heard], number: int) -> list[Heard]:
-    """Every second case: the weights were chosen by the first half, the second reports."""
-    names = list(dict.fromkeys(case["name"] for case in heard))
-    wanted = set(names[number::2])
-    return [case for case in heard if case["name"] in wanted]
-
-
-def table(heard: Sequence[Heard]) -> Iterator[str]:
-    """Return the lines of one table, in Markdown."""
-    heads = ("given", "filter", "phantoms left", "noise with a transcript", "true segments lost")
-    yield "| " + " | ".join((*heads, "true words lost", "precision", "recall")) + " |"
-    yield "|---" * 8 + "|"
-    for known in CONDITIONS:
-        for name, judge in FILTERS.items():
-            if name != "off" or known is CONDITIONS[0]:
-                yield _row(known.name, name, confusion(heard, judge, known))
+RESULTS = Path(__file__).parents[1] / "results"
 
 
-def _row(known: str, name: str, c: Confusion) -> str:
-    phantoms = c.phantoms_left + c.phantoms_dropped
-    cells = (
-        "–" if name == "off" else known,
-        name,
-        f"{c.phantoms_left} of {phantoms}",
-        f"{c.quiet_with_text} of {c.quiet}",
-        f"{c.true_lost} of {c.true_kept + c.true_lost}",
-        f"{c.words_lost} of {c.words_kept + c.words_lost}",
-        "–" if name == "off" else f"{c.precision:.3f}",
-        "–" if name == "off" else f"{c.recall:.3f}",
-    )
-    return "| " + " | ".join(cells) + " |"
+def measure(part: Part, minutes: float, folder: Path) -> Iterator[Table]:
+    """Yield the tables of a part, each once it is there."""
+    if digits := material.digits(part):
+        recording = measured.on_borders(digits, folder)
+        [chunks] = ways.ingested([recording]).values()
+        yield measured.borders(measured.counted(recording, chunks))
+    with Mongod(folder / "mongod") as mongod:
+        for model in models():
+            with whisper_server(folder, model) as (url, _):
+                yield from _heard(Path(model).name, Bench(mongod.uri, url, folder), part, minutes)
 
 
-def tables(model: str, heard: Sequence[Heard]) -> Iterator[str]:
-    """Return one table for each server, of the half that the weights were not chosen by."""
-    for server in dict.fromkeys(case["server"] for case in heard):
-        yield f"\n{model}, {SERVERS[server]}:\n"
-        yield from table([case for case in half(heard, 1) if case["server"] == server])
+def models() -> list[str]:
+    """The bundled weights, and multilingual ones if they are there."""
+    return [BUNDLED_MODEL, *([str(material.WEIGHTS.folder)] if material.WEIGHTS.is_there else [])]
 
 
-SERVERS = {
-    "ours": "our own server",
-    "eager": "a server that returns whatever the model writes",
-}
+def _heard(model: str, bench: Bench, part: Part, minutes: float) -> Iterator[Table]:
+    if clips := measured.alone(material.clips(part), bench.folder):
+        chunks = ways.ingested(clips)
+        heard = ways.by_worker("sounds", chunks, ways.as_it_is, bench)
+        yield measured.phantoms(model, chunks, heard)
+    if answers := measured.alone(material.digits(part), bench.folder):
+        chunks = ways.ingested(answers)
+        heard = ways.by_worker("answers", chunks, ways.as_it_is, bench)
+        yield measured.answers(model, answers, chunks, heard)
+    if spoken := list(_spoken(model, part, minutes, bench.folder)):
+        heard = ways.by_worker("speech", ways.ingested(spoken), ways.as_it_is, bench)
+        yield measured.lost_words(model, spoken, heard)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def _spoken(model: str, part: Part, minutes: float, folder: Path) -> Iterator[Recording]:
+    """Real speech in the languages of a model, with pauses in which phantoms could be heard."""
+    for voice in material.voices(part):
+        if voice.language == "en" or model != BUNDLED_MODEL:
+            yield from recordings.built(voice, part, CLEAN, 0, minutes, folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.phantoms", description=__doc__
     )
-    parser.add_argument(
-        "--model", default=BUNDLED_MODEL, help="a faster-whisper model or its folder"
-    )
-    parser.add_argument("--again", action="store_true", help="let the model hear the set once more")
+    parser.add_argument("--held-out", action="store_true", help="the part to be measured once")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of speech of each voice")
+    parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args(arguments)
-    name = Path(given.model).name
-    file = HERE / f"heard-{name}.jsonl"
-    if given.again or not file.exists():
-        hearing.write(file, hearing.hear(given.model))
-    print("\n".join(tables(name, hearing.read(file))))
+    part = Part.HELD_OUT if given.held_out else Part.CHOOSE
+    out = given.out or RESULTS / f"phantoms-{part}.json"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = os.getloadavg()[0]
+    for line in material.missing():
+        print(line)
+    done: dict[str, Table] = {}
+    with tempfile.TemporaryDirectory(prefix="stt-phantoms-") as name:
+        for table in measure(part, given.minutes, Path(name)):
+            done[table.title] = table
+            print(tables.text(table), flush=True)
+            about = {"part": part, "minutes": given.minutes}
+            tables.save(out, done, about, (before, os.getloadavg()[0]))
+    print(f"\nWritten to {out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,8 +1,7 @@
 """`python -m tests.benchmarks.quality`: is our text as good as that of the whole recording?
 
-Every recording is transcribed in five ways by the same model: whole; whole once more, but as it is
-stored, so that what the coding of chunks costs is not taken for the cutting; by our worker as it
-is; cut after 30 chunks without a neighbour's context; and chunk by chunk.
+Real sentences are joined to recordings, and transcribed by the same model in at least two ways:
+the whole file in one request, and by stt from `ingest` to the stitched transcript.
 """
 
 import argparse
@@ -11,116 +10,189 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
-from stt_lib.domain.models import NewChunk
-from stt_lib.local.ingest import CHUNK_SECONDS, SAMPLES
 from stt_lib.local.mongod import Mongod
-from tests.benchmarks import tables
-from tests.benchmarks.lab import Table
+from stt_lib.local.transcriber import BUNDLED_MODEL
+from tests.benchmarks import material, tables
+from tests.benchmarks.material import Part, Voice
 from tests.benchmarks.model import whisper_server
 from tests.benchmarks.quality import recordings, report, ways
+from tests.benchmarks.quality.conditions import CLEAN, CONDITIONS, Condition
 from tests.benchmarks.quality.recordings import Recording
+from tests.benchmarks.quality.report import Result
 from tests.benchmarks.quality.ways import Bench, Texts
 
-RESULTS = Path(__file__).parents[1] / "results" / "quality.json"
+RESULTS = Path(__file__).parents[1] / "results"
+BUILDS = 5
+"""Count. Builds of the clean recordings; the other conditions are built once."""
+
+EXTRA = (report.LIBRARY, report.STORED, report.CUT, report.SINGLE)
 
 
-def chosen(folder: Path, *, quick: bool) -> list[Recording]:
-    """The samples, and recordings joined of them and of LibriVox' sentences."""
-    made = [recordings.sample(file.stem) for file in SAMPLES]
-    if read := recordings.sentences():
-        made.append(recordings.joined("librivox-5", read, 5, recordings.short, folder))
-        if not quick:
-            join = partial(recordings.joined, folder=folder)
-            made += [
-                join("librivox-15", read, 15, recordings.short),
-                join("librivox-30", read, 30, recordings.short),
-                join("librivox-pauses-15", read, 15, recordings.thinking),
-            ]
-    if not quick:
-        spoken = recordings.all_samples()
-        made.append(recordings.joined("samples-15", spoken, 15, recordings.short, folder))
-    return made
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    part: Part
+    conditions: Sequence[Condition]
+    builds: int
+    minutes: float
+    languages: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    options: Sequence[str] = ()
+
+    @property
+    def turns(self) -> Iterator[tuple[Condition, int]]:
+        for condition in self.conditions:
+            for build in range(self.builds if condition is CLEAN else 1):
+                yield condition, build
 
 
-def transcribe(
-    found: Sequence[Recording],
-    chunks: Mapping[str, Sequence[NewChunk]],
-    bench: Bench,
-    options: Sequence[str],
+def model_of(language: str) -> str:
+    """The weights for a language: the bundled ones speak English only."""
+    return BUNDLED_MODEL if language == "en" else str(material.WEIGHTS.folder)
+
+
+def speakers(plan: Plan) -> list[Voice]:
+    """The voices whose language is wanted and has a model."""
+    return [
+        voice
+        for voice in material.voices(plan.part)
+        if voice.language in (plan.languages or [voice.language])
+        and (voice.language == "en" or material.WEIGHTS.is_there)
+    ]
+
+
+def measure(plan: Plan, folder: Path) -> Iterator[Result]:
+    """Transcribe everything; a language is done with one server."""
+    by_language = groupby(sorted(speakers(plan), key=_language), key=_language)
+    with Mongod(folder / "mongod") as mongod:
+        for language, voices in by_language:
+            spoken = list(voices)
+            with whisper_server(folder, model_of(language)) as (url, _):
+                bench = Bench(mongod.uri, url, folder)
+                for condition, build in plan.turns:
+                    found = list(_built(spoken, plan, condition, build, folder))
+                    print(f"{language}: {condition.name}, build {build + 1}", flush=True)
+                    texts = transcribed(found, model_of(language), plan, bench)
+                    for recording in found:
+                        yield report.result(recording, condition.name, build, texts)
+
+
+def _language(voice: Voice) -> str:
+    return voice.language
+
+
+def _built(
+    voices: Sequence[Voice], plan: Plan, condition: Condition, build: int, folder: Path
+) -> Iterator[Recording]:
+    for voice in voices:
+        yield from recordings.built(voice, plan.part, condition, build, plan.minutes, folder)
+
+
+def transcribed(
+    found: Sequence[Recording], model: str, plan: Plan, bench: Bench
 ) -> dict[str, Texts]:
     """All recordings in all ways."""
-    texts: dict[str, Texts] = {}
-    for way, transcribed in (
-        (report.WHOLE, partial(ways.whole, found, bench)),
-        (report.STORED, partial(ways.whole_as_stored, chunks, bench)),
-        (report.OURS, partial(ways.by_worker, "ours", chunks, ways.as_it_is, bench, options)),
-        (report.CUT, partial(ways.by_worker, "cut", chunks, ways.in_thirties, bench)),
-        (report.SINGLE, partial(ways.by_worker, "single", chunks, ways.one_by_one, bench)),
-    ):
-        print(f"transcribing: {way}", flush=True)
-        texts[way] = transcribed()
+    chunks = ways.ingested(found)
+    by_worker = partial(ways.by_worker, chunks=chunks, bench=bench)
+    texts = {
+        report.WHOLE: ways.whole(found, bench),
+        report.OURS: by_worker("ours", cutting=ways.as_it_is, options=plan.options),
+    }
+    if report.LIBRARY in plan.extra:
+        texts[report.LIBRARY] = ways.by_library(found, model)
+    if report.STORED in plan.extra:
+        texts[report.STORED] = ways.whole_as_stored(chunks, bench)
+    if report.CUT in plan.extra:
+        texts[report.CUT] = by_worker("cut", cutting=ways.in_thirties)
+    if report.SINGLE in plan.extra:
+        texts[report.SINGLE] = by_worker("single", cutting=ways.one_by_one)
     return texts
 
 
-def compare(
-    found: Sequence[Recording],
-    chunks: Mapping[str, Sequence[NewChunk]],
-    texts: Mapping[str, Texts],
-) -> list[Table]:
-    """The tables."""
-    scores = report.scores(found, texts)
-    minutes = {name: len(made) * CHUNK_SECONDS / 60 for name, made in chunks.items()}
-    return [report.error_rates(scores, minutes), report.at_the_seams(scores)]
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """By condition, then by build."""
+    names = [condition.name for condition in CONDITIONS]
+    return sorted(results, key=lambda found: (names.index(found.condition), found.build))
 
 
-def save_texts(path: Path, texts: Mapping[str, Texts]) -> None:
-    """Keep the texts, to see where they differ."""
-    plain = {
-        way: {name: [asdict(part) for part in parts] for name, parts in by_name.items()}
-        for way, by_name in texts.items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain, indent=1) + "\n")
+def planned(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
+    names = [condition.name for condition in CONDITIONS]
+    parser.add_argument(
+        "conditions", nargs="*", metavar="CONDITION", help=f"only these: {', '.join(names)}"
+    )
+    parser.add_argument("--held-out", action="store_true", help="the part to be measured once")
+    parser.add_argument("--builds", type=int, default=BUILDS, help="of the clean recordings")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of speech of each voice")
+    parser.add_argument(
+        "--language", action="append", default=[], metavar="CODE", help="as en: only this"
+    )
+    parser.add_argument("--way", action="append", default=[], choices=EXTRA, help="one more way")
+    parser.add_argument(
+        "--stt", action="append", default=[], metavar="OPTION", help="as --stt=--filter=off"
+    )
+    parser.add_argument("--out", type=Path, help="the JSON file")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.conditions) - set(names):
+        parser.error(f"there is no {min(unknown)}: choose from {', '.join(names)}")
+    part = Part.HELD_OUT if given.held_out else Part.CHOOSE
+    wanted = [c for c in CONDITIONS if c.name in (given.conditions or names)]
+    able = [condition for condition in wanted if condition.is_available(part)]
+    much = (given.builds, given.minutes, given.language)
+    plan = Plan(part, able, *much, given.way, given.stt)
+    return plan, given.out or RESULTS / f"quality-{part}.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="RECORDING", help="only these recordings")
-    parser.add_argument("--quick", action="store_true", help="the samples and five minutes more")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file")
-    parser.add_argument(
-        "--stt", action="append", default=[], metavar="OPTION", help="as --stt=--bridge=2, for ours"
-    )
-    given = parser.parse_args(arguments)
+    plan, out = planned(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = os.getloadavg()[0]
+    for line in material.missing():
+        print(line)
     with tempfile.TemporaryDirectory(prefix="stt-quality-") as name:
-        folder = Path(name)
-        found = chosen(folder, quick=given.quick)
-        if given.names:
-            known = {recording.name: recording for recording in found}
-            if unknown := set(given.names) - set(known):
-                parser.error(f"there is no {min(unknown)}: choose from {', '.join(known)}")
-            found = [known[name] for name in given.names]
-        with Mongod(folder / "mongod") as mongod, whisper_server(folder) as (url, _):
-            chunks = ways.ingested(found)
-            texts = transcribe(found, chunks, Bench(mongod.uri, url, folder), given.stt)
-    save_texts(given.out.with_suffix(".texts.json"), texts)
-    done = compare(found, chunks, texts)
+        results = in_order(list(_kept(measure(plan, Path(name)), out)))
+    if not results:
+        print("There is no speech to measure: make bench-material")
+        return 1
+    done = [
+        report.error_rates(results),
+        report.builds(results),
+        report.first_words(results),
+        report.at_the_seams(results),
+    ]
     for table in done:
         print(tables.text(table))
-    if not recordings.LIBRIVOX.exists():
-        print(f"\n{recordings.MISSING}")
-    about = {"recordings": [recording.name for recording in found], "options": given.stt}
+    about = {"part": plan.part, "builds": plan.builds, "minutes": plan.minutes, "stt": plan.options}
     load = (before, os.getloadavg()[0])
-    tables.save(given.out, {table.title: table for table in done}, about, load)
-    print(f"\nWritten to {given.out}")
+    tables.save(out, {table.title: table for table in done}, about, load)
+    print(f"\nWritten to {out}")
     return 0
+
+
+def _kept(results: Iterator[Result], out: Path) -> Iterator[Result]:
+    """Write each result down once it is there, to see where texts differ."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".texts.jsonl").open("w") as file:
+        for found in results:
+            plain = asdict(found)
+            for way, heard in found.scores.items():
+                plain["scores"][way] = {
+                    "percent": heard.percent,
+                    "errors": heard.errors_by_sentence,
+                    "words": heard.words_by_sentence,
+                    "heard": " ".join(heard.heard),
+                }
+            file.write(json.dumps(plain) + "\n")
+            file.flush()
+            yield found
 
 
 if __name__ == "__main__":

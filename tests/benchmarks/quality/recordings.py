@@ -1,132 +1,131 @@
-"""What is transcribed: the samples, and sentences joined to recordings of any length.
+"""Long recordings joined of real sentences, whose words and times are known.
 
-The sentences are read by a person: five from LibriVox' "Sense and Sensibility" (public domain), in
-Debian's package pocketsphinx-testdata. They are repeated in a shuffled order with pauses between.
+Between the sentences are pauses of quiet room noise, some of them long. The same recording can be
+built again with other noise, which nobody hears: then its text should be the same.
 """
 
 import random
 import re
 import wave
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode
+from stt_lib.audio.decoding import WHISPER_RATE, Samples
 from stt_lib.local.ingest import SAMPLES as FILES
+from tests.benchmarks.material import Part, Spoken, Voice
+from tests.benchmarks.quality.conditions import Condition
 
 SAMPLES = FILES[0].parent
-LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
-MISSING = (
-    "The sentences from LibriVox are missing, so only the samples were measured: "
-    "apt-get install pocketsphinx-testdata"
-)
-
-CORRECTIONS = {"a more a amiable": "a more amiable"}
-"""What the reader really says where Debian's transcription slips."""
 
 ROOM = 0.0005
 """Level (RMS, of 1) of the noise under everything: a pause is quiet, but never digital zero."""
 
-Pauses = Callable[[random.Random], float]
+LONGEST = 600.0
+"""Seconds of speech in a recording: with its pauses it takes stt three or four requests."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said from `start` to `end` (seconds), after a pause of so many seconds."""
+
+    start: float
+    end: float
+    text: str
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An audio file and the words that are spoken in it."""
+    """An audio file and what is said in it."""
 
     name: str
     path: Path
-    reference: str
+    language: str
+    sentences: tuple[Sentence, ...]
 
+    @property
+    def seconds(self) -> float:
+        return self.sentences[-1].end
 
-@dataclass(frozen=True)
-class Utterance:
-    """Mono sound at 16 kHz, and its words."""
-
-    sound: Samples
-    text: str
-
-
-def short(rng: random.Random) -> float:
-    """Somebody reads without a break: a cut after 30 chunks falls into a sentence, mostly."""
-    return rng.uniform(0.2, 0.9)
-
-
-def thinking(rng: random.Random) -> float:
-    """Now and then a pause so long that a chunk holds no speech."""
-    return rng.uniform(9.0, 22.0) if rng.random() < 0.12 else short(rng)
+    @property
+    def texts(self) -> list[str]:
+        return [sentence.text for sentence in self.sentences]
 
 
 def sample(name: str) -> Recording:
-    return Recording(name, SAMPLES / f"{name}.opus", _spoken((SAMPLES / f"{name}.txt").read_text()))
+    """One of the recordings that come with stt, as a single sentence; its voices are synthetic."""
+    text = re.sub(r"^[AB]: |^\[pause \d+\]$", "", _text_of(name), flags=re.MULTILINE)
+    return Recording(name, SAMPLES / f"{name}.opus", "en", (Sentence(0.0, 0.0, text),))
 
 
-def _spoken(text: str) -> str:
-    """The text of a sample without the marks that its README explains."""
-    return re.sub(r"^[AB]: |^\[pause \d+\]$", "", text, flags=re.MULTILINE)
+def _text_of(name: str) -> str:
+    return (SAMPLES / f"{name}.txt").read_text()
 
 
-def all_samples() -> list[Utterance]:
-    made = [sample(file.stem) for file in FILES]
-    return [Utterance(decode(r.path.read_bytes(), r.name), r.reference) for r in made]
+def built(
+    voice: Voice, part: Part, condition: Condition, build: int, minutes: float, folder: Path
+) -> Iterator[Recording]:
+    """Yield the recordings of a voice, at most so many minutes of speech in all.
+
+    Words, pauses and audible noises do not depend on the number of the build.
+    """
+    for number, sentences in enumerate(_shares(voice.sentences, 60 * minutes)):
+        name = f"{voice.name}-{number + 1}"
+        joint, said = joined(sentences, condition, random.Random(name))
+        treated = condition.treat(joint, part, name)
+        path = saved(folder / f"{name}.wav", treated, f"{name} {build}")
+        yield Recording(name, path, voice.language, said)
 
 
-def sentences(folder: Path = LIBRIVOX) -> list[Utterance]:
-    """The sentences of LibriVox; none when the package is not installed."""
-    transcription = folder / "transcription"
-    if not transcription.exists():
-        return []
-    lines = re.findall(r"<s> (.*?) </s> \((\S+)\)", transcription.read_text())
-    return [
-        Utterance(decode((folder / f"{name}.wav").read_bytes(), name), _corrected(text))
-        for text, name in lines
-    ]
-
-
-def _corrected(text: str) -> str:
-    for slip, correction in CORRECTIONS.items():
-        text = text.replace(slip, correction)
-    return text
+def _shares(sentences: Sequence[Spoken], limit: float) -> Iterator[list[Spoken]]:
+    """Divide sentences by the length of a recording."""
+    share: list[Spoken] = []
+    seconds = total = 0.0
+    for sentence in sentences:
+        length = sentence.sound().size / WHISPER_RATE
+        if total + length > limit:
+            break
+        if share and seconds + length > LONGEST:
+            yield share
+            share, seconds = [], 0.0
+        share.append(sentence)
+        seconds, total = seconds + length, total + length
+    if share:
+        yield share
 
 
 def joined(
-    name: str, utterances: list[Utterance], minutes: float, pauses: Pauses, folder: Path
-) -> Recording:
-    """A recording of about so many minutes; the same name makes the same recording."""
-    rng = random.Random(name)
+    sentences: Sequence[Spoken], condition: Condition, rng: random.Random
+) -> tuple[Samples, tuple[Sentence, ...]]:
+    """Return sentences in a row, with digital silence between them, and their times."""
     sounds: list[Samples] = []
-    texts: list[str] = []
-    left = minutes * 60
-    for utterance in _shuffled(utterances, rng):
-        pause = pauses(rng)
-        left -= pause + utterance.sound.size / WHISPER_RATE
-        if left < 0 and texts:
-            break
-        sounds += [np.zeros(round(pause * WHISPER_RATE), np.float32), utterance.sound]
-        texts.append(utterance.text)
-    path = folder / f"{name}.wav"
-    _write(path, np.concatenate(sounds), rng)
-    return Recording(name, path, " ".join(texts))
+    said: list[Sentence] = []
+    size = 0
+    for number, sentence in enumerate(sentences):
+        pause, sound = condition.pause(number, rng), sentence.sound()
+        quiet = round(pause * WHISPER_RATE)
+        start = (size + quiet) / WHISPER_RATE
+        sounds += [np.zeros(quiet, np.float32), sound]
+        size += quiet + sound.size
+        said.append(Sentence(start, size / WHISPER_RATE, sentence.text, pause))
+    return np.concatenate(sounds), tuple(said)
 
 
-def _shuffled(utterances: list[Utterance], rng: random.Random) -> Iterator[Utterance]:
-    """For ever, each as often as the others, none twice running."""
-    last = None
-    while True:
-        order = rng.sample(utterances, len(utterances))
-        if order[0] is last:
-            order.reverse()
-        yield from order
-        last = order[-1]
+def _room(size: int, seed: str) -> Samples:
+    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    return np.float32(ROOM) * rng.standard_normal(size, np.float32)
 
 
-def _write(path: Path, sound: Samples, rng: random.Random) -> None:
-    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(sound.size, np.float32)
-    whole = np.clip(sound + ROOM * noise, -1, 1)
+def saved(path: Path, sound: Samples, seed: str) -> Path:
+    """Write a file with quiet room noise under the sound; the same seed makes the same noise."""
+    whole = np.clip(sound + _room(sound.size, seed), -1, 1)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(WHISPER_RATE)
         file.writeframes((32767 * whole).astype("<i2").tobytes())
+    return path

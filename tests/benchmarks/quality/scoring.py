@@ -1,16 +1,17 @@
 """How well words were heard: word errors, and what happened to the words at the seams."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import jiwer
+from whisper_normalizer.basic import BasicTextNormalizer  # type: ignore[import-untyped]
+from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 REACH = 5
 """Words on either side of a seam that belong to it: about two seconds of speech."""
-
-SPELLINGS = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 
 Gap = int
 """A place between two words of the reference, by the number of words before it."""
@@ -27,9 +28,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Score:
-    """A text beside the reference; places are numbers of reference words."""
+    """A text beside the reference; places are numbers of reference words.
+
+    `sentences` has the number of the sentence of each reference word.
+    """
 
     reference: tuple[str, ...]
+    sentences: tuple[int, ...]
     heard: tuple[str, ...]
     lost: frozenset[int]
     misheard: frozenset[int]
@@ -47,6 +52,17 @@ class Score:
         """Word error rate."""
         return 100 * self.errors / len(self.reference)
 
+    @property
+    def words_by_sentence(self) -> list[int]:
+        return [self.sentences.count(number) for number in range(self.sentences[-1] + 1)]
+
+    @property
+    def errors_by_sentence(self) -> list[int]:
+        """Words too many count for the sentence before them."""
+        places = [*self.lost, *self.misheard, *(max(0, gap - 1) for gap in self.extra)]
+        counted = Counter(self.sentences[place] for place in places)
+        return [counted[number] for number in range(self.sentences[-1] + 1)]
+
 
 @dataclass(frozen=True)
 class Seam:
@@ -63,26 +79,35 @@ class Seam:
         return not (self.lost or self.misheard or self.extra)
 
 
-def words(text: str) -> list[str]:
-    """What is compared: no case, no punctuation, one spelling."""
-    plain = text.lower().replace("\u2019", "'").replace("-", " ").replace("'", "")
-    return [SPELLINGS.get(word, word) for word in re.findall(r"\w+", plain)]
+def words(text: str, language: str = "en") -> list[str]:
+    """What is compared: Whisper's own normal form, so that rates compare with published ones."""
+    return _normalizer(language)(text).split()
 
 
-def score(reference: str, parts: Sequence[Part]) -> Score:
-    """Align the parts of a text, in their order, with the reference.
+@cache
+def _normalizer(language: str) -> Callable[[str], str]:
+    made: Callable[[str], str]
+    made = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
+    return made
+
+
+def score(reference: Sequence[str], parts: Sequence[Part], language: str = "en") -> Score:
+    """Align the parts of a text, in their order, with the sentences that were said.
 
     Between two parts is a seam if the second begins with the chunk after the last of the first.
     """
-    said = words(reference)
-    heard = [words(part.text) for part in parts]
+    said = [(word, n) for n, text in enumerate(reference) for word in words(text, language)]
+    heard = [words(part.text, language) for part in parts]
     flat = [word for part in heard for word in part]
     joints = list(_joints(parts, [len(part) for part in heard]))
+    plain, sentences = tuple(word for word, _ in said), tuple(number for _, number in said)
     if not flat:
-        return Score(tuple(said), (), frozenset(range(len(said))), frozenset(), (), (), ())
-    [alignment] = jiwer.process_words(" ".join(said), " ".join(flat)).alignments
+        everything = frozenset(range(len(said)))
+        return Score(plain, sentences, (), everything, frozenset(), (), (), ())
+    [alignment] = jiwer.process_words(" ".join(plain), " ".join(flat)).alignments
     return Score(
-        reference=tuple(said),
+        reference=plain,
+        sentences=sentences,
         heard=tuple(flat),
         lost=_places(alignment, "delete"),
         misheard=_places(alignment, "substitute"),

@@ -1,8 +1,8 @@
-"""The ways from a recording to its text; all of them through the same Whisper server.
+"""The ways from a recording to its text, all of them with the same model.
 
-Except for the whole recording, which is one request, all go through the real ingester, a real
-MongoDB and the worker as a process. What is to be transcribed without its neighbours is stored as
-a recording of its own: the worker cannot know that there is more.
+Except for the whole recording, which is one request or one call of faster-whisper, all go through
+the real ingester, a real MongoDB and the worker as a process. What is to be transcribed without
+its neighbours is stored as a recording of its own: the worker cannot know that there is more.
 """
 
 import hashlib
@@ -13,20 +13,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
 import requests
+from faster_whisper import WhisperModel
 
-from stt_lib.domain.models import NewChunk, Transcript
+from stt_lib.domain.models import NewChunk
 from stt_lib.domain.sequences import MAX_CHUNKS
+from stt_lib.domain.utterances import SpokenWord, Utterance
+from stt_lib.export import subtitles
+from stt_lib.export.scope import Scope, readable
 from stt_lib.local.ingest import read_recording
+from stt_lib.local.transcriber import BUNDLE, BUNDLED_MODEL
 from stt_lib.store import Store
 from tests.benchmarks import processes
 from tests.benchmarks.backlog import Backlog
 from tests.benchmarks.processes import Failed
 from tests.benchmarks.quality.recordings import Recording
 from tests.benchmarks.quality.scoring import Part
+from tests.benchmarks.quality.times import Shown
 from tests.support.world import ROOT
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -35,7 +42,26 @@ LIMIT_SECONDS = 3600.0
 """No way takes longer over all recordings."""
 
 Cutting = Callable[[Sequence[NewChunk]], Iterator[Sequence[NewChunk]]]
-Texts = dict[str, list[Part]]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What became of a recording: its text, and when each word of it is said or shown.
+
+    `dropped` are the segments that the filter took for no speech.
+    """
+
+    parts: tuple[Part, ...]
+    words: tuple[Shown, ...] = ()
+    subtitles: tuple[Shown, ...] = ()
+    dropped: tuple[Shown, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts).strip()
+
+
+Texts = dict[str, Heard]
 """Of each recording, by name."""
 
 
@@ -73,7 +99,7 @@ def whole_as_stored(chunks: Mapping[str, Sequence[NewChunk]], bench: Bench) -> T
 def _at_once(files: Mapping[str, Sequence[bytes]], bench: Bench) -> Texts:
     with ThreadPoolExecutor(PARALLEL) as pool:
         texts = pool.map(lambda parts: _posted(parts, bench.server_url), files.values())
-        return {name: [Part(0, 0, text)] for name, text in zip(files, texts, strict=True)}
+        return {name: Heard((Part(0, 0, text),)) for name, text in zip(files, texts, strict=True)}
 
 
 def _posted(files: Sequence[bytes], url: str) -> str:
@@ -82,6 +108,18 @@ def _posted(files: Sequence[bytes], url: str) -> str:
     if not answer.ok:
         raise Failed(f"{answer.status_code} {answer.text[:200]}")
     return " ".join(segment["text"] for segment in answer.json()["segments"])
+
+
+def by_library(recordings: Sequence[Recording], model: str) -> Texts:
+    """What faster-whisper makes of the file by itself, with its own defaults."""
+    place = import_module(BUNDLE).get_model_path() if model == BUNDLED_MODEL else model
+    whisper = WhisperModel(str(place), device="cpu", compute_type="int8", cpu_threads=PARALLEL)
+    texts: Texts = {}
+    for recording in recordings:
+        segments, _ = whisper.transcribe(str(recording.path))
+        text = " ".join(segment.text for segment in segments)
+        texts[recording.name] = Heard((Part(0, 0, text),))
+    return texts
 
 
 # -- through the worker -----------------------------------------------------------------------
@@ -124,12 +162,15 @@ def by_worker(
                     store.chunks.insert(_as_recording(part))
         _work(backlog, bench, options)
         with Store(backlog.uri, backlog.name) as store:
-            return _texts(store.transcripts.all(), chunks)
+            return _texts(store, chunks)
 
 
 def _as_recording(part: Sequence[NewChunk]) -> list[NewChunk]:
-    recording = hashlib.sha256(part[0].id_bytes).digest()[:12]
-    return [replace(chunk, original_id_bytes=recording) for chunk in part]
+    return [replace(chunk, original_id_bytes=_recording_of(part)) for chunk in part]
+
+
+def _recording_of(part: Sequence[NewChunk]) -> bytes:
+    return hashlib.sha256(part[0].id_bytes).digest()[:12]
 
 
 def _work(backlog: Backlog, bench: Bench, options: Sequence[str]) -> None:
@@ -149,11 +190,41 @@ def _work(backlog: Backlog, bench: Bench, options: Sequence[str]) -> None:
         raise Failed(f"{left} chunks are still pending")
 
 
-def _texts(transcripts: Sequence[Transcript], chunks: Mapping[str, Sequence[NewChunk]]) -> Texts:
+def _texts(store: Store, chunks: Mapping[str, Sequence[NewChunk]]) -> Texts:
     places = {c.id_bytes: (name, c.index) for name, made in chunks.items() for c in made}
-    texts: Texts = defaultdict(list)
-    for transcript in transcripts:
+    parts: dict[str, list[Part]] = defaultdict(list)
+    for transcript in store.transcripts.all():
         owned = [places[chunk_id.binary] for chunk_id in transcript.chunk_ids]
         indexes = [index for _, index in owned]
-        texts[owned[0][0]].append(Part(min(indexes), max(indexes), transcript.text))
-    return {name: sorted(texts[name], key=lambda part: part.first) for name in chunks}
+        parts[owned[0][0]].append(Part(min(indexes), max(indexes), transcript.text))
+    return {
+        name: _heard(store, made, sorted(parts[name], key=lambda part: part.first))
+        for name, made in chunks.items()
+    }
+
+
+def _heard(store: Store, chunks: Sequence[NewChunk], parts: Sequence[Part]) -> Heard:
+    """What the store holds of a recording, in seconds from its start."""
+    zero, recording = chunks[0].start, _recording_of(chunks).hex()
+    stretches = list(readable(store.transcripts.stretches(recording)))
+    words = (word for stretch in stretches for said in stretch.utterances for word in _words(said))
+    cues = subtitles.cues(stretches, Scope(recording, None, None, zero))
+    dropped = (
+        ((found.transcript.start - zero).total_seconds(), dropped.segment)
+        for found in store.dropped.explained(recording)
+        for dropped in found.transcript.dropped
+    )
+    return Heard(
+        tuple(parts),
+        tuple(
+            Shown((w.start - zero).total_seconds(), (w.end - zero).total_seconds(), w.text)
+            for w in words
+        ),
+        tuple(Shown(cue.start / 1000, cue.end / 1000, " ".join(cue.lines)) for cue in cues),
+        tuple(Shown(at + part.start, at + part.end, part.text) for at, part in dropped),
+    )
+
+
+def _words(said: Utterance) -> Sequence[SpokenWord | Utterance]:
+    """The words of an utterance if their times are known, else the whole of it."""
+    return said.words or (said,)
