@@ -1,18 +1,21 @@
 """A simulation that finds nothing proves something only if it finds what is really wrong."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from stt_lib.domain.models import ChunkSequence, Loaded, Transcript
+from stt_lib.domain.bisection import Heard
+from stt_lib.domain.models import ChunkSequence, Loaded, Seam, Segment, Transcript
+from stt_lib.filtering import Verdict
+from stt_lib.pipeline.context import Context
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.worker import _Job
 from tests.simulation.checks import Violation
 from tests.simulation.world import play
 from tests.support.memory_database import CLAIM_INDEX, OWNER_INDEX, Database
-from tests.support.memory_store import Chunks
+from tests.support.memory_store import Chunks, Seams
 
 MOST_SEEDS = 1000
 
@@ -59,12 +62,36 @@ def _release_before_mark(patch: Patch) -> None:
     patch.setattr(_Job, "_save", released_first)
 
 
+def _cut_where_no_neighbour_was_posted(patch: Patch) -> None:
+    def own(context: Context, heard: Heard, verdict: Verdict) -> Verdict:
+        segments: Sequence[Segment] = verdict.kept
+        for cut in context._cuts(heard):
+            overlap = cut.overlap(segments)
+            segments = overlap.own(context._seam(cut, overlap, heard))
+        dropped = (d for d in verdict.dropped if heard.timeline.holds(d.segment))
+        return Verdict(tuple(segments), tuple(dropped))
+
+    patch.setattr(Context, "own", own)
+
+
+def _seam_not_read_again(patch: Patch) -> None:
+    decide = Seams.decide
+
+    def decided(seams: Seams, original_id: Any, ids: tuple[Any, Any], seam: Seam, at: Any) -> Seam:
+        decide(seams, original_id, ids, seam, at)
+        return seam
+
+    patch.setattr(Seams, "decide", decided)
+
+
 MUTATIONS = {
     "no unique index on owners": _without(OWNER_INDEX),
     "no unique index on claims": _without(CLAIM_INDEX),
     "load does not check again": _load_without_a_check,
     "mark before save": _mark_before_save,
     "release before mark": _release_before_mark,
+    "text is cut where no neighbour was posted": _cut_where_no_neighbour_was_posted,
+    "the decision on a seam is not read again": _seam_not_read_again,
 }
 
 
