@@ -8,14 +8,16 @@ counts from 0. Where runs come and go, use the gauges, which describe the databa
 import functools
 import itertools
 import logging
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, MetricsHandler, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -44,6 +46,12 @@ LARGEST_SHARE: Final = 0.02
 
 SEVERAL: Final = 20
 """Chunks. The oldest of this many last ones is taken, because some may have no usable start."""
+
+CLIENT_SECONDS: Final = 10.0
+"""Seconds. How long a client of the port may send or take nothing."""
+
+MOST_CLIENTS: Final = 10
+"""Connections. Each has a thread; any more are closed at once."""
 
 log = logging.getLogger("stt")
 
@@ -120,17 +128,44 @@ class Exporter(Collector):
                 cannot_write("metrics", file, error)
 
 
-def _listen(registry: CollectorRegistry, host: str, port: int) -> None:
+class _Port(ThreadingHTTPServer):
+    """Serves metrics to a limited number of clients at once, and drops those that are too slow."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        self.address_family = socket.getaddrinfo(host, port)[0][0]
+        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        attributes = {"registry": registry, "timeout": CLIENT_SECONDS}
+        super().__init__((host, port), type("Handler", (MetricsHandler,), attributes))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up are no concern of the run."""
+
+
+def _listen(registry: CollectorRegistry, host: str, port: int) -> _Port:
     """Serve in a thread that ends with the process."""
     try:
-        server, _ = start_http_server(port, host, registry)
+        server = _Port(registry, host, port)
     except OSError as error:
         raise ConfigurationError(
             f"--metrics-port: cannot listen on {host}:{port} ({error.strerror or error});"
             " choose another port, or --metrics-file where several runs overlap"
         ) from None
+    threading.Thread(target=server.serve_forever, name="stt-metrics-port", daemon=True).start()
     url = f"http://{host}:{server.server_port}/metrics"
     log.info("Metrics at %s", url, extra=Event.METRICS.of())
+    return server
 
 
 def _of_work(figures: Figures) -> Iterator[Metric]:

@@ -142,21 +142,26 @@ class Transcripts:
         """Put a transcript in place of its last revision; False when that is no longer there.
 
         May be repeated at any point: the copy in the history has a name of its own for each
-        revision, and a replacement that happened already is recognised.
+        revision, and a replacement that happened already is recognised by the id of its write.
         """
         last = Revision(transcript.id, transcript.revision - 1)
-        new = mapping.transcript(transcript, datetime.now(UTC))
+        new = {**mapping.transcript(transcript, datetime.now(UTC)), "write_id": ObjectId()}
         old = {**_of(last), "chunk_ids": new["chunk_ids"]}  # the same audio: one in, one out
         self._copy_to_history(old, last)
         if self._db.run(lambda: self._db.transcriptions.replace_one(old, new)).matched_count:
             return True
-        # Another worker's may be of the same millisecond, but not the same in everything.
-        mine = {name: {"$eq": value} for name, value in new.items()}
-        return self._db.has(self._db.transcriptions, mine)
+        return self._was_written(Revision(transcript.id, transcript.revision), new["write_id"])
+
+    def _was_written(self, revision: Revision, write_id: ObjectId) -> bool:
+        """Whether this write made the revision, which may have been replaced since."""
+        mine = {"write_id": write_id}
+        if self._db.has(self._db.transcriptions, {"_id": revision.transcript_id, **mine}):
+            return True
+        return self._db.has(self._db.raw[HISTORY], {"_id": _in_history(revision), **mine})
 
     def _copy_to_history(self, old: Document, last: Revision) -> None:
         """Within MongoDB, so that the copy is exact."""
-        name = {"transcript": last.transcript_id, "revision": last.number}
+        name = _in_history(last)
         into = {"into": HISTORY, "on": "_id", "whenMatched": "replace", "whenNotMatched": "insert"}
         stages: list[Document] = [
             {"$match": old},
@@ -262,6 +267,11 @@ def _selected(selection: Selection) -> Document:
 def _of(revision: Revision) -> Document:
     number = revision.number if revision.number > 1 else {"$in": [1, None]}
     return {"_id": revision.transcript_id, "revision": number}
+
+
+def _in_history(revision: Revision) -> Document:
+    """The `_id` of a revision's copy in the history."""
+    return {"transcript": revision.transcript_id, "revision": revision.number}
 
 
 def said_in(recording: str | None, since: datetime | None, until: datetime | None) -> Document:

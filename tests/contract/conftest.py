@@ -1,17 +1,19 @@
 """The stores that have to keep the contract, each with a way to look at its documents."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Protocol, cast
 
+import pymongo.errors
 import pytest
 
 from stt_lib.domain.models import ChunkRef, ChunkSequence, Segment, Transcript, identity
 from stt_lib.store import Store
 from tests.support.manual_time import START, ManualTiming
 from tests.support.memory_database import Document
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import Away, MemoryStore, Network
 from tests.support.world import World
 
 LEASE = 0.5
@@ -31,11 +33,30 @@ class Bench(Protocol):
 
     def wait(self, seconds: float) -> None: ...
 
+    def lose_answer(self, meanwhile: Callable[[], object]) -> None:
+        """Lose the answer to the next replacement; `meanwhile` happens before it is repeated."""
+
+
+class Lossy(Network):
+    """Loses the answers to replacements, once each."""
+
+    def __init__(self) -> None:
+        self.losses: list[Callable[[], object]] = []
+
+    def after(self, command: str) -> None:
+        if command == "replace" and self.losses:
+            self.losses.pop()()
+            raise Away("the answer was lost")
+
 
 class MemoryBench:
     def __init__(self) -> None:
         self.timing = ManualTiming()
-        self.store = MemoryStore(lease=LEASE, mongo_wait=1, timing=self.timing)
+        self._network = Lossy()
+        self.store = MemoryStore(
+            lease=LEASE, mongo_wait=1, timing=self.timing, network=self._network
+        )
+        self.store.database.guard = threading.RLock()
 
     def insert(self, document: Document) -> None:
         self.store.database.chunks.insert(document)
@@ -48,10 +69,14 @@ class MemoryBench:
     def wait(self, seconds: float) -> None:
         self.timing.sleep(seconds)
 
+    def lose_answer(self, meanwhile: Callable[[], object]) -> None:
+        self._network.losses.append(meanwhile)
+
 
 class MongoBench:
     def __init__(self, world: World, store: Store) -> None:
         self.store = cast(MemoryStore, store)
+        self._real = store
         self._world = world
 
     def insert(self, document: Document) -> None:
@@ -64,6 +89,18 @@ class MongoBench:
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def lose_answer(self, meanwhile: Callable[[], object]) -> None:
+        transcriptions = self._real._db.transcriptions
+        replace_one = transcriptions.replace_one
+
+        def replaced(*arguments: Any) -> None:
+            transcriptions.replace_one = replace_one  # type: ignore[method-assign]
+            replace_one(*arguments)
+            meanwhile()
+            raise pymongo.errors.AutoReconnect("the answer was lost")
+
+        transcriptions.replace_one = replaced  # type: ignore[method-assign, assignment]
 
 
 @pytest.fixture(params=["memory", "mongo"])

@@ -1,15 +1,26 @@
 """What every store does: MongoDB's, and the one in memory that tests and the simulation use."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
-from stt_lib.domain.models import ALL, Failure, Seam, Segment, Selection, identity
+from stt_lib.domain.models import ALL, Failure, Seam, Segment, Selection, Transcript, identity
 from stt_lib.errors import FailureKind
 from tests.contract.conftest import LEASE, Bench, document, reference, sequence, transcript
 from tests.support.manual_time import START
+
+
+class Standing(datetime):
+    """A clock by which everything happens in the same millisecond."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return START.astimezone(tz)
+
 
 FAILURE = Failure(FailureKind.INVALID_AUDIO, "not audio", "http://stt:8000")
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -321,6 +332,24 @@ class TestFailures:
         assert (story.id, [past.kind for past in story.history]) == ("rec-0", ["invalid_audio"])
 
 
+@pytest.fixture
+def _clocks_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writes in the same millisecond must be told apart."""
+    monkeypatch.setattr("stt_lib.store.transcripts.datetime", Standing)
+
+
+def said(new: Transcript, text: str) -> Transcript:
+    return replace(new, segments=(Segment(0.0, 1.0, f" {text}"),))
+
+
+def stored(bench: Bench) -> tuple[str, int]:
+    """The text of the first chunk's transcript, and its revision."""
+    found = bench.store.transcripts.of_chunk("rec", "rec-0")
+    assert found is not None
+    return found.text, found.revision
+
+
+@pytest.mark.usefixtures("_clocks_stand")
 class TestTranscripts:
     def test_what_is_saved_is_read_again(self, bench: Bench) -> None:
         saved = transcript(bench, 0, 1)
@@ -353,16 +382,61 @@ class TestTranscripts:
     ) -> None:
         first = transcript(bench, 0)
         bench.store.transcripts.save(first)
-        second = replace(first, revision=2, segments=(Segment(0.0, 1.0, " better"),))
-        late = replace(second, segments=(Segment(0.0, 1.0, " late"),))
-        # All of it happens in one millisecond.
-        monkeypatch.setattr("stt_lib.store.transcripts.datetime", _Standing)
-        assert bench.store.transcripts.replace(second)
-        assert not bench.store.transcripts.replace(late)
-        assert bench.store.transcripts.replace(second), "repeated after a lost answer"
-        found = bench.store.transcripts.of_chunk("rec", "rec-0")
-        assert found is not None
-        assert (found.text, found.revision) == ("better", 2)
+        second = replace(first, revision=2)
+        assert bench.store.transcripts.replace(said(second, "better"))
+        assert not bench.store.transcripts.replace(said(second, "late"))
+        assert stored(bench) == ("better", 2)
+
+    def test_one_of_several_that_replace_a_revision_at_once_knows_that_it_did(
+        self, bench: Bench
+    ) -> None:
+        first = transcript(bench, 0)
+        bench.store.transcripts.save(first)
+        together = threading.Barrier(3)
+
+        def write(number: int, revision: int) -> bool:
+            together.wait(20)
+            new = said(replace(first, revision=revision), f"by {number}")
+            return bench.store.transcripts.replace(new)
+
+        with ThreadPoolExecutor(3) as writers:
+            for revision in range(2, 12):
+                verdicts = list(writers.map(write, range(3), 3 * [revision]))
+                assert verdicts.count(True) == 1
+                assert stored(bench) == (f"by {verdicts.index(True)}", revision)
+
+    def test_a_replacement_whose_answer_was_lost_was_made(self, bench: Bench) -> None:
+        first = transcript(bench, 0)
+        bench.store.transcripts.save(first)
+        second = replace(first, revision=2)
+        verdicts = []
+        bench.lose_answer(
+            lambda: verdicts.append(bench.store.transcripts.replace(said(second, "late")))
+        )
+        assert bench.store.transcripts.replace(said(second, "mine"))
+        assert verdicts == [False]
+        assert stored(bench) == ("mine", 2)
+
+    def test_a_replacement_of_somebody_else_stays_his_when_the_answer_to_us_was_lost(
+        self, bench: Bench
+    ) -> None:
+        first = transcript(bench, 0)
+        bench.store.transcripts.save(first)
+        second = replace(first, revision=2)
+        assert bench.store.transcripts.replace(said(second, "his"))
+        bench.lose_answer(lambda: None)
+        assert not bench.store.transcripts.replace(said(second, "mine"))
+        assert stored(bench) == ("his", 2)
+
+    def test_a_replacement_was_made_though_the_next_one_came_before_it_was_repeated(
+        self, bench: Bench
+    ) -> None:
+        first = transcript(bench, 0)
+        bench.store.transcripts.save(first)
+        third = said(replace(first, revision=3), "next")
+        bench.lose_answer(lambda: bench.store.transcripts.replace(third))
+        assert bench.store.transcripts.replace(said(replace(first, revision=2), "mine"))
+        assert stored(bench) == ("next", 3)
 
     def test_which_revision_is_current(self, bench: Bench) -> None:
         first = transcript(bench, 0)

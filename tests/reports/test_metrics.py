@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from stt_lib import __version__
@@ -21,8 +24,10 @@ from stt_lib.config.installation import ROOT
 from stt_lib.config.settings import Settings
 from stt_lib.domain.models import FailedKind
 from stt_lib.errors import FailureKind
-from stt_lib.reports.metrics import Exporter
+from stt_lib.reports import metrics
+from stt_lib.reports.metrics import MOST_CLIENTS, Exporter
 from stt_lib.telemetry.stats import Stats
+from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
 
@@ -128,6 +133,33 @@ def test_the_port_tells_of_the_run_while_it_runs(world: World, whisper: FakeWhis
     assert samples["stt_requests_in_flight", server] == 1
     assert samples["stt_server_limit", server] == 1
     assert samples["stt_sequences_total", (("outcome", "transcribed"),)] == 0
+
+
+def test_slow_clients_have_few_threads_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "CLIENT_SECONDS", 0.5)
+    server = metrics._listen(CollectorRegistry(), "127.0.0.1", 0)
+    others = threading.active_count()
+    with ExitStack() as clients:
+        slow = []
+        for _ in range(5 * MOST_CLIENTS):
+            client = clients.enter_context(socket.create_connection(server.server_address[:2]))
+            client.sendall(b"GET /met")
+            slow.append(client)
+            assert threading.active_count() - others <= MOST_CLIENTS
+        eventually(lambda: threading.active_count() <= others, what="no thread is left")
+        assert all(is_closed(client) for client in slow)
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        assert urllib.request.urlopen(url, timeout=10).status == 200
+    server.shutdown()
+    server.server_close()
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the server has ended a connection, on which more may have been sent than it read."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_a_port_that_is_taken_is_told_before_any_work(world: World) -> None:

@@ -575,14 +575,15 @@ class Transcripts(_Part):
 
     def replace(self, transcript: models.Transcript) -> bool:
         last = models.Revision(transcript.id, transcript.revision - 1)
-        new = mapping.transcript(transcript, self._connection.timing.now())
+        made = mapping.transcript(transcript, self._connection.timing.now())
+        new = {**made, "write_id": self.new_id()}
         self._write("keep history", lambda: self._keep_history(last), durable=True)
         return self._write("replace", lambda: self._replace(last, new), durable=True)
 
     def _keep_history(self, last: models.Revision) -> None:
         old = self._revision(last)
         if old is not None:
-            name = {"transcript": last.transcript_id, "revision": last.number}
+            name = _in_history(last.transcript_id, last.number)
             kept = {key: value for key, value in old.items() if key != "stt"}
             self._db.history.put({**kept, "_id": name, "replaced_at": self._db.now()})
 
@@ -591,11 +592,11 @@ class Transcripts(_Part):
         if old is not None and old["chunk_ids"] == new["chunk_ids"]:
             self._db.transcripts.put(new)
             return True
-        present = self._db.transcripts.get(new["_id"]) or {}
-        made_at = new["created_at"].replace(
-            microsecond=new["created_at"].microsecond // 1000 * 1000
-        )
-        return present == {**new, "created_at": made_at}
+        written = [
+            self._db.transcripts.get(new["_id"]),
+            self._db.history.get(_in_history(new["_id"], new["revision"])),
+        ]
+        return any(found and found.get("write_id") == new["write_id"] for found in written)
 
     def _revision(self, revision: models.Revision) -> Document | None:
         found = self._db.transcripts.get(revision.transcript_id)
@@ -636,6 +637,10 @@ class Transcripts(_Part):
 
     def has_any(self, recording: str) -> bool:
         return any(str(record.original_id) == recording for record in self.all())
+
+
+def _in_history(transcript_id: ObjectId, revision: int) -> Document:
+    return {"transcript": transcript_id, "revision": revision}
 
 
 class Seams(_Part):
