@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -48,14 +48,6 @@ def fail(bench: Bench, index: int, **options: Any) -> None:
 
 def ids(*indexes: int) -> frozenset[Any]:
     return frozenset(identity(f"rec-{index}") for index in indexes)
-
-
-class _Standing(datetime):
-    """A clock that stands still."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Any:
-        return START
 
 
 class TestPending:
@@ -377,9 +369,7 @@ class TestTranscripts:
         other = replace(mine, id=bench.store.transcripts.new_id(), original_id="other")
         assert bench.store.transcripts.save(other)
 
-    def test_each_revision_is_written_once(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_each_revision_is_written_once(self, bench: Bench) -> None:
         first = transcript(bench, 0)
         bench.store.transcripts.save(first)
         second = replace(first, revision=2)

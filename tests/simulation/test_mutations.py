@@ -1,6 +1,5 @@
 """A simulation that finds nothing proves something only if it finds what is really wrong."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from stt_lib.domain.bisection import Heard
 from stt_lib.domain.models import ChunkSequence, Loaded, Seam, Segment, Transcript
+from stt_lib.domain.stitching import Overlap
 from stt_lib.filtering import Verdict
 from stt_lib.pipeline.context import Context
 from stt_lib.pipeline.sinks import ChunkSink
@@ -62,26 +62,32 @@ def _release_before_mark(patch: Patch) -> None:
     patch.setattr(_Job, "_save", released_first)
 
 
-def _cut_where_no_neighbour_was_posted(patch: Patch) -> None:
+def _text_cut_without_its_audio(patch: Patch) -> None:
+    """As if the neighbour had been posted, although the request with it was refused."""
+
     def own(context: Context, heard: Heard, verdict: Verdict) -> Verdict:
         segments: Sequence[Segment] = verdict.kept
         for cut in context._cuts(heard):
             overlap = cut.overlap(segments)
             segments = overlap.own(context._seam(cut, overlap, heard))
-        dropped = (d for d in verdict.dropped if heard.timeline.holds(d.segment))
-        return Verdict(tuple(segments), tuple(dropped))
+        return Verdict(tuple(segments), verdict.dropped)
 
     patch.setattr(Context, "own", own)
 
 
-def _seam_not_read_again(patch: Patch) -> None:
+def _decision_not_read_again(patch: Patch) -> None:
+    """Each side goes by its own proposal, whoever was first."""
     decide = Seams.decide
 
-    def decided(seams: Seams, original_id: Any, ids: tuple[Any, Any], seam: Seam, at: Any) -> Seam:
+    def decided(seams: Seams, original_id: Any, ids: Any, seam: Seam, at: Any) -> Seam:
         decide(seams, original_id, ids, seam, at)
         return seam
 
     patch.setattr(Seams, "decide", decided)
+
+
+def _no_word_of_the_other_side_is_given_up(patch: Patch) -> None:
+    patch.setattr(Overlap, "own", lambda overlap, _: tuple(overlap._segments))
 
 
 MUTATIONS = {
@@ -93,8 +99,6 @@ MUTATIONS = {
     "load does not check again": _load_without_a_check,
     "mark before save": _mark_before_save,
     "release before mark": _release_before_mark,
-    "text is cut where no neighbour was posted": _cut_where_no_neighbour_was_posted,
-    "the decision on a seam is not read again": _seam_not_read_again,
 }
 
 
