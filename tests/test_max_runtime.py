@@ -48,7 +48,7 @@ def test_intake_ends_so_early_that_what_was_begun_is_done_in_time(
     whisper.script = slow
     done = world.run("--max-runtime", "3s", "--max-workers", "2")
     assert done.returncode == 0
-    assert "No more work is started: this run is to end by " in done.stderr
+    assert "Starting no more work: this run must end by " in done.stderr
     assert "Stopping" not in done.stderr
     assert "given back" not in done.stderr
     assert 0 < world.transcriptions.estimated_document_count() < 200

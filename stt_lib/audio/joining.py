@@ -74,7 +74,7 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
 
 
 def measured(chunks: Sequence[Chunk]) -> float | None:
-    """The length of the chunks' audio, if all of them tell."""
+    """The length of the chunks' audio, if that of each is known."""
     return sum(c.seconds for c in chunks) if all(c.is_measured for c in chunks) else None
 
 

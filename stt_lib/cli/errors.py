@@ -105,7 +105,7 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
     with opened_store(settings) as store:
         count = store.failures.retry_now(kind, id_)
     if not count and id_ is not None:
-        raise InputError(f"no failed chunk has the id {id_}, and no recording with it has any")
+        raise InputError(f"no failed chunk has the id {id_}, nor does any recording with failures")
     if count:
         click.echo(
             f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}{place(settings)}"

@@ -57,7 +57,7 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
 
 
 def _story(story: ChunkStory, place: str) -> Iterator[str]:
-    """A chunk with its failures; `place` are the options of further commands."""
+    """A chunk with its failures; `place` holds the options for further commands."""
     yield f"chunk {short_id(story.id)}"
     yield f"  recording  {short_id(story.original_id)}, index {short_id(story.index)}"
     yield f"  start      {at(story.start)}"

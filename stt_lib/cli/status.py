@@ -55,7 +55,7 @@ def status(as_json: bool, **flags: Any) -> None:
 
 
 def lines(found: Status, columns: int, place: str = "") -> Iterator[str]:
-    """The report for a terminal this wide; `place` are the options of further commands."""
+    """The report for a terminal this wide; `place` holds the options for further commands."""
     yield _headline(found)
     yield ""
     facts = {
@@ -86,7 +86,7 @@ def _reason(found: Status) -> str:
         case Trend.UP_TO_DATE:
             return "nothing is pending"
         case Trend.KEEPING_UP:
-            return "nothing that is pending is older than a day"
+            return "nothing pending is older than a day"
         case Trend.CATCHING_UP:
             return _end(found)
         case Trend.WAITING:

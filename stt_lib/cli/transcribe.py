@@ -142,7 +142,7 @@ class _Texts:
         problems: list[InputError],
         place: str,
     ) -> None:
-        """Chunks that fail from now on are given up; `place` are the options of `errors`."""
+        """Do not wait for chunks that fail from now on; `place` holds the options for `errors`."""
         self.written = 0
         self.problems = problems
         self._store = store

@@ -210,7 +210,7 @@ class Settings:
         None,
         SERVERS,
         Kind("KEY", parsers.header),
-        "API key that is sent to STT servers, or that serve expects; an option of serve only",
+        "API key that STT servers expect; only serve takes it as an option",
         secret=True,
     )
     dns_server: str | None = option(

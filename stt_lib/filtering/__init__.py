@@ -52,8 +52,8 @@ def policy(level: Level = "normal", own_phrases: Path | None = None) -> Policy:
 def judge(segments: Sequence[Segment], around: Surroundings, by: Policy) -> Verdict:
     """Separate speech from hallucinations.
 
-    Of a kept segment that repeats one word over and over, all but the first word is dropped:
-    models often repeat a short answer that somebody did give.
+    A kept segment that repeats one word over and over is cut to the first of them, because models
+    often repeat a short answer that somebody did give.
     """
     kept: list[Segment] = []
     dropped: list[Dropped] = []

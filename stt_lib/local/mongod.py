@@ -132,7 +132,7 @@ class Mongod:
         self._start_on(free_port())
 
     def stop(self) -> None:
-        """Ask the server to end and wait until it has; kill it only if it does not."""
+        """Ask the server to shut down and wait for it; kill it if it does not."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -159,7 +159,9 @@ class Database:
             self.when_hint_fails()
         elif attempt == 1:  # once per operation, so that an outage does not flood the log
             log.warning(
-                "MongoDB is away (%s), trying again", short(error), extra=Event.MONGODB_AWAY.of()
+                "MongoDB is not available (%s), retrying",
+                short(error),
+                extra=Event.MONGODB_AWAY.of(),
             )
         seconds = delay(attempt, FIRST_DELAY, LONGEST_DELAY, self._timing.random)
         if self._stop.wait(seconds):
@@ -222,7 +224,7 @@ class Database:
         return RawBSONDocument(encoded)
 
     def readable(self, documents: Iterable[Document], read: Callable[[Document], T]) -> Iterator[T]:
-        """Those documents that can be read; one warning stands for all that cannot."""
+        """Yield the documents that can be read; one warning covers all the others."""
         for document in documents:
             try:
                 yield read(document)

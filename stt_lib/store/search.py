@@ -155,7 +155,7 @@ class Search:
                 )
         except (ConfigurationError, StoreError) as error:
             log.warning(
-                "The search index cannot be created, so that searching is slow: %s",
+                "The search index cannot be created, so searching is slow: %s",
                 short(error),
                 extra=Event.INDEX.of(),
             )

@@ -23,7 +23,7 @@ from stt_lib.telemetry.formatters import (
 from stt_lib.telemetry.rotation import RotatedFile
 
 MAX_BYTES: Final = 10_000_000
-"""Bytes. Size from which the log file is rotated."""
+"""Bytes. Size at which the log file is rotated."""
 
 BACKUPS: Final = 5
 """Rotated log files to keep."""
@@ -131,7 +131,7 @@ def workers(count: int) -> None:
 def out_of_time(seconds_left: float, needed: float) -> None:
     """The end of `--max-runtime` is so near that no more work is started."""
     end = datetime.now().astimezone() + timedelta(seconds=seconds_left)
-    text = "No more work is started: this run is to end by %s, and a sequence takes about %.0f s"
+    text = "Starting no more work: this run must end by %s, and a sequence takes about %.0f s"
     facts = Event.OUT_OF_TIME.of(seconds=round(needed, 3))
     log.info(text, f"{end:%H:%M:%S}", needed, extra=facts)
 

@@ -3,8 +3,8 @@
 Each line is one `write` to a file opened for appending, which the kernel performs as a whole and at
 the end of the file, whoever else writes. So only the rotation needs a lock: it is held on the full
 file itself, and the last step renames that file, so that the next process to get the lock sees that
-the name has moved on and merely opens the new file. A process that does not get the lock continues
-with the full file: one that was frozen during a rotation blocks nobody.
+the name has moved on and merely opens the new file. A process that cannot get the lock keeps
+writing to the full file, so one that freezes during a rotation blocks nobody.
 """
 
 import contextlib

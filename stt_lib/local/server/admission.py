@@ -37,7 +37,7 @@ class Turns:
 
     @property
     def full(self) -> bool:
-        """Whether a request that comes now would find no place to wait."""
+        """Whether the queue has no room for another request."""
         return self._places.locked() and self.waiting >= self._queue
 
     def retry_after(self) -> int:
