@@ -4,8 +4,8 @@ Nothing of it is part of the repository. `python -m tests.benchmarks.material` l
 and what is missing, and with `--bring` fetches it; a benchmark measures what there is.
 
 The material is divided. Whatever is changed by looking at results is changed by the part to choose
-by. The held-out part is measured once, when nothing is changed any more. No voice and no piece of
-music is in both.
+by. The held-out part is measured once, when nothing is changed any more. No voice whose words are
+counted and no piece of music is in both.
 """
 
 import argparse
@@ -357,7 +357,7 @@ def listed(part: Part) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.material")
-    parser.add_argument("--bring", action="store_true", help="fetch what is missing (400 MB)")
+    parser.add_argument("--bring", action="store_true", help="fetch what is missing (700 MB)")
     if parser.parse_args().bring:
         for source in SOURCES:
             if not source.is_there:

@@ -16,7 +16,10 @@ TALKERS = 6
 """Voices that speak at the same time in babble."""
 
 TELEPHONE = (300.0, 3400.0)
-"""Hertz."""
+"""Hertz. Where the loudness has fallen by 3 dB; a telephone does not cut more sharply."""
+
+STEEPNESS = 4
+"""Order of the slopes: 24 dB per octave."""
 
 SILENCE_SECONDS = 120.0
 SILENCE_EVERY = 40
@@ -69,11 +72,12 @@ def faint(sound: Samples, part: Part, name: str, decibels: float) -> Samples:
 
 
 def telephone(sound: Samples, part: Part, name: str) -> Samples:
-    """Only the band that a telephone passes."""
+    """Only the band that a telephone passes, with slopes like its own."""
     spectrum = np.fft.rfft(sound)
-    hertz = np.fft.rfftfreq(sound.size, 1 / WHISPER_RATE)
+    hertz = np.maximum(np.fft.rfftfreq(sound.size, 1 / WHISPER_RATE), 1.0)
     low, high = TELEPHONE
-    return np.fft.irfft(spectrum * ((hertz > low) & (hertz < high)), sound.size).astype(np.float32)
+    passed = (1 + (low / hertz) ** (2 * STEEPNESS)) * (1 + (hertz / high) ** (2 * STEEPNESS))
+    return np.fft.irfft(spectrum / np.sqrt(passed), sound.size).astype(np.float32)
 
 
 def with_babble(sound: Samples, part: Part, name: str, decibels: float) -> Samples:
