@@ -311,6 +311,7 @@ def _is_transient(error: BaseException) -> bool:
         error.timeout
         or getattr(error, "code", None) in _TRANSIENT_CODES
         or _lacks_index(error)
+        or _is_mistaken(error)
         or error.has_error_label("RetryableWriteError")
         or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
@@ -319,6 +320,11 @@ def _is_transient(error: BaseException) -> bool:
 def _lacks_index(error: BaseException) -> bool:
     """Whether a hinted index was dropped, or is listed but still being built."""
     return isinstance(error, mongo_errors.OperationFailure) and "hint provided" in str(error)
+
+
+def _is_mistaken(error: BaseException) -> bool:
+    """Whether the driver took a single mongod that comes back for a member of a replica set."""
+    return isinstance(error, mongo_errors.OperationFailure) and "retryable writes" in str(error)
 
 
 def _raise_unknown(details: Mapping[str, Any]) -> None:

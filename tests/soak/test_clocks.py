@@ -1,17 +1,18 @@
 """Clocks that are wrong or are set: MongoDB's own decides, and even that may jump."""
 
+import os
 import random
+import subprocess
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from stt_lib.local.mongod import Mongod, in_session_of_its_own
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support import clocks
-from tests.support.clocks import JumpingClock
 from tests.support.crew import Crew
 from tests.support.promises import assert_intact, assert_kept, fill
 from tests.support.whisper import FakeWhisper, faulty
@@ -22,16 +23,28 @@ AT_ONCE = 3
 JUMPS = ("+0", "+40", "-40", "+90m", "-90m", "+40d", "-40d")
 
 
-@pytest.fixture
-def clock(tmp_path: Path) -> JumpingClock:
-    return JumpingClock(tmp_path)
+class _Jumping:
+    """A mongod that is killed and comes back with another time of the day."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offset = "+0"
+        self.mongod = Mongod(folder, launch=self._launch)
+
+    def _launch(self, command: Sequence[str], output: BinaryIO) -> "subprocess.Popen[bytes]":
+        env = {**os.environ, **clocks.wrong(self._offset)}
+        return in_session_of_its_own(command, output, env)
+
+    def jump(self, offset: str) -> None:
+        self.mongod.kill()
+        self._offset = offset
+        self.mongod.start()
 
 
 @pytest.fixture
-def jumping(clock: JumpingClock, tmp_path: Path) -> Iterator[Mongod]:
-    launch = partial(in_session_of_its_own, env=clock.env)
-    with Mongod(tmp_path / "mongod", launch=launch) as mongod:
-        yield mongod
+def jumping(tmp_path: Path) -> Iterator[_Jumping]:
+    made = _Jumping(tmp_path / "mongod")
+    with made.mongod:
+        yield made
 
 
 def _keep_working(crew: Crew, world: World, rng: random.Random) -> None:
@@ -74,27 +87,25 @@ def test_workers_with_wrong_clocks_post_everything_once(
 
 @pytest.mark.timeout(180)
 def test_a_mongod_whose_clock_is_set_loses_nothing_and_doubles_nothing(
-    jumping: Mongod,
-    clock: JumpingClock,
+    jumping: _Jumping,
     crew: Crew,
     worlds: Worlds,
     rng: random.Random,
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, jumps = size.of((40, 4), (600, 60))
+    sequences, jumps = size.of((40, 2), (200, 30))
     began = time.monotonic()
     with faulty(pause=(0.05, 0.2), seed=rng.getrandbits(32)) as server:
-        world = worlds(jumping.uri, server.url)
+        world = worlds(jumping.mongod.uri, server.url)
         chunks = fill(world, sequences, rng)
         for _ in range(jumps):
+            chunks += fill(world, AT_ONCE * 3, rng)
             _keep_working(crew, world, rng)
             _wait_for_requests(server, len(server.sequences) + 3)
-            clock.jump(rng.choice(JUMPS))
+            jumping.jump(rng.choice(JUMPS))
             assert_intact(world)
-            if not world.pending():
-                chunks += fill(world, sequences // 2, rng)
-        clock.jump("+0")
+        jumping.jump("+0")
         _end(crew, world)
         twice = sum(count > 1 for count in server.posts().values())
         figures.add(

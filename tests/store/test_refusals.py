@@ -4,7 +4,9 @@ import time
 from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
+from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper
 from tests.support.world import World
 
@@ -87,3 +89,15 @@ def wait_for(condition: Any, world: World, seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, world.log
         time.sleep(0.05)
+
+
+def test_a_single_mongod_that_comes_back_is_not_blamed_on_the_audio(store: Store) -> None:
+    """The driver sometimes sends it what only members of a replica set accept, once."""
+    refusals = [OperationFailure("it does not support retryable writes: add retryWrites=false", 20)]
+
+    def operation() -> str:
+        if refusals:
+            raise refusals.pop()
+        return "done"
+
+    assert store._db.run(operation) == "done"

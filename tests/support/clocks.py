@@ -1,6 +1,5 @@
 """Wrong clocks: libfaketime between a process and its clock of the day. Durations stay right."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,25 +19,6 @@ def wrong(offset: str) -> dict[str, str]:
         "LD_PRELOAD": str(_library()),
         "FAKETIME": offset,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # Read once: threads that read it again at the same time may end the process.
+        "FAKETIME_CACHE_DURATION": "1000000",
     }
-
-
-class JumpingClock:
-    """A clock of the day that is set while processes run by it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        self.jump("+0")
-        self.env = {
-            **os.environ,
-            **wrong("+0"),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-        }
-        del self.env["FAKETIME"]  # it would come before the file
-
-    def jump(self, offset: str) -> None:
-        """Set the clock, relative to the true time."""
-        written = self._file.with_suffix(".new")
-        written.write_text(f"{offset}\n")
-        written.replace(self._file)
