@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.dry_run import rehearse
@@ -245,7 +245,7 @@ def secrets(settings: Settings) -> list[str]:
     """What must never appear in a log, whatever library logs it."""
     found = [settings.api_key or ""]
     for url in (settings.mongodb_uri, *settings.server_url):
-        parts = urlsplit(url)
-        userinfo = parts.netloc.rpartition("@")[0]
+        authority = re.split("[/?#]", url.partition("://")[2])[0]  # whether or not it is a URL
+        userinfo = authority.rpartition("@")[0]
         found += [userinfo, userinfo.partition(":")[2]]
     return [secret for secret in found if secret]

@@ -1,6 +1,7 @@
 """What MongoDB refuses in the middle of a run is said, costs only itself, and is not repeated."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,18 +58,30 @@ def test_a_chunk_that_cannot_be_changed_does_not_stop_the_run(
     assert world.claims.count_documents({}) == 0
 
 
-@pytest.mark.parametrize("lost", [["audio_chunks"], ["transcriptions", "stt_claims"], ["all"]])
-def test_a_watching_run_goes_on_after_a_collection_was_dropped(
-    world: World, whisper: FakeWhisper, lost: list[str]
+def drop_indexes(world: World) -> None:
+    for name in ("audio_chunks", "transcriptions", "stt_claims"):
+        world.db[name].drop_indexes()
+
+
+DROPS: dict[str, Callable[[World], object]] = {
+    "the index of the backlog": lambda world: world.chunks.drop_index("stt_pending"),
+    "all indexes": drop_indexes,
+    "the chunks": lambda world: world.chunks.drop(),
+    "transcripts and claims": lambda world: (world.transcriptions.drop(), world.claims.drop()),
+    "the database": lambda world: world.client.drop_database(world.database),
+}
+
+
+@pytest.mark.parametrize("dropped", DROPS)
+def test_a_watching_run_goes_on_after_something_was_dropped(
+    world: World, whisper: FakeWhisper, dropped: str
 ) -> None:
     """As by `mongorestore --drop`: the indexes are built again, and new chunks transcribed."""
     world.record(range(2))
     process = world.start("--watch", "0.2")
     try:
         wait_for(lambda: not world.pending(), world)
-        names = world.db.list_collection_names() if lost == ["all"] else lost
-        for name in names:
-            world.db.drop_collection(name)
+        DROPS[dropped](world)
         world.record(range(3), original_id="new")
         wait_for(lambda: not world.pending(), world)
         wait_for(lambda: "stt_owner" in world.transcriptions.index_information(), world)
@@ -79,6 +92,7 @@ def test_a_watching_run_goes_on_after_a_collection_was_dropped(
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
+    assert "MongoDB is away" not in world.log
     assert set(world.owners().values()) == {1}
 
 
