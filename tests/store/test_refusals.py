@@ -63,11 +63,16 @@ def drop_indexes(world: World) -> None:
         world.db[name].drop_indexes()
 
 
+def drop_transcripts_and_claims(world: World) -> None:
+    world.transcriptions.drop()
+    world.claims.drop()
+
+
 DROPS: dict[str, Callable[[World], object]] = {
     "the index of the backlog": lambda world: world.chunks.drop_index("stt_pending"),
     "all indexes": drop_indexes,
     "the chunks": lambda world: world.chunks.drop(),
-    "transcripts and claims": lambda world: (world.transcriptions.drop(), world.claims.drop()),
+    "transcripts and claims": drop_transcripts_and_claims,
     "the database": lambda world: world.client.drop_database(world.database),
 }
 
