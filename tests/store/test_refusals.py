@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import bson
 import pytest
 
-from tests.support.whisper import FakeWhisper
-from tests.support.world import World
+from stt_lib.store.database import LARGEST_DOCUMENT
+from tests.support.whisper import FakeWhisper, echo, status
+from tests.support.world import World, chunk
 
 
 def test_a_foreign_unique_index_on_transcriptions_is_named_and_no_work_is_repeated(
@@ -55,6 +57,22 @@ def test_a_chunk_that_cannot_be_changed_does_not_stop_the_run(
     assert "validator" in done.stderr
     assert [chunk["index"] for chunk in world.pending()] == [2]
     assert set(world.owners().values()) == {1}
+    assert world.claims.count_documents({}) == 0
+
+
+def test_a_chunk_just_below_the_largest_size_costs_only_itself(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """Its error does not fit into the document, so it is in the log."""
+    recording = world.record([0, 2])
+    full = chunk(recording, 1, data=b"")
+    full["data"] = bytes(LARGEST_DOCUMENT - len(bson.encode(full)) - 40)
+    world.chunks.insert_one(full)
+    whisper.script = lambda r: status(400) if full["data"] in r.audio else echo(r)
+    done = world.run()
+    assert done.returncode == 1, done.stderr
+    assert "the document would be too large" in done.stderr
+    assert [left["index"] for left in world.pending()] == [1]
     assert world.claims.count_documents({}) == 0
 
 
