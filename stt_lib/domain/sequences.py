@@ -2,11 +2,17 @@
 
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from statistics import fmean
 
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkRef, ChunkSequence, Problem
+from stt_lib.domain.models import (
+    NOMINAL_CHUNK_SECONDS,
+    ChunkRef,
+    ChunkSequence,
+    Problem,
+    identity,
+)
 from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
@@ -25,6 +31,9 @@ LOW_PROB = 0.75
 """Probability. A boundary is a pause if the mean probability of speech in the chunks beside it is
 at most this. Detectors call more than 0.5 speech, and give 0.9 and more to a chunk full of it."""
 
+
+Place = tuple[Hashable, int | None]
+"""A recording and an index: where one chunk should stand."""
 
 Placed = tuple[int, ChunkRef]
 """A chunk and its place in the stream."""
@@ -61,20 +70,30 @@ class _Run:
         self.placed, rest = self.placed[:at], self.placed[at:]
         return _Run(rest)
 
+    def chunk_at(self, index: int | None) -> ChunkRef | None:
+        return next((chunk for _, chunk in self.placed if chunk.index == index), None)
+
     def sequence(self) -> ChunkSequence:
         self.closed = True
         return ChunkSequence(tuple(chunk for _, chunk in reversed(self.placed)), self.problem)
 
 
-def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[ChunkSequence]:
+def group(
+    chunks: Iterable[ChunkRef],
+    max_chunks: int = MAX_CHUNKS,
+    *,
+    first: MutableMapping[Place, Hashable] | None = None,
+) -> Iterator[ChunkSequence]:
     """Yield sequences in the order of their newest chunks.
 
     `chunks` come newest first, recordings interleaved in any order. A gap in `index`, the cap,
     or a change of priority ends a sequence and the chunk in hand starts the next one; at the cap
     the cut is made at a pause shortly before, if there is one. A chunk with a problem, or with an
     index that its sequence has already, is a sequence of its own that says so. Every chunk is in
-    exactly one sequence.
+    exactly one sequence. `first` remembers the identity of the first chunk where there are several,
+    for the next batch, in which it may be missing.
     """
+    first = {} if first is None else first
     waiting: deque[_Run] = deque()  # in the order of their newest chunks
     latest: dict[Hashable, _Run] = {}  # of each recording
     for placed in enumerate(chunks):
@@ -82,14 +101,16 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
         while waiting and waiting[0].is_complete(chunk):
             yield waiting.popleft().sequence()
         run = latest.get(chunk.recording)
-        if chunk.problem is not None:
-            waiting.append(_Run([placed], chunk.problem))
+        problem = chunk.problem or _known_twin(chunk, first)
+        if problem is not None:
+            waiting.append(_Run([placed], problem))
         elif run is not None and run.continues_with(chunk):
             run.placed.append(placed)
             if len(run.placed) > max_chunks:
                 latest[chunk.recording] = rest = run.cut()
                 insort(waiting, rest, key=lambda run: run.placed[0][0])  # by its newest chunk
-        elif run is not None and any(chunk.index == held.index for _, held in run.placed):
+        elif run is not None and (twin := run.chunk_at(chunk.index)) is not None:
+            first[place(chunk)] = identity(twin.id)
             waiting.append(_Run([placed], duplicate_index(chunk.index)))
         else:
             if run is not None:
@@ -100,6 +121,15 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
             yield waiting.popleft().sequence()
     for run in waiting:
         yield run.sequence()
+
+
+def place(chunk: ChunkRef) -> Place:
+    return chunk.recording, chunk.index
+
+
+def _known_twin(chunk: ChunkRef, first: Mapping[Place, Hashable]) -> Problem | None:
+    one = first.get(place(chunk))
+    return None if one is None or one == identity(chunk.id) else duplicate_index(chunk.index)
 
 
 def _pause(chunks: list[ChunkRef]) -> int:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from stt_lib.domain.models import ALL, ChunkSequence, Loaded, Selection
-from stt_lib.domain.sequences import group, settled
+from stt_lib.domain.models import ALL, ChunkRef, ChunkSequence, Loaded, Selection
+from stt_lib.domain.sequences import Place, group, place, settled
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.timing import REAL, Timing
@@ -69,6 +69,8 @@ class PendingChunks:
         self._selection = selection
         self._only_failed = only_failed
         self._settle = timedelta(seconds=settle)
+        self._first: dict[Place, Hashable] = {}
+        """The first of several chunks in one place, while others are planned."""
 
     def count(self) -> int:
         chunks = self._store.chunks.count_pending(self._selection, only_failed=self._only_failed)
@@ -87,10 +89,18 @@ class PendingChunks:
             only_failed=self._only_failed,
             excluding=excluding,
         )
-        sequences = group(chunks)
+        sequences = self._grouped(chunks)
         if self._settle:
             sequences = settled(sequences, self._store.now(), self._settle)
         return (replace(sequence, planned_at=run_started) for sequence in sequences)
+
+    def _grouped(self, chunks: Iterator[ChunkRef]) -> Iterator[ChunkSequence]:
+        """Sequences; the twins of a chunk that is under way are known from earlier batches."""
+        twins: set[Place] = set()
+        for sequence in group(chunks, first=self._first):
+            twins.add(place(sequence.newest))
+            yield sequence
+        self._first = {where: one for where, one in self._first.items() if where in twins}
 
     def load(self, sequence: ChunkSequence) -> Loaded:
         if sequence.planned_at is None:

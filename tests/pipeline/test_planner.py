@@ -54,6 +54,27 @@ def test_a_batch_is_the_newest_work_and_says_whether_there_is_more() -> None:
     assert names(planned(lab, excluding=[identity("rec003.-0")]))[:2] == ["rec004.", "rec002."]
 
 
+def test_a_twin_of_a_chunk_under_way_is_one_in_the_next_batch_too() -> None:
+    lab = Lab()
+    for number in range(4):
+        lab.record([0], "rec", _id=f"twin{number}")
+    store = lab.store()
+    source = PendingChunks(store)
+
+    def problems(*started: str) -> list[bool]:
+        excluding = frozenset(map(identity, started))
+        found = plan(store, source, run_started=store.now(), excluding=excluding, size=9)
+        return [s.problem is not None for s in found.sequences]
+
+    assert problems() == [False, True, True, True]
+    assert problems() == [False, True, True, True], "the first one has not been started"
+    assert problems("twin0") == [True, True, True]
+    assert problems("twin0", "twin1", "twin2") == [True]
+    assert problems("twin0", "twin1", "twin2", "twin3") == []
+    lab.record([0], "rec", _id="last")
+    assert problems("twin0", "twin1", "twin2", "twin3") == [False], "it may be the only one left"
+
+
 def test_expired_claims_are_deleted_and_held_work_is_passed_over() -> None:
     lab = Lab()
     hours(lab, 4)
