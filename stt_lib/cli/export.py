@@ -3,7 +3,7 @@
 import itertools
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,9 @@ class _Exporter:
         """Subtitles of a recording count from its beginning; others show the time of the day."""
         recording, since, until = selection.recording, selection.since, selection.until
         if recording is None:
-            day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-            return Scope(None, since, until, zero=day)
+            scope = Scope(None, since, until, zero=first.start)
+            day = scope.local(first.start).replace(hour=0, minute=0, second=0, microsecond=0)
+            return replace(scope, zero=day)
         began = self.store.transcripts.beginning(recording) or first.start
         return Scope(recording, since, until, zero=min(began, first.start))
 
