@@ -84,6 +84,10 @@ def _seam_not_read_again(patch: Patch) -> None:
     patch.setattr(Seams, "decide", decided)
 
 
+def _seam_of_a_replacement(patch: Patch) -> None:
+    patch.setattr(Context, "_may_join", lambda _, neighbour, pair: not neighbour.failures)
+
+
 MUTATIONS = {
     "no unique index on owners": _without(OWNER_INDEX),
     "no unique index on claims": _without(CLAIM_INDEX),
@@ -92,6 +96,7 @@ MUTATIONS = {
     "release before mark": _release_before_mark,
     "text is cut where no neighbour was posted": _cut_where_no_neighbour_was_posted,
     "the decision on a seam is not read again": _seam_not_read_again,
+    "a replacement decides where it meets a pending chunk": _seam_of_a_replacement,
 }
 
 
