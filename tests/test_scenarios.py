@@ -15,10 +15,8 @@ from typing import Any
 import pytest
 
 from stt_lib import __version__
-from tests.support.processes import peak_memory
-from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status, transcription
-from tests.support.world import START, World, chunk
+from tests.support.world import START, World
 
 QUICK = {"STT_TIMEOUT_BASE": "0.5", "STT_TIMEOUT_PER_CHUNK": "0", "STT_RETRIES": "1"}
 
@@ -648,22 +646,3 @@ def test_a_stop_during_a_retry_delay_is_immediate(world: World, whisper: FakeWhi
     process.communicate(timeout=10)
     assert process.returncode == 143
     assert all("stt" not in chunk for chunk in world.pending())
-
-
-def test_thirty_chunks_of_15_mb_take_little_more_memory_than_their_audio(
-    world: World, whisper: FakeWhisper
-) -> None:
-    for index in range(30):
-        audio = bytes([65 + index]) * (15 * 2**20)
-        world.chunks.insert_one({**chunk("rec", index), "data": audio})
-    whisper.script = lambda _: transcription([])
-    peak = 0
-    process = world.start()
-    eventually(lambda: "Using 1" in world.log, what="the run has begun")
-    while process.poll() is None:
-        peak = max(peak, peak_memory(process.pid))
-        time.sleep(0.01)
-    process.communicate()
-    assert process.returncode == 0
-    assert world.pending() == []
-    assert 450e6 < peak < 600e6

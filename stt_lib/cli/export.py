@@ -4,7 +4,7 @@ import functools
 import itertools
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,9 @@ class _Exporter:
         recording, since, until = selection.recording, selection.since, selection.until
         name_of = functools.cache(self.store.recordings.name)
         if recording is None:
-            day = first.start.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-            return Scope(None, since, until, zero=day, name_of=name_of)
+            scope = Scope(None, since, until, zero=first.start, name_of=name_of)
+            day = scope.local(first.start).replace(hour=0, minute=0, second=0, microsecond=0)
+            return replace(scope, zero=day)
         began = self.store.recordings.beginning(recording) or first.start
         return Scope(recording, since, until, zero=min(began, first.start), name_of=name_of)
 

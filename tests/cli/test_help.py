@@ -104,6 +104,8 @@ def test_the_shell_can_complete_commands_and_options(world: World) -> None:
         ([], {"MONGODB_URI": "mongodb://"}, "MONGODB_URI has no host"),
         ([], {"MONGODB_URI": "mongodb://h:99999"}, "MONGODB_URI cannot be used"),
         ([], {"MONGODB_URI": "mongodb://u:p@[::1"}, "MONGODB_URI cannot be used"),
+        ([], {"MONGODB_URI": "mongodb://u:%zz@h"}, "MONGODB_URI cannot be used"),
+        ([], {"MONGODB_DATABASE": "a b"}, "database name cannot be used"),
         ([], {"STT_LEASE": "0.1"}, "STT_LEASE must be at least 3"),
     ],
 )

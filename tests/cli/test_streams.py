@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,12 @@ def test_a_name_that_is_too_long_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
-@pytest.mark.parametrize("command", ["status", "--help", "errors"])
+@pytest.mark.parametrize("command", ["status", "--help", "errors", "doctor"])
 def test_characters_that_the_terminal_lacks_are_replaced(
-    world: World, encoding: str, command: str
+    world: World, whisper: FakeWhisper, encoding: str, command: str
 ) -> None:
+    world.record(range(3), start=datetime.now(UTC) - timedelta(hours=1))
+    assert world.run().returncode == 0
     done = subprocess.run(
         [sys.executable, f"{ROOT}/stt.py", command],
         env={**world.env, "PYTHONIOENCODING": encoding},

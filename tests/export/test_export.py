@@ -430,3 +430,18 @@ def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store
         for name, write in WRITERS.items():
             text = "".join(write(readable(store.transcripts.stretches("r")), scope))
             assert text.count("odd") == 2, name
+
+
+@pytest.mark.parametrize("name", ["html", "vtt"])
+@pytest.mark.parametrize(
+    ("date", "zone"),
+    [
+        (datetime(9999, 12, 31, 23, tzinfo=UTC), "Asia/Tokyo"),
+        (datetime(1, 1, 1, tzinfo=UTC), "America/New_York"),
+    ],
+)
+def test_dates_that_are_beyond_the_calendar_in_the_local_zone_do_no_harm(
+    world: World, date: datetime, zone: str, name: str
+) -> None:
+    save(world, "r", date, "odd")
+    assert "odd" in exported(world, "--format", name, zone=zone)

@@ -142,9 +142,8 @@ def test_slow_clients_have_few_threads_and_not_for_ever(monkeypatch: pytest.Monk
     with ExitStack() as clients:
         slow = []
         for _ in range(5 * MOST_CLIENTS):
-            client = clients.enter_context(
-                socket.create_connection(("127.0.0.1", server.server_port))
-            )
+            address = ("127.0.0.1", server.server_port)
+            client = clients.enter_context(socket.create_connection(address))
             client.sendall(b"GET /met")
             slow.append(client)
             assert threading.active_count() - others <= MOST_CLIENTS

@@ -13,7 +13,6 @@ from stt_lib.errors import (
     ServerMisconfigured,
 )
 from stt_lib.servers.protocols import Options, parse
-from stt_lib.servers.transport import LARGE_BODY_BYTES
 from tests.local.sounds import encoded, tone
 from tests.servers.asking import ALL, SEGMENT, Ask, answer
 from tests.support.speech import (
@@ -72,12 +71,6 @@ def test_ours_sends_every_chunk_as_a_file(
     ]
     assert post.headers["x-api-key"] == "k3y"
     assert "authorization" not in post.headers
-
-
-def test_a_body_too_large_to_be_copied_arrives_whole(ask: Ask, server: FakeWhisper) -> None:
-    audio = [bytes([65 + n]) * (LARGE_BODY_BYTES // 2 + n) for n in range(3)]
-    ask("transcribe", audio=tuple(fake_chunk(n, data) for n, data in enumerate(audio)))
-    assert [file.content for file in only(server).files] == audio
 
 
 def test_openai_sends_one_chained_file_and_fields(

@@ -42,6 +42,17 @@ def test_interim_answers_are_skipped(channel: Channel, whisper: FakeWhisper) -> 
     assert {reply.status for reply in replies} == {200}
 
 
+def test_a_large_form_arrives_whole(channel: Channel, whisper: FakeWhisper) -> None:
+    """It is sent in pieces, so that there is no copy of all the audio."""
+    audio = [bytes([number]) * (transport.LARGE_BODY_BYTES // 2) for number in range(3)]
+    parts: list[Part] = [
+        ("files", (f"{n}.opus", data, "audio/opus")) for n, data in enumerate(audio)
+    ]
+    for _ in range(2):
+        channel.post(whisper.url, parts, {}, server="s", seconds=20.0)
+    assert [request.audio == audio for request in whisper.requests] == [True, True]
+
+
 @pytest.mark.parametrize("status", [101, 199])
 def test_an_interim_answer_without_a_final_one_is_no_answer(
     channel: Channel, whisper: FakeWhisper, status: int

@@ -14,6 +14,7 @@ from stt_lib.domain.models import ALL, Dropped, Revision, Seam, Segment
 from stt_lib.store import Store
 from stt_lib.store.indexes import FAILED, WORKABLE
 from tests.store.conftest import LONG_AGO, indexes, load, plan, transcript
+from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World
 
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
@@ -245,3 +246,24 @@ def test_a_transcript_that_cannot_be_read_is_skipped_with_one_warning(
     }
     warnings = [r for r in caplog.records if "cannot be read" in r.getMessage()]
     assert len(warnings) <= 1
+
+
+def test_odd_transcripts_cost_neither_their_neighbours_nor_what_reads_them(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """Each owns the first chunk of a recording, with which the others are posted as context."""
+    for number, odd in enumerate(ODD):
+        recording = world.record(range(4), original_id=number)
+        first = {"original_id": recording, "index": 0}
+        world.chunks.update_one(first, {"$set": {"transcribed_at": START}})
+        ids = [chunk["_id"] for chunk in world.chunks.find(first)]
+        base = {"original": recording, "start": START, "end": START, "segments": []}
+        world.transcriptions.insert_one({**base, "chunk_ids": ids, **odd})
+    done = world.run("--max-failures", "1")
+    assert done.returncode == 0, done.stderr
+    assert world.pending() == []
+    assert done.stderr.count("cannot be read") == 1
+    for arguments in (["--retranscribe", "all"], ["export", "--format", "html"], ["status"]):
+        done = world.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr + world.log

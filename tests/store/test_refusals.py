@@ -1,14 +1,17 @@
 """What MongoDB refuses in the middle of a run is said, costs only itself, and is not repeated."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+import bson
 import pytest
 from pymongo.errors import OperationFailure
 
 from stt_lib.store import Store
-from tests.support.whisper import FakeWhisper
-from tests.support.world import World
+from stt_lib.store.database import LARGEST_DOCUMENT
+from tests.support.whisper import FakeWhisper, echo, status
+from tests.support.world import World, chunk
 
 
 def test_a_foreign_unique_index_on_transcriptions_is_named_and_no_work_is_repeated(
@@ -59,18 +62,51 @@ def test_a_chunk_that_cannot_be_changed_does_not_stop_the_run(
     assert world.claims.count_documents({}) == 0
 
 
-@pytest.mark.parametrize("lost", [["audio_chunks"], ["transcriptions", "stt_claims"], ["all"]])
-def test_a_watching_run_goes_on_after_a_collection_was_dropped(
-    world: World, whisper: FakeWhisper, lost: list[str]
+def test_a_chunk_just_below_the_largest_size_costs_only_itself(
+    world: World, whisper: FakeWhisper
+) -> None:
+    """Its error does not fit into the document, so it is in the log."""
+    recording = world.record([0, 2])
+    full = chunk(recording, 1, data=b"")
+    full["data"] = bytes(LARGEST_DOCUMENT - len(bson.encode(full)) - 40)
+    world.chunks.insert_one(full)
+    whisper.script = lambda r: status(400) if full["data"] in r.audio else echo(r)
+    done = world.run()
+    assert done.returncode == 1, done.stderr
+    assert "the document would be too large" in done.stderr
+    assert [left["index"] for left in world.pending()] == [1]
+    assert world.claims.count_documents({}) == 0
+
+
+def drop_indexes(world: World) -> None:
+    for name in ("audio_chunks", "transcriptions", "stt_claims"):
+        world.db[name].drop_indexes()
+
+
+def drop_transcripts_and_claims(world: World) -> None:
+    world.transcriptions.drop()
+    world.claims.drop()
+
+
+DROPS: dict[str, Callable[[World], object]] = {
+    "the index of the backlog": lambda world: world.chunks.drop_index("stt_pending"),
+    "all indexes": drop_indexes,
+    "the chunks": lambda world: world.chunks.drop(),
+    "transcripts and claims": drop_transcripts_and_claims,
+    "the database": lambda world: world.client.drop_database(world.database),
+}
+
+
+@pytest.mark.parametrize("dropped", DROPS)
+def test_a_watching_run_goes_on_after_something_was_dropped(
+    world: World, whisper: FakeWhisper, dropped: str
 ) -> None:
     """As by `mongorestore --drop`: the indexes are built again, and new chunks transcribed."""
     world.record(range(2))
     process = world.start("--watch", "0.2")
     try:
         wait_for(lambda: not world.pending(), world)
-        names = world.db.list_collection_names() if lost == ["all"] else lost
-        for name in names:
-            world.db.drop_collection(name)
+        DROPS[dropped](world)
         world.record(range(3), original_id="new")
         wait_for(lambda: not world.pending(), world)
         wait_for(lambda: "stt_owner" in world.transcriptions.index_information(), world)
@@ -81,6 +117,7 @@ def test_a_watching_run_goes_on_after_a_collection_was_dropped(
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
+    assert "MongoDB is away" not in world.log
     assert set(world.owners().values()) == {1}
 
 

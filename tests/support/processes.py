@@ -24,15 +24,6 @@ def private_bytes(pid: int) -> int:
     return sum(int(line[1]) * 1024 for line in lines)
 
 
-def peak_memory(pid: int) -> int:
-    """Return the most bytes that a process has had in memory; 0 once it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used; 0 once it is gone."""
     try:
