@@ -2,10 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from tests.support.whisper import FakeWhisper
-from tests.support.world import START, World, chunk
+from tests.support.world import World
 
 
 def test_pending_chunks_become_transcripts(world: World, whisper: FakeWhisper) -> None:
@@ -53,18 +51,3 @@ def test_a_clock_in_the_future_does_not_keep_a_recording_from_settling(
     world.record(range(2), original_id="past", start=now - timedelta(days=1))
     assert world.run("--settle", "300").returncode == 0
     world.assert_all_done()
-
-
-@pytest.mark.timeout(180)
-def test_thousands_of_chunks_with_one_index_cost_only_themselves(
-    world: World, whisper: FakeWhisper
-) -> None:
-    world.chunks.insert_many([chunk("same", 5) for _ in range(3000)])
-    world.record(range(3), original_id="good", start=START - timedelta(hours=1))
-    done = world.run("--max-workers", "8", seconds=170)
-    assert done.returncode == 1, done.stderr
-    left = world.pending()
-    assert len(left) < 3000, "at least one of them is transcribed"
-    assert {chunk["original_id"] for chunk in left} == {"same"}
-    assert {chunk["stt"]["error"]["kind"] for chunk in left} == {"duplicate_index"}
-    assert world.claims.count_documents({}) == 0

@@ -26,7 +26,6 @@ from stt_lib.domain.sequences import group
 from stt_lib.errors import FailureKind
 from stt_lib.store import Store
 from tests.store.conftest import LONG_AGO, plan, transcript
-from tests.support.whisper import FakeWhisper, transcription
 from tests.support.world import START, World, chunk
 
 MISSING: Final = object()
@@ -96,20 +95,6 @@ def insert_odd(world: World, field: str) -> list[dict[str, Any]]:
         good += [chunk(recording, index) for index in (0, 2)]
     world.chunks.insert_many(good)
     return good
-
-
-@pytest.mark.timeout(180)
-def test_a_run_over_all_odd_chunks_transcribes_their_neighbours(
-    world: World, whisper: FakeWhisper
-) -> None:
-    spoken = {"start": 0.0, "end": 2.0, "text": " the rain comes in", "no_speech_prob": 0.01}
-    whisper.script = lambda _: transcription([spoken])
-    good = [chunk["_id"] for field in FIELDS for chunk in insert_odd(world, field)]
-    assert world.run("--max-workers", "8", seconds=170).returncode == 1
-    left = {"transcribed_at": None, "_id": {"$in": good}}
-    assert world.chunks.count_documents(left) == 0
-    assert world.chunks.count_documents({"stt.error.kind": "internal"}) == 0
-    assert world.claims.count_documents({}) == 0
 
 
 @pytest.mark.parametrize("field", FIELDS)
