@@ -90,10 +90,6 @@ def _no_word_of_the_other_side_is_given_up(patch: Patch) -> None:
     patch.setattr(Overlap, "own", lambda overlap, _: tuple(overlap._segments))
 
 
-def _seam_of_a_replacement(patch: Patch) -> None:
-    patch.setattr(Context, "_may_join", lambda _, neighbour, pair: not neighbour.failures)
-
-
 MUTATIONS = {
     "text is cut whose audio was not in the request": _text_cut_without_its_audio,
     "the decision on a seam is not read again": _decision_not_read_again,
@@ -103,7 +99,6 @@ MUTATIONS = {
     "load does not check again": _load_without_a_check,
     "mark before save": _mark_before_save,
     "release before mark": _release_before_mark,
-    "a replacement decides where it meets a pending chunk": _seam_of_a_replacement,
 }
 
 
