@@ -291,7 +291,7 @@ class Checks:
         saved = list(self._words(f"r{recording}"))
         place = _mismatch(spoken, saved)
         if place is not None:
-            texts = [word.text for word, _ in spoken]
+            texts = [(piece.id, word.text) for piece in done for word in piece.words]
             self._violated(_difference(recording, texts, saved, place))
 
     def _is_heard_whole(self, one: Piece, other: Piece) -> bool:
@@ -355,9 +355,12 @@ def _is_late(word: Spoken) -> bool:
     return word.start + WORD_SECONDS > CHUNK_SECONDS - 0.5
 
 
-def _difference(recording: int, spoken: list[str], saved: list[str], place: int) -> str:
+def _difference(recording: int, spoken: list[tuple[str, str]], saved: list[str], place: int) -> str:
+    """`spoken` are words with the ids of their chunks, which a reader looks for in the trace."""
     around = slice(max(0, place - 4), place + 5)
+    chunks = ", ".join(dict.fromkeys(chunk for chunk, _ in spoken[around]))
+    said = " ".join(text for _, text in spoken[around])
     return (
-        f"recording {recording}: {len(spoken)} words spoken, {len(saved)} saved; at {place}:\n"
-        f"  spoken {' '.join(spoken[around])}\n  saved  {' '.join(saved[around])}"
+        f"recording {recording}: {len(spoken)} words spoken, {len(saved)} saved; "
+        f"at {place} in {chunks}:\n  spoken {said}\n  saved  {' '.join(saved[around])}"
     )

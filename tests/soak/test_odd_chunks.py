@@ -19,8 +19,10 @@ def test_a_run_over_odd_chunks_transcribes_their_neighbours(
     fields = FIELDS[:: size.of(6, 1)]
     good = [chunk["_id"] for field in fields for chunk in insert_odd(world, field)]
     assert world.run("--max-workers", "8", seconds=170).returncode in (0, 1)
-    left = {"transcribed_at": None, "_id": {"$in": good}}
-    assert world.chunks.count_documents(left) == 0
+    left = list(world.chunks.find({"transcribed_at": None, "_id": {"$in": good}}))
+    why = [(chunk["index"], chunk["stt"]["error"]["kind"]) for chunk in left]
+    assert set(why) <= {(0, "duplicate_index")}, "some of the odd ones have the index 0"
+    assert len(why) <= 2
     assert world.chunks.count_documents({"stt.error.kind": "internal"}) == 0
     assert world.claims.count_documents({}) == 0
 
