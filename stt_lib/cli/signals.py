@@ -1,6 +1,10 @@
-"""SIGINT, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends the process soon."""
+"""SIGINT, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends the process soon.
+
+SIGUSR1 writes what every thread is doing to the console, for a process that seems to hang.
+"""
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -40,9 +44,12 @@ class StopSignal:
         threading.Thread(None, self._watch, "stt-signals", (reader,), daemon=True).start()
         old = {number: signal.signal(number, lambda *_: None) for number in _stopping()}
         old_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # no console
+            faulthandler.register(signal.SIGUSR1)
         try:
             yield self
         finally:
+            faulthandler.unregister(signal.SIGUSR1)
             signal.set_wakeup_fd(old_writer)
             for number, handler in old.items():
                 signal.signal(number, handler)

@@ -108,3 +108,15 @@ def test_under_nohup_a_closed_terminal_does_not_stop_the_run(
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     world.assert_all_done()
+
+
+def test_a_run_says_on_demand_what_it_is_doing_and_goes_on(
+    world: World, whisper: FakeWhisper
+) -> None:
+    process = started(world, whisper)
+    process.send_signal(signal.SIGUSR1)
+    whisper.released.set()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert "stt_lib/servers/transport.py" in err
+    world.assert_all_done()

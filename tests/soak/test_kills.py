@@ -111,7 +111,11 @@ class _KillLoop:
         def is_over() -> bool:
             return condition() or not hand.runs or self._count(hand, ended=True) > self._most
 
-        eventually(is_over, EVENT_SECONDS, "what was to come first")
+        try:
+            eventually(is_over, EVENT_SECONDS, "what was to come first")
+        except AssertionError as error:
+            hand.end(0.0)  # raises with the stacks of its threads
+            raise AssertionError(hand.log) from error
 
     def _a_moment(self, seconds: float) -> None:
         """Not to wait for anything, but so that the kill may hit whatever comes next."""

@@ -81,6 +81,8 @@ class Hand:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
+            self.signal(signal.SIGUSR1)  # the stacks of its threads
+            time.sleep(1.0)
             self._process.kill()
             self._process.wait()
             raise AssertionError(f"still running after {seconds} s\n{self.console}") from None
