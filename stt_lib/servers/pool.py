@@ -196,9 +196,14 @@ class ServerPool:
     def _enter(self, waiter: _Waiter) -> Slot:
         with self._lock:
             self._waiting[waiter.ticket] = waiter
+            self._line.add(waiter.ticket)
         try:
             while (slot := self._granted(waiter)).is_trial:
                 self._try_out(slot)
+                with self._lock:
+                    waiter.slot = None
+                    waiter.granted.clear()
+                    self._line.add(waiter.ticket)
             return slot
         finally:
             with self._lock:
@@ -207,10 +212,7 @@ class ServerPool:
                 self._dispatch()
 
     def _granted(self, waiter: _Waiter) -> Slot:
-        with self._lock:
-            waiter.slot = None
-            waiter.granted.clear()
-            self._line.add(waiter.ticket)
+        # Whoever stands in line may have been given a slot already: nothing is reset here.
         while True:
             with self._lock:
                 self._dispatch()

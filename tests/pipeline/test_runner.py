@@ -2,11 +2,13 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from stt_lib.domain.models import Outcome
 from stt_lib.errors import StoreError, StoreUnavailable
+from stt_lib.servers.pool import ServerPool, Slot
 from stt_lib.servers.transport import Reply
 from stt_lib.timing import REAL
 from tests.pipeline.lab import Lab, Posted, echo, refuse
@@ -182,3 +184,25 @@ def test_statistics_belong_to_the_run(lab: Lab) -> None:
     figures = lab.stats.figures()
     assert figures.chunks[Outcome.TRANSCRIBED] == 4
     assert figures.sequences[Outcome.TRANSCRIBED] == 1
+
+
+def test_a_slot_that_is_granted_before_its_waiter_looks_is_not_lost(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another request ends just after a ticket has entered the line."""
+    granted = ServerPool._granted
+
+    def late(pool: ServerPool, waiter: Any) -> Slot:
+        with pool._lock:
+            pool._dispatch()
+        return granted(pool, waiter)
+
+    monkeypatch.setattr(ServerPool, "_granted", late)
+    lab.record(range(3))
+    lab.record(range(3), "rec-b")
+    too_late = threading.Timer(20, lab.stop.set)
+    too_late.start()
+    report = lab.run(max_workers=1)
+    too_late.cancel()
+    assert not report.stopped
+    lab.assert_all_done()

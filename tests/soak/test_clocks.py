@@ -68,7 +68,7 @@ def _wait_for_requests(server: FakeWhisper, count: int) -> None:
 def test_workers_with_wrong_clocks_post_everything_once(
     mongod: Mongod, crew: Crew, worlds: Worlds, rng: random.Random, size: Size, figures: Figures
 ) -> None:
-    sequences = size.of(30, 600)
+    sequences = size.of(12, 600)
     began = time.monotonic()
     with faulty(pause=(0.02, 0.1), seed=rng.getrandbits(32)) as server:
         world = worlds(mongod.uri, server.url)
@@ -94,7 +94,7 @@ def test_a_mongod_whose_clock_is_set_loses_nothing_and_doubles_nothing(
     size: Size,
     figures: Figures,
 ) -> None:
-    sequences, jumps = size.of((40, 2), (200, 30))
+    sequences, jumps = size.of((15, 1), (200, 30))
     began = time.monotonic()
     with faulty(pause=(0.05, 0.2), seed=rng.getrandbits(32)) as server:
         world = worlds(jumping.mongod.uri, server.url)
