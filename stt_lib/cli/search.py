@@ -16,9 +16,9 @@ from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
 from stt_lib.domain.search import Hit, Query, query
-from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
+from stt_lib.export.scope import title
 from stt_lib.store.search import SECONDS
 
 DAY: Final = len("2026-03-01")
@@ -97,8 +97,7 @@ def _lines(hits: Iterable[Hit], names: Mapping[str, str | None]) -> Iterator[str
     for number, ((day, recording), said) in enumerate(groups):
         if number:
             yield ""
-        name = f"{one_line(names[recording] or '')} · " if names[recording] else ""
-        yield f"{day} · {name}recording {one_line(recording)}"
+        yield f"{day} · {title(recording, names[recording])}"
         for hit in said:
             shown = f"{hit.before}{click.style(hit.text, bold=True)}{hit.after}"
             yield f"  {at(hit.start)[DAY + 1 :]}  {shown}"

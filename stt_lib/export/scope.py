@@ -32,9 +32,7 @@ class Scope:
 
     def title(self, recording: str) -> str:
         """Return how people know a recording: by its name, if it has one, and its id."""
-        name = self.name_of(recording)
-        known = f"recording {one_line(recording)}"
-        return f"{one_line(name)} · {known}" if name else known
+        return title(recording, self.name_of(recording))
 
     def local(self, moment: datetime) -> datetime:
         """Return a time in the reader's zone."""
@@ -78,6 +76,12 @@ def in_time(stretches: Iterable[Stretch]) -> Iterator[Utterance]:
             heapq.heappush(waiting, (utterance.start, next(numbers), utterance))
     while waiting:
         yield heapq.heappop(waiting)[2]
+
+
+def title(recording: str, name: str | None) -> str:
+    """Return how people know a recording: by the name of its file, if it has one, and its id."""
+    known = f"recording {one_line(recording)}"
+    return f"{one_line(name)} · {known}" if name else known
 
 
 def utc(moment: datetime) -> str:

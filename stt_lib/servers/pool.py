@@ -194,7 +194,7 @@ class ServerPool:
             self._leave(slot)
 
     def _enter(self, waiter: _Waiter) -> Slot:
-        with self._lock:
+        with self._lock:  # in one step: whoever stands in line may be given a slot at any time
             self._waiting[waiter.ticket] = waiter
             self._line.add(waiter.ticket)
         try:
@@ -212,7 +212,6 @@ class ServerPool:
                 self._dispatch()
 
     def _granted(self, waiter: _Waiter) -> Slot:
-        # Whoever stands in line may have been given a slot already: nothing is reset here.
         while True:
             with self._lock:
                 self._dispatch()

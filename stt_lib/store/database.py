@@ -311,7 +311,7 @@ def _is_transient(error: BaseException) -> bool:
         error.timeout
         or getattr(error, "code", None) in _TRANSIENT_CODES
         or _lacks_index(error)
-        or _is_mistaken(error)
+        or _is_refused_retry(error)
         or error.has_error_label("RetryableWriteError")
         or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
@@ -322,8 +322,11 @@ def _lacks_index(error: BaseException) -> bool:
     return isinstance(error, mongo_errors.OperationFailure) and "hint provided" in str(error)
 
 
-def _is_mistaken(error: BaseException) -> bool:
-    """Whether the driver took a single mongod that comes back for a member of a replica set."""
+def _is_refused_retry(error: BaseException) -> bool:
+    """Whether a standalone refused a retryable write, which the driver must not have sent.
+
+    It sometimes does when a standalone restarts. The next attempt is an ordinary write.
+    """
     return isinstance(error, mongo_errors.OperationFailure) and "retryable writes" in str(error)
 
 

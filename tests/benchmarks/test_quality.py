@@ -1,7 +1,6 @@
 """The measurement of quality: its arithmetic, and one short recording all the way."""
 
 import random
-import wave
 from functools import partial
 from pathlib import Path
 
@@ -144,15 +143,6 @@ def test_a_subtitle_that_is_over_before_its_first_word_is_early() -> None:
 # -- recordings -----------------------------------------------------------------------------------
 
 
-def written(path: Path, sound: Samples) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(WHISPER_RATE)
-        file.writeframes((32767 * sound).astype("<i2").tobytes())
-    return path
-
-
 def tone(seconds: float) -> Samples:
     time = np.arange(round(seconds * WHISPER_RATE)) / WHISPER_RATE
     return (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
@@ -164,7 +154,9 @@ def voice(tmp_path: Path) -> Voice:
     said = []
     for number in (1, 2, 3):
         sound = np.pad(tone(number), WHISPER_RATE // 2)
-        said.append(Spoken(written(tmp_path / f"{number}.wav", sound), f"number {number}"))
+        said.append(
+            Spoken(recordings.written(tmp_path / f"{number}.wav", sound), f"number {number}")
+        )
     return Voice("tones", "en", tuple(said))
 
 

@@ -15,7 +15,7 @@ from tests.soak.conftest import Figures, Size, Worlds
 from tests.support import clocks
 from tests.support.crew import Crew
 from tests.support.promises import assert_intact, assert_kept, fill
-from tests.support.whisper import FakeWhisper, faulty
+from tests.support.whisper import faulty
 from tests.support.world import World
 
 ARGUMENTS = ("--max-workers", "2", "--lease", "3")
@@ -60,10 +60,6 @@ def _end(crew: Crew, world: World) -> None:
     assert_kept(world)
 
 
-def _wait_for_requests(server: FakeWhisper, count: int) -> None:
-    server.wait_for(lambda: len(server.sequences) >= count, 90)
-
-
 @pytest.mark.timeout(180)
 def test_workers_with_wrong_clocks_post_everything_once(
     mongod: Mongod, crew: Crew, worlds: Worlds, rng: random.Random, size: Size, figures: Figures
@@ -75,7 +71,7 @@ def test_workers_with_wrong_clocks_post_everything_once(
         chunks = fill(world, sequences, rng)
         while world.pending():
             _keep_working(crew, world, rng)
-            _wait_for_requests(server, min(len(server.sequences) + 5, sequences))
+            server.wait_for_more(min(5, sequences - len(server.sequences)))
             assert_intact(world)
         _end(crew, world)
         assert set(server.posts().values()) == {1}
@@ -102,7 +98,7 @@ def test_a_mongod_whose_clock_is_set_loses_nothing_and_doubles_nothing(
         for _ in range(jumps):
             chunks += fill(world, AT_ONCE * 3, rng)
             _keep_working(crew, world, rng)
-            _wait_for_requests(server, len(server.sequences) + 3)
+            server.wait_for_more(3)
             jumping.jump(rng.choice(JUMPS))
             assert_intact(world)
         jumping.jump("+0")

@@ -13,7 +13,7 @@ from tests.soak.conftest import Figures, Size, Worlds
 from tests.support.crew import Crew
 from tests.support.promises import assert_kept, fill
 from tests.support.replicas import ReplicaSet
-from tests.support.whisper import FakeWhisper, faulty
+from tests.support.whisper import faulty
 from tests.support.world import World
 
 ARGUMENTS = ("--max-workers", "2", "--lease", "3", "--timeout-base", "20")
@@ -66,11 +66,6 @@ class _Ingester:
                     raise
 
 
-def _wait_for_more_requests(server: FakeWhisper) -> None:
-    seen = len(server.sequences)
-    server.wait_for(lambda: len(server.sequences) > seen + 2, 60)
-
-
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
     with ReplicaSet(tmp_path_factory.mktemp("replicas")) as running:
@@ -97,7 +92,7 @@ def test_failovers_lose_nothing_and_double_nothing(
             for _ in range(rounds):
                 for disturb in (replicas.kill_primary, replicas.step_down):
                     ingester.top_up(more)
-                    _wait_for_more_requests(server)
+                    server.wait_for_more(3)
                     time.sleep(rng.uniform(0, pause))  # so that it may hit whatever comes next
                     disturb()
         crew.run_until_done(world, *ARGUMENTS)

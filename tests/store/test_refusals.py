@@ -117,7 +117,7 @@ def test_a_watching_run_goes_on_after_something_was_dropped(
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
-    assert "MongoDB is away" not in world.log
+    assert "MongoDB is not available" not in world.log
     assert set(world.owners().values()) == {1}
 
 

@@ -237,6 +237,11 @@ class FakeWhisper:
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "the server waited in vain"
 
+    def wait_for_more(self, count: int) -> None:
+        """Wait until this many more requests with users' audio came."""
+        wanted = len(self.sequences) + count
+        self.wait_for(lambda: len(self.sequences) >= wanted, 90)
+
     def stop(self) -> None:
         self.released.set()
         self.gate.set()

@@ -30,7 +30,7 @@ LONGEST = 600.0
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is said from `start` to `end` (seconds), after a pause of so many seconds."""
+    """What is said from `start` to `end` after a pause; all in seconds."""
 
     start: float
     end: float
@@ -122,10 +122,14 @@ def _room(size: int, seed: str) -> Samples:
 
 def saved(path: Path, sound: Samples, seed: str) -> Path:
     """Write a file with quiet room noise under the sound; the same seed makes the same noise."""
-    whole = np.clip(sound + _room(sound.size, seed), -1, 1)
+    return written(path, np.clip(sound + _room(sound.size, seed), -1, 1))
+
+
+def written(path: Path, sound: Samples) -> Path:
+    """Write mono sound at 16 kHz to a WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(WHISPER_RATE)
-        file.writeframes((32767 * whole).astype("<i2").tobytes())
+        file.writeframes((32767 * sound).astype("<i2").tobytes())
     return path

@@ -40,7 +40,7 @@ class Result:
     times: Times
 
     def differences(self, way: str) -> list[int]:
-        """Errors of ours less those of a way, by sentence."""
+        """How many more errors stt makes than another way, by sentence."""
         pairs = zip(
             self.scores[OURS].errors_by_sentence, self.scores[way].errors_by_sentence, strict=True
         )
