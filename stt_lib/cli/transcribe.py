@@ -31,6 +31,9 @@ from stt_lib.timing import REAL, Event
 
 FORMATS = ("txt", "srt", "vtt", "json")
 
+LONGEST_LEASE = 15.0
+"""Seconds. How long somebody who repeats a killed command has to wait for its claims at most."""
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -96,8 +99,15 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
 def _settings(flags: dict[str, Any]) -> Settings:
     """The settings without those of other kinds of runs, which the environment may contain."""
     settings = load({**flags, "local": True})
+    lease = min(settings.lease, LONGEST_LEASE)
     return dataclasses.replace(
-        settings, limit=None, watch=None, max_runtime=None, retranscribe=None, summary=None
+        settings,
+        lease=lease,
+        limit=None,
+        watch=None,
+        max_runtime=None,
+        retranscribe=None,
+        summary=None,
     )
 
 

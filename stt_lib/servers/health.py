@@ -28,7 +28,7 @@ LONGEST_ABSENCE_SECONDS = 5.0
 anything, and a server that restarts is used again at once.
 """
 
-LOGGED_RESTS = 8
+LOGGED_RESTS = 4
 """Rests of one outage that are logged; then each of twice as many: it may last a weekend."""
 
 BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
