@@ -23,10 +23,14 @@ THRESHOLD = 3
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
 
-LONGEST_ABSENCE_SECONDS = 5.0
-"""Seconds. Longest rest of a server where nobody listens: a refused connection costs nobody
-anything, and a server that restarts is used again at once.
+LONGEST_ABSENCE_SECONDS = 2.0
+"""Seconds. Longest rest of a server that refuses connections: that costs nobody anything, and a
+server that restarts is used again at once.
 """
+
+TRIAL_SHARE = 0.1
+"""Share of the time that trials of a server where nobody listens may take: some addresses refuse
+nothing, and each trial waits in vain for a connection."""
 
 LOGGED_RESTS = 4
 """Rests of one outage that are logged; then each of twice as many: it may last a weekend."""
@@ -192,15 +196,18 @@ class Server:
         if kind in (FailureKind.BUSY, FailureKind.TIMEOUT):
             self.limit.refused(self._timing.monotonic(), started=started)
 
-    def failed(self, error: AttemptError, *, certain: bool = False) -> News | None:
-        """It is in trouble; `certain` as for `Breaker.failure`."""
+    def failed(
+        self, error: AttemptError, *, certain: bool = False, seconds: float = 0.0
+    ) -> News | None:
+        """It is in trouble, as a trial of `seconds` has shown; `certain` as for `Breaker.failure`."""
         if isinstance(error, ServerBusy):
             return self._pause(error)
         if isinstance(error, ServerMisconfigured):
             return self._give_up(error)
         now = self._timing.monotonic()
-        is_absent = isinstance(error, ServerTrouble) and error.unreachable
-        longest = LONGEST_ABSENCE_SECONDS if is_absent else LONGEST_REST_SECONDS
+        longest = LONGEST_REST_SECONDS
+        if isinstance(error, ServerTrouble) and error.unreachable:
+            longest = min(longest, max(LONGEST_ABSENCE_SECONDS, seconds / TRIAL_SHARE))
         rests = self.breaker.failure(now, certain=certain, longest=longest)
         return self._rest(error, now) if rests else None
 

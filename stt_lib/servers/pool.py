@@ -248,13 +248,16 @@ class ServerPool:
             waiter.granted.set()
 
     def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
-        """A server that is due for a trial, else the one with most room; and whether it is one."""
+        """A server that is due for a trial, or with fewest requests; and whether it is a trial.
+
+        Not the one with most room: a server that is back has little, and would be left idle.
+        """
         now = self._timing.monotonic()
         for server in self.servers:
             if server.wants_trial(now):
                 return server, True
         open_ = [server for server in self.servers if server.takes_requests(now)]
-        return min(open_, key=lambda s: (s is avoid, -s.room, s.pace), default=None), False
+        return min(open_, key=lambda s: (s is avoid, s.in_flight, s.pace), default=None), False
 
     def _leave(self, slot: Slot) -> None:
         with self._lock:
@@ -375,10 +378,13 @@ class ServerPool:
     def _probe(self, slot: Slot) -> bool:
         """Post a clip that every working server transcribes; returns whether it did."""
         chunks = (health_check.probe(self._timing.now()),)
+        began = self._timing.monotonic()
         try:
-            self._post(slot, chunks, self._timing.monotonic())
+            self._post(slot, chunks, began)
         except AttemptError as error:
-            self._trouble(slot.server, error, certain=not isinstance(error, ServerBusy))
+            seconds = self._timing.monotonic() - began
+            is_certain = not isinstance(error, ServerBusy)
+            self._trouble(slot.server, error, certain=is_certain, seconds=seconds)
             return False
         self._answered(slot.server)
         return True
@@ -402,10 +408,12 @@ class ServerPool:
             extra=Event.ANSWERED.of(server=server.name, seconds=round(seconds, 3)),
         )
 
-    def _trouble(self, server: Server, error: AttemptError, *, certain: bool = False) -> None:
+    def _trouble(
+        self, server: Server, error: AttemptError, *, certain: bool = False, seconds: float = 0.0
+    ) -> None:
         with self._lock:
             self._last_trouble = error
-            news = server.failed(error, certain=certain)
+            news = server.failed(error, certain=certain, seconds=seconds)
             if error.kind is FailureKind.TIMEOUT and server.is_out:
                 self._give_up_overdue(server)
         _log(news)

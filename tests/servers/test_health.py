@@ -32,15 +32,18 @@ def test_a_resting_server_that_is_busy_is_not_tried_again_before_its_pause_ends(
     assert server.wants_trial(timing.monotonic())
 
 
-@pytest.mark.parametrize(("unreachable", "longest"), [(True, 5.0), (False, 30.0)])
-def test_a_server_where_nobody_listens_is_tried_again_sooner_than_one_that_fails(
-    server: Server, timing: ManualTiming, unreachable: bool, longest: float
+@pytest.mark.parametrize(
+    ("unreachable", "seconds", "longest"),
+    [(True, 0.0, 2.0), (True, 0.5, 5.0), (True, 5.0, 30.0), (False, 0.0, 30.0)],
+)
+def test_a_server_where_nobody_listens_is_tried_again_sooner_unless_a_trial_takes_long(
+    server: Server, timing: ManualTiming, unreachable: bool, seconds: float, longest: float
 ) -> None:
     trouble = ServerTrouble(FailureKind.CONNECTION, "refused", "stt")
     trouble.unreachable = unreachable
     rests = []
     for _ in range(20):
-        server.failed(trouble, certain=True)
+        server.failed(trouble, certain=True, seconds=seconds)
         began = timing.monotonic()
         while not server.wants_trial(timing.monotonic()):
             timing.sleep(0.1)

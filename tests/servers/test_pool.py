@@ -3,9 +3,12 @@
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from stt_lib.errors import FailureKind, ServerTrouble
+from tests.pipeline.lab import Lab
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
 
@@ -73,6 +76,17 @@ def test_one_server_down_of_two_costs_nothing_but_its_share(
     assert len(whisper.sequences) == 10
     assert done.stderr.count("rests until") < 8
     world.assert_all_done()
+
+
+def test_a_server_that_is_back_gets_requests_though_others_have_more_room() -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings(server_url="http://well,http://back", max_workers=8))
+    back = pool.servers[1]
+    back.failed(ServerTrouble(FailureKind.CONNECTION, "refused", back.name), certain=True)
+    back.answered()
+    with ExitStack() as slots:
+        used = [slots.enter_context(pool.slot(n, audio=1.0)).server for n in range(2)]
+    assert back in used
 
 
 def test_a_server_with_the_wrong_key_is_left_out_and_named_once(
