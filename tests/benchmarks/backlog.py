@@ -1,5 +1,6 @@
 """Databases full of pending chunks."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,11 @@ NEWEST = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
 BATCH = 1200
 SMALL_BYTES = 200
 LATELY_MS = 10 * 24 * 3600 * 1000
+
+COMMANDS = (
+    *("aggregate", "count", "delete", "find", "getMore", "insert"),
+    *("killCursors", "listIndexes", "update"),
+)
 
 Document = dict[str, Any]
 
@@ -85,10 +91,13 @@ class Backlog:
     def transcripts(self) -> int:
         return self.db["transcriptions"].count_documents({})
 
-    def network(self) -> Document:
-        """Requests and bytes over all connections so far."""
-        status: Document = self._client.admin.command("serverStatus")["network"]
-        return status
+    def traffic(self) -> Counter[str]:
+        """Commands on collections and bytes so far, over all connections."""
+        status: Document = self._client.admin.command("serverStatus")
+        counted = status["metrics"]["commands"]
+        commands = sum(counted[name]["total"] for name in COMMANDS)
+        bytes_ = {way: status["network"][way] for way in ("bytesIn", "bytesOut")}
+        return Counter(commands=commands, **bytes_)
 
     def close(self) -> None:
         self._client.drop_database(self.name)

@@ -40,12 +40,12 @@ def _crowd_on(lab: Lab, backlog: Backlog) -> Row:
     crew = lab.sizes.crowd
     slots = crew.processes * crew.workers
     with processes.serving(slots=slots, service=crew.service) as url:
-        before, cpu = backlog.network(), processes.cpu_seconds(lab.mongod.pid)
+        before, cpu = backlog.traffic(), processes.cpu_seconds(lab.mongod.pid)
         began = time.monotonic()
         with ThreadPoolExecutor(crew.processes) as pool:
             summaries = list(pool.map(lambda n: _run(lab, backlog, url, n), range(crew.processes)))
         cpu = processes.cpu_seconds(lab.mongod.pid) - cpu
-        after, server = backlog.network(), processes.report(url)
+        traffic, server = backlog.traffic() - before, processes.report(url)
     done = _total(summaries, "transcribed")
     return {
         "pending chunks": backlog.chunks,
@@ -57,7 +57,7 @@ def _crowd_on(lab: Lab, backlog: Backlog) -> Row:
         "full": round(server.get("fill_seconds", float("nan")), 2),
         "busy": round(server.get("steady_share", float("nan")), 3),
         "req/s": round(server["answered"] / server["wall"], 1),
-        "commands": round((after["numRequests"] - before["numRequests"]) / max(1, done), 2),
+        "commands": round(traffic["commands"] / max(1, done), 2),
         "mongod ms": round(1000 * cpu / max(1, done), 2),
     }
 
