@@ -12,6 +12,7 @@ from stt_lib.filtering import Verdict
 from stt_lib.pipeline.context import Context
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.worker import _Job
+from stt_lib.servers.pool import ServerPool, Slot
 from tests.simulation.checks import Violation
 from tests.simulation.world import play
 from tests.support.memory_database import CLAIM_INDEX, OWNER_INDEX, Database
@@ -90,6 +91,20 @@ def _no_word_of_the_other_side_is_given_up(patch: Patch) -> None:
     patch.setattr(Overlap, "own", lambda overlap, _: tuple(overlap._segments))
 
 
+def _slot_cleared_after_entering_the_line(patch: Patch) -> None:
+    """As it was once: what another thread granted in between was lost, and the run hung."""
+    granted = ServerPool._granted
+
+    def cleared_first(pool: ServerPool, waiter: Any) -> Slot:
+        with pool._lock:
+            waiter.slot = None
+            waiter.granted.clear()
+            pool._line.add(waiter.ticket)
+        return granted(pool, waiter)
+
+    patch.setattr(ServerPool, "_granted", cleared_first)
+
+
 MUTATIONS = {
     "text is cut whose audio was not in the request": _text_cut_without_its_audio,
     "the decision on a seam is not read again": _decision_not_read_again,
@@ -99,6 +114,7 @@ MUTATIONS = {
     "load does not check again": _load_without_a_check,
     "mark before save": _mark_before_save,
     "release before mark": _release_before_mark,
+    "a granted slot is cleared": _slot_cleared_after_entering_the_line,
 }
 
 

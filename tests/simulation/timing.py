@@ -15,7 +15,7 @@ T = TypeVar("T")
 START: Final = datetime(2026, 3, 2, 8, tzinfo=UTC)
 
 PREEMPTED: Final = 0.05
-"""Share of the looks at the clock at which another thread may come in between."""
+"""Share of the looks at the clock, and of the locks taken, before which another thread may come."""
 
 
 class SimulatedTiming(Timing):
@@ -28,7 +28,7 @@ class SimulatedTiming(Timing):
         *,
         preempted: float = PREEMPTED,
     ) -> None:
-        """Other threads come in between at the share `preempted` of the looks at the clock."""
+        """Other threads come in between before a share of the looks at the clock and of locks."""
         self.random = random.Random(process.scheduler.random.getrandbits(64))
         self._process = process
         self._scheduler = process.scheduler
@@ -39,9 +39,13 @@ class SimulatedTiming(Timing):
         return START + timedelta(seconds=self.monotonic()) + self._clock_error
 
     def monotonic(self) -> float:
+        self.preempt()
+        return self._scheduler.now
+
+    def preempt(self) -> None:
+        """Another thread may come in between."""
         if self._preempted and self._scheduler.random.random() < self._preempted:
             self._scheduler.pause()
-        return self._scheduler.now
 
     def boot_time(self) -> float:
         return self.monotonic()
@@ -53,7 +57,7 @@ class SimulatedTiming(Timing):
         return SimulatedEvent(self._scheduler)
 
     def lock(self) -> "SimulatedCondition":
-        return SimulatedCondition(self._scheduler)
+        return SimulatedCondition(self._scheduler, self.preempt)
 
     def condition(self) -> "SimulatedCondition":
         return SimulatedCondition(self._scheduler)
@@ -94,8 +98,10 @@ class SimulatedEvent:
 class SimulatedCondition:
     """A lock that others wait for, and a condition; re-entrant."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, preempt: Callable[[], None] = lambda: None) -> None:
+        """`preempt` is called before the lock is taken."""
         self._scheduler = scheduler
+        self._preempt = preempt
         self._owner: Task | None = None
         self._depth = 0
         self._blocked: list[Task] = []
@@ -103,6 +109,8 @@ class SimulatedCondition:
 
     def __enter__(self) -> bool:
         me = self._scheduler.current
+        if self._owner is not me:
+            self._preempt()
         while self._owner not in (None, me):
             self._scheduler.block(None, self._blocked)
         self._owner = me
