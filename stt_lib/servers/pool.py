@@ -230,7 +230,7 @@ class ServerPool:
 
     def _dispatch(self) -> None:
         """Hand idle channels to whoever is first in line and ready. The lock is held."""
-        while self._idle and self._line and not self._stop.is_set():
+        while self._idle and self._line and not self._stop.is_set() and self._over is None:
             waiter = self._waiting.get(min(self._line))
             if waiter is None or self._seconds_to_the_next() > 0:
                 return  # the first one is still loading its audio, or it is too soon
