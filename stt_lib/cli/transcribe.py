@@ -52,7 +52,7 @@ LONGEST_LEASE = 15.0
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the texts to DIR [default: beside each file]",
 )
-@settings_options("max_workers")
+@settings_options("max_workers", default="one per core with the embedded server")
 @settings_options("server_url", default="the embedded server")
 @settings_options("protocol", "model", "language", "prompt")
 @settings_options("data_dir", "log_file")
@@ -83,6 +83,8 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         texts = _Texts(store, targets, name, problems, place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
         is_served = is_given("server_url", flags)
+        if not is_served and not is_given("max_workers", flags):
+            settings = dataclasses.replace(settings, max_workers=_cores())
         code = _process(store, new, texts, settings, signals, is_served=is_served) if new else None
         texts.close(is_complete=code is None)
     for problem in problems:
@@ -109,6 +111,12 @@ def _settings(flags: dict[str, Any]) -> Settings:
         retranscribe=None,
         summary=None,
     )
+
+
+def _cores() -> int:
+    from stt_lib.local.transcriber import cores
+
+    return cores()
 
 
 def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[Path, Path]:

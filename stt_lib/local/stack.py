@@ -31,7 +31,7 @@ from stt_lib.telemetry.events import Event
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().parents[2] / "stt.py"))
 
-MARK = "STT_EMBEDDED"
+MARK = "EMBEDDED_IN_STT"
 """Environment variable that identifies a server's process: the folder and the server's name."""
 
 MODEL_SECONDS = 600.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stt_lib.local.ingest import read_recording
+from stt_lib.local.transcriber import cores
 from tests.local.sounds import SAMPLES
 from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
@@ -53,6 +54,14 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
     assert Path("subtitles/vtt/talk.vtt").read_text().startswith("WEBVTT")
     assert len(whisper.requests) == count
     assert world.chunks.count_documents({}) == 0, "the user's own database is left alone"
+
+
+def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:
+    done = world.run("transcribe", "talk.mp3", env={"STT_SERVER_URL": ""})
+    assert done.returncode == 0, done.stderr
+    assert f"Using {cores()} parallel worker(s)" in world.log_file.read_text()
+    (log,) = world.folder.glob("**/whisper-*.log")
+    assert "warning" not in log.read_text().lower()
 
 
 def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
