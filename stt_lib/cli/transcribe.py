@@ -114,7 +114,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _cores() -> int:
-    from stt_lib.local.transcriber import cores
+    from stt_lib.local.cores import cores
 
     return cores()
 

@@ -1,13 +1,10 @@
 """The Whisper model: loaded once, used by several threads."""
 
 import math
-import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib import import_module, util
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ctranslate2
@@ -20,6 +17,7 @@ from stt_lib.domain.text import runs
 from stt_lib.errors import ConfigurationError
 from stt_lib.local import batching, vad
 from stt_lib.local.batching import BatchedModel
+from stt_lib.local.cores import cores
 from stt_lib.local.vad import Window, windows
 
 BUNDLED_MODEL = "tiny.en"
@@ -40,9 +38,6 @@ SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 CLAUSE_ENDS = (",", ";", ":", "、", "，")
 LONG = 7.0
 """Seconds. A segment that is longer ends with a clause, too."""
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""What a container may use: microseconds of CPU time per period, then the period; or `max`."""
 
 COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32", "float32")}
 """In the order of preference."""
@@ -67,21 +62,6 @@ class Heard(NamedTuple):
     window: Window
     segment: Segment
     info: TranscriptionInfo
-
-
-def cores() -> int:
-    """Return the number of processors that this process may use, also inside a container."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(here or 1, _quota()))
-
-
-def _quota() -> int:
-    """Return the whole processors that the cgroup grants; a very large number without a limit."""
-    try:
-        granted, period = CPU_QUOTA.read_text().split()
-        return int(granted) // int(period)
-    except (OSError, ValueError):
-        return sys.maxsize
 
 
 class Transcriber:

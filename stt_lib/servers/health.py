@@ -199,7 +199,7 @@ class Server:
     def failed(
         self, error: AttemptError, *, certain: bool = False, seconds: float = 0.0
     ) -> News | None:
-        """It is in trouble, as a trial of `seconds` has shown; `certain` as for `Breaker.failure`."""
+        """It is in trouble, found out in `seconds`; `certain` as for `Breaker.failure`."""
         if isinstance(error, ServerBusy):
             return self._pause(error)
         if isinstance(error, ServerMisconfigured):

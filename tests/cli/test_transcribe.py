@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stt_lib.local.cores import cores
 from stt_lib.local.ingest import read_recording
-from stt_lib.local.transcriber import cores
 from tests.local.sounds import SAMPLES
 from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
