@@ -9,7 +9,7 @@ import click
 
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, print_json, table
-from stt_lib.cli.session import opened_store, place
+from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import FailedChunk, FailedKind
@@ -76,7 +76,7 @@ def errors(
     else:
         click.echo("\n".join(_lists(kinds, chunks, now)))
         for what, command in NEXT_STEPS.items():
-            click.echo(f"{what + ':':<8} {PROGRAM} {command}{place(settings)}")
+            click.echo(f"{what + ':':<8} {PROGRAM} {command}{same_place(settings)}")
 
 
 def _lists(kinds: list[FailedKind], chunks: list[FailedChunk], now: datetime) -> Iterator[str]:
@@ -108,7 +108,8 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
         raise InputError(f"no failed chunk has the id {id_}, nor does any recording with failures")
     if count:
         click.echo(
-            f"{counted(count, 'chunk')} will be retried by the next run: {PROGRAM}{place(settings)}"
+            f"{counted(count, 'chunk')} will be retried by the next run:"
+            f" {PROGRAM}{same_place(settings)}"
         )
     else:
         click.echo("Nothing has failed.")

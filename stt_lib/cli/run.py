@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.dry_run import rehearse
-from stt_lib.cli.session import opened_store, place, reachable
+from stt_lib.cli.session import opened_store, reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import unknown_variables
@@ -224,9 +224,9 @@ def _next_steps(report: Report, settings: Settings) -> Iterator[str]:
     """Sentences about what a person may want to do after this run."""
     if report.newest is not None:
         recording = shlex.quote(short_id(report.newest.original_id))
-        yield f"To read the newest transcript: {PROGRAM} export {recording}{place(settings)}"
+        yield f"To read the newest transcript: {PROGRAM} export {recording}{same_place(settings)}"
     if report.failed:
-        yield f"To see what failed and why: {PROGRAM} errors{place(settings)}"
+        yield f"To see what failed and why: {PROGRAM} errors{same_place(settings)}"
 
 
 def exit_code(report: Report, signals: StopSignal) -> int:

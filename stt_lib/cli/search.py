@@ -11,7 +11,7 @@ import click
 
 from stt_lib.cli.options import JSON, Plain, settings_options
 from stt_lib.cli.rendering import at, print_json
-from stt_lib.cli.session import local_hint, opened_store, place
+from stt_lib.cli.session import local_hint, opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
@@ -67,16 +67,16 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         raise InputError(_unfinished(reached, settings) if is_unfinished else nothing)
     else:
         click.echo("\n".join(_lines(hits[:limit], names)))
-        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{place(settings)}")
+        click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{same_place(settings)}")
         if len(hits) > limit:
-            click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{place(settings)} …")
+            click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{same_place(settings)} …")
     if is_unfinished:
         click.echo(_unfinished(reached, settings), err=True)
 
 
 def _unfinished(reached: datetime | None, settings: Settings) -> str:
     moment = at(reached)
-    more = f"{PROGRAM} search --until {shlex.quote(moment)}{place(settings)} …"
+    more = f"{PROGRAM} search --until {shlex.quote(moment)}{same_place(settings)} …"
     return (
         f"Searched back to {moment} only: a search stops after {SECONDS:g} s. To continue: {more}"
     )

@@ -63,7 +63,7 @@ def local_hint(settings: Settings) -> str:
     return " (add --local for the embedded stack)" if is_forgotten else ""
 
 
-def place(settings: Settings) -> str:
+def same_place(settings: Settings) -> str:
     """The options with which another command works on the same database."""
     if not settings.local:
         return ""

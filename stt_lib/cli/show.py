@@ -10,7 +10,7 @@ import click
 from stt_lib import filtering
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, print_json
-from stt_lib.cli.session import opened_store, place
+from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import ChunkStory, Explained
@@ -51,7 +51,7 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
         chunks = [dataclasses.asdict(story) for story in stories]
         print_json({"chunks": chunks, "transcripts": [_plain(e, policy) for e in heard]})
         return
-    paragraphs = [_story(story, place(settings)) for story in stories]
+    paragraphs = [_story(story, same_place(settings)) for story in stories]
     paragraphs += [_explained(each, policy) for each in heard]
     click.echo("\n\n".join("\n".join(lines) for lines in paragraphs))
 

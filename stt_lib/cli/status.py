@@ -9,7 +9,7 @@ import click
 
 from stt_lib.cli.options import JSON, settings_options
 from stt_lib.cli.rendering import at, clock, print_json
-from stt_lib.cli.session import opened_store, place
+from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.domain.models import Activity, FailedKind
@@ -51,7 +51,7 @@ def status(as_json: bool, **flags: Any) -> None:
         print_json(_for_programs(found))
     else:
         columns = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)
-        click.echo("\n".join(lines(found, columns, place(settings))))
+        click.echo("\n".join(lines(found, columns, same_place(settings))))
 
 
 def lines(found: Status, columns: int, place: str = "") -> Iterator[str]:

@@ -12,7 +12,7 @@ import click
 
 from stt_lib.cli import exit_codes, run
 from stt_lib.cli.options import settings_options
-from stt_lib.cli.session import place, reachable
+from stt_lib.cli.session import reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
@@ -80,7 +80,7 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         store.indexes.ensure()
         problems: list[InputError] = []
         recordings = _recordings(store, files, problems)
-        texts = _Texts(store, targets, name, problems, place(settings))
+        texts = _Texts(store, targets, name, problems, same_place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
         is_served = is_given("server_url", flags)
         if not is_served and not is_given("max_workers", flags):
