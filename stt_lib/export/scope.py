@@ -5,7 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, tzinfo
 
 from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
@@ -35,11 +35,13 @@ class Scope:
         return title(recording, self.name_of(recording))
 
     def local(self, moment: datetime) -> datetime:
-        """Return a time in the reader's zone."""
-        try:
-            return moment.astimezone(self.zone)
-        except (OverflowError, ValueError):  # at the ends of the calendar
-            return moment
+        """Return a time in the reader's zone.
+
+        In the first and the last year of the calendar it stays in UTC: the zone's midnight may lie
+        beyond the calendar.
+        """
+        is_at_an_end = moment.year in (MINYEAR, MAXYEAR)
+        return moment if is_at_an_end else moment.astimezone(self.zone)
 
     def clock(self, moment: datetime) -> str:
         """Format the time of day in the reader's zone."""

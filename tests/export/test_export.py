@@ -438,6 +438,7 @@ def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store
     [
         (datetime(9999, 12, 31, 23, tzinfo=UTC), "Asia/Tokyo"),
         (datetime(1, 1, 1, tzinfo=UTC), "America/New_York"),
+        (datetime(1, 1, 1, tzinfo=UTC), "Asia/Tokyo"),
     ],
 )
 def test_dates_that_are_beyond_the_calendar_in_the_local_zone_do_no_harm(
