@@ -23,6 +23,7 @@ from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unava
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
+from stt_lib.pipeline.worker import Worker
 from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
@@ -149,7 +150,8 @@ def _transcribe(
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
     with _metrics(settings, store, pool), followed:
-        runner = Runner(store, source, sink, pool, settings, signals.event, stats=stats)
+        worker = Worker(store, source, sink, pool, settings, signals.event, stats=stats)
+        runner = Runner(worker)
         signals.release = runner.release_claims
         report = runner.run()
     if not report.abandoned:

@@ -14,26 +14,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from stt_lib.config.settings import Settings
 from stt_lib.domain.deadline import Deadline
 from stt_lib.domain.models import ChunkSequence, Outcome, Tally
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
 from stt_lib.pipeline import planner
-from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.pipeline.planner import Batch, Plan
-from stt_lib.pipeline.sinks import Sink
-from stt_lib.pipeline.sources import Source
 from stt_lib.pipeline.watcher import Idleness, Watcher
 from stt_lib.pipeline.worker import Result, Worker
-from stt_lib.servers.pool import ServerPool
-from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
 from stt_lib.telemetry.progress import Position, Progress
-from stt_lib.telemetry.stats import Stats
-from stt_lib.timing import REAL, Timing
-from stt_lib.timing import Event as StopEvent
+from stt_lib.timing import Timing
 
 log = logging.getLogger("stt")
 
@@ -113,50 +105,30 @@ class Inbox:
 class Runner:
     """One run over a source: the backlog, as a rule."""
 
-    def __init__(
-        self,
-        store: Store,
-        source: Source,
-        sink: Sink,
-        pool: ServerPool,
-        settings: Settings,
-        stop: StopEvent,
-        *,
-        stats: Stats,
-        timing: Timing = REAL,
-    ) -> None:
-        """Prepare the run.
+    def __init__(self, worker: Worker) -> None:
+        """Prepare a run by the settings of a worker.
 
         Raises:
-            ConfigurationError: the user's file of phrases cannot be used.
             StoreUnavailable: MongoDB is away.
         """
-        self._store = store
-        self._source = source
-        self._pool = pool
-        self._settings = settings
-        self._stop = stop
-        self._stats = stats
-        self._timing = timing
+        self._worker = worker
+        self._store = worker.store
+        self._source = worker.source
+        self._pool = worker.pool
+        self._settings = settings = worker.settings
+        self._stop = worker.stop
+        self._stats = worker.stats
+        self._timing = timing = worker.timing
+        self._heartbeat = worker.heartbeat
         self._started = timing.monotonic()
-        self._run_started = store.now()
+        self._run_started = worker.store.now()
         self._deadline = Deadline(settings.max_runtime, self._started)
-        self._heartbeat = Heartbeat(store.claims, settings.lease, timing)
-        self._worker = Worker(
-            store,
-            source,
-            sink,
-            pool,
-            self._heartbeat,
-            settings,
-            stop,
-            stats=stats,
-            timing=timing,
-        )
         self._threads = threads(settings.max_workers)
         self._executor = timing.executor(self._threads, "stt-worker")
         self._planners = timing.executor(1, "stt-planner")
-        self._plan = Plan(planner.ahead(settings.max_workers), is_replaced=source.has_priorities)
+        self._plan = Plan(
+            planner.ahead(settings.max_workers), is_replaced=worker.source.has_priorities
+        )
         self._planning: Future[Batch] | None = None
         self._planning_began = self._planned_at = float("-inf")
         self._rests_until = self._contended_until = float("-inf")

@@ -88,7 +88,6 @@ class Worker:
         source: Source,
         sink: Sink,
         pool: ServerPool,
-        heartbeat: Heartbeat,
         settings: Settings,
         stop: StopEvent,
         *,
@@ -104,7 +103,7 @@ class Worker:
         self.source = source
         self.sink = sink
         self.pool = pool
-        self.heartbeat = heartbeat
+        self.heartbeat = Heartbeat(store.claims, settings.lease, timing)
         self.settings = settings
         self.stop = stop
         self.stats = stats

@@ -143,9 +143,19 @@ class Lab:
     ) -> Runner:
         settings = self.settings(**options)
         store = store or self.store(lease=settings.lease)
-        return Runner(
+        source = source or PendingChunks(store, ALL, only_failed=settings.retry_errors)
+        return Runner(self.worker(store, settings, source, sink))
+
+    def worker(
+        self,
+        store: Any,
+        settings: Settings,
+        source: Source | None = None,
+        sink: Sink | None = None,
+    ) -> Worker:
+        return Worker(
             store,
-            source or PendingChunks(store, ALL, only_failed=settings.retry_errors),
+            source or PendingChunks(store),
             sink or ChunkSink(store, settings.max_failures),
             self.pool(settings),
             settings,
@@ -169,28 +179,17 @@ class Lab:
     ) -> Result:
         """Process one sequence in this thread."""
         settings = self.settings(**options)
-        store = store or self.store()
-        pool = self.pool(settings)
-        beat = heartbeat or Heartbeat(store.claims, settings.lease, self.timing)
-        worker = Worker(
-            store,
-            source or PendingChunks(store),
-            sink or ChunkSink(store, settings.max_failures),
-            pool,
-            beat,
-            settings,
-            self.stop,
-            stats=self.stats,
-            timing=self.timing,
-        )
-        pool.line_up(1)
+        worker = self.worker(store or self.store(), settings, source, sink)
+        if heartbeat is not None:
+            worker.heartbeat = heartbeat
+        worker.pool.line_up(1)
         try:
             result = worker.process(sequence, 1)
             assert result is not None
             return result
         finally:
             if heartbeat is None:
-                beat.stop()
+                worker.heartbeat.stop()
 
     def planned(self, store: Any = None, **options: Any) -> list[ChunkSequence]:
         store = store or self.store()

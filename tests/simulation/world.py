@@ -15,6 +15,7 @@ from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.runner import Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
+from stt_lib.pipeline.worker import Worker
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
 from stt_lib.telemetry.stats import Stats
@@ -213,7 +214,8 @@ class World:
         source, sink = _ends(store, given)
         try:
             store.indexes.ensure()
-            runner = Runner(store, source, sink, pool, given, stop, stats=stats, timing=timing)  # type: ignore[arg-type]
+            worker = Worker(store, source, sink, pool, given, stop, stats=stats, timing=timing)  # type: ignore[arg-type]
+            runner = Runner(worker)
         except SttError as error:
             self.scheduler.note(f"{run.name} does not start: {error}")
             return
