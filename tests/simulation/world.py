@@ -218,6 +218,7 @@ class World:
             runner = Runner(worker)
         except SttError as error:
             self.scheduler.note(f"{run.name} does not start: {error}")
+            process.exit()
             return
         report = runner.run()
         counts = ", ".join(f"{k} {v}" for k, v in report.tally.counts.items())
