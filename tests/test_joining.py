@@ -117,10 +117,11 @@ def test_speech_that_arrives_while_the_end_is_being_posted_is_joined_to_it(
 
     whisper.script = script
     recording = world.record(range(6), ingested_at=now)
-    early = world.start()
+    quick = {"STT_LEASE": "3"}  # for this long the late run waits for the claim of the early one
+    early = world.start(env=quick)
     whisper.wait_for(lambda: len(whisper.sequences) == 1)
     world.record(range(6, 12), original_id=recording, ingested_at=now)
-    late = world.start("--limit", "1")
+    late = world.start("--limit", "1", env=quick)
     late.communicate(timeout=30)
     is_done.set()
     early.communicate(timeout=30)
