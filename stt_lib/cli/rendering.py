@@ -27,10 +27,15 @@ def clock(moment: datetime, now: datetime) -> str:
     return f"{local:%a %H:%M}" if local - today < timedelta(days=6) else f"{local:%Y-%m-%d}"
 
 
+def columns() -> int:
+    """Characters that fit into a line on a terminal; elsewhere there is no limit."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows with aligned columns; on a terminal, lines that are too wide are cut."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    most = columns()
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from stt_lib.cli.options import JSON, Plain, settings_options
-from stt_lib.cli.rendering import at, print_json
+from stt_lib.cli.rendering import at, columns, print_json
 from stt_lib.cli.session import local_hint, opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -66,7 +66,7 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
         nothing = f"no transcript contains these words{local_hint(settings)}"
         raise InputError(_unfinished(reached, settings) if is_unfinished else nothing)
     else:
-        click.echo("\n".join(_lines(hits[:limit], names)))
+        click.echo("\n".join(lines(hits[:limit], names, columns())))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{same_place(settings)}")
         if len(hits) > limit:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{same_place(settings)} …")
@@ -91,13 +91,27 @@ def _hits(
                 yield hit
 
 
-def _lines(hits: Iterable[Hit], names: Mapping[str, str | None]) -> Iterator[str]:
-    """A heading per day and recording, and a line per hit."""
+def lines(hits: Iterable[Hit], names: Mapping[str, str | None], columns: int) -> Iterator[str]:
+    """A heading per day and recording, and a line per hit, which fits into this many columns."""
     groups = itertools.groupby(hits, key=lambda hit: (at(hit.start)[:DAY], hit.recording))
     for number, ((day, recording), said) in enumerate(groups):
         if number:
             yield ""
         yield f"{day} · {title(recording, names[recording])}"
         for hit in said:
-            shown = f"{hit.before}{click.style(hit.text, bold=True)}{hit.after}"
-            yield f"  {at(hit.start)[DAY + 1 :]}  {shown}"
+            moment = f"  {at(hit.start)[DAY + 1 :]}  "
+            before, after = _beside(hit, columns - len(moment))
+            yield f"{moment}{before}{click.style(hit.text, bold=True)}{after}"
+
+
+def _beside(hit: Hit, columns: int) -> tuple[str, str]:
+    """The words before and after a hit, cut where there is no room for both."""
+    room = max(0, columns - len(hit.text))
+    kept_after = min(len(hit.after), max(room // 2, room - len(hit.before)))
+    kept_before = min(len(hit.before), room - kept_after)
+    before, after = hit.before, hit.after
+    if kept_before < len(before):
+        before = f"…{before[len(before) - kept_before + 1 :]}" if kept_before else ""
+    if kept_after < len(after):
+        after = f"{after[: kept_after - 1]}…" if kept_after else ""
+    return before, after

@@ -4,11 +4,13 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+import click
 import pytest
 from pymongo.errors import OperationFailure
 
 from stt_lib.cli import exit_codes, main
-from stt_lib.domain.search import query
+from stt_lib.cli.search import lines
+from stt_lib.domain.search import Hit, query
 from stt_lib.store import Store
 from stt_lib.store.search import INDEX
 from stt_lib.telemetry.formatters import local_time
@@ -90,6 +92,24 @@ def test_time_recording_and_the_words_around_are_shown(
         "after": ".",
         "name": "evening.mp3",
     }
+
+
+@pytest.mark.parametrize("columns", [12, 20, 29, 40, 60, 200])
+@pytest.mark.parametrize("before", ["", "Some words. ", "Word after word after word before the "])
+@pytest.mark.parametrize("after", ["", ".", " of a sentence that goes on for quite a while"])
+def test_a_line_fits_into_the_terminal_and_keeps_what_it_can(
+    columns: int, before: str, after: str
+) -> None:
+    hit = Hit(START, "r", "t", before, "hit", after)
+    _, line = map(click.unstyle, lines([hit], {"r": None}, columns))
+    moment, shown = line[:12], line[12:]
+    assert moment.strip()
+    whole = f"{before}hit{after}"
+    assert len(line) == max(15, min(columns, 12 + len(whole)))
+    left, right = shown.split("hit")
+    assert before.endswith(left.removeprefix("…"))
+    assert after.startswith(right.removesuffix("…"))
+    assert ("…" in shown) == (shown != whole and columns > 15)
 
 
 @pytest.mark.usefixtures("way")
