@@ -23,6 +23,7 @@ from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError, Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
+from stt_lib.local.cores import cores
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.sources import ArrivingChunks, PendingChunks
 from stt_lib.store import Store
@@ -84,7 +85,7 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
         is_served = is_given("server_url", flags)
         if not is_served and not is_given("max_workers", flags):
-            settings = dataclasses.replace(settings, max_workers=_cores())
+            settings = dataclasses.replace(settings, max_workers=cores())
         code = _process(store, new, texts, settings, signals, is_served=is_served) if new else None
         texts.close(is_complete=code is None)
     for problem in problems:
@@ -111,12 +112,6 @@ def _settings(flags: dict[str, Any]) -> Settings:
         retranscribe=None,
         summary=None,
     )
-
-
-def _cores() -> int:
-    from stt_lib.local.cores import cores
-
-    return cores()
 
 
 def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[Path, Path]:
