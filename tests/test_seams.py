@@ -263,6 +263,44 @@ def test_words_that_only_one_side_heard_well(
     assert [word.rstrip("xy") for word in words] == [word.rstrip("xy") for word in text]
 
 
+def at(begin: float, text: str) -> Segment:
+    """A segment whose words are half a second apart."""
+    words = [Word(begin + n / 2, begin + n / 2 + 0.4, f" {w}") for n, w in enumerate(text.split())]
+    return Segment(words[0].start, words[-1].end, f" {text}", words=tuple(words))
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        (None, "put the kettle on"),
+        ("the cattle has gone", "the cattle has gone"),
+    ],
+    ids=["nothing", "something else"],
+)
+@FIRST
+def test_a_sentence_that_the_other_side_left_to_us_is_ours_unless_we_heard_something_else(
+    first: Side, heard: str | None, expected: str
+) -> None:
+    """A model leaves out one of two equal sentences, whichever it is."""
+    said = [at(1, "well"), at(4, "put the kettle on"), at(11, "put the kettle on"), at(16, "fine")]
+    unheard = 2 if first is Side.EARLIER else 1
+    other = [*said]
+    other[unheard : unheard + 1] = [at(said[unheard].start, heard)] if heard else []
+    pair = {first: said, next(side for side in Side if side is not first): other}
+    texts = [segment.text.strip() for segment in said]
+    texts[unheard] = expected
+    assert " ".join(joined(pair[Side.EARLIER], pair[Side.LATER], first)) == " ".join(texts)
+
+
+@FIRST
+def test_two_words_that_only_one_side_heard_are_taken_for_noise(first: Side) -> None:
+    said = [at(1, "well"), at(4, "thank you"), at(11, "thank you"), at(16, "fine")]
+    unheard = 2 if first is Side.EARLIER else 1
+    other = [segment for number, segment in enumerate(said) if number != unheard]
+    pair = {first: said, next(side for side in Side if side is not first): other}
+    assert joined(pair[Side.EARLIER], pair[Side.LATER], first) == ["well", "thank", "you", "fine"]
+
+
 @given(st.data())
 def test_a_seam_from_elsewhere_never_breaks_anything(data: st.DataObject) -> None:
     """Whatever a document holds."""

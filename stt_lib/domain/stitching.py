@@ -8,7 +8,8 @@ and cuts at the same place. That needs no exact times: the words themselves are 
 Measured on 172 seams of real speech (707 s in sequences of 20 s, tiny.en, two fifths of it in
 noise) against a cut at the word nearest to the boundary, which would need no decision: 693 to 697
 word errors in all against 794 where a server gives the times of segments only, 762 to 766 against
-775 where it gives those of words.
+775 where it gives those of words. Where sentences are said up to three times (1,801 words, 33 seams,
+tiny.en), 108 to 112 words are wrong; without the words that only the first side heard, 112 to 120.
 """
 
 import math
@@ -21,7 +22,7 @@ from enum import Enum
 from itertools import accumulate
 
 from stt_lib.domain.models import Seam, Segment, Word
-from stt_lib.domain.text import normal_form
+from stt_lib.domain.text import normal_form, runs
 
 EDGE_SECONDS = 1.0
 """Seconds. How far inside its own audio a side may give up words: by as much may a server place a
@@ -40,6 +41,8 @@ STRAY_COST = 0.4
 """Weight. Two equal words that are far apart and alone are more likely two words than one."""
 NEAREST = 8
 """Words. Number on each side that is compared by letters where whole words do not agree."""
+FEWEST_UNHEARD = 3
+"""Words. Fewer that only one side heard may be noise."""
 SHORTEST_LIKENESS = 3
 """Letters. Fewer in a row are alike by chance."""
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -86,6 +89,7 @@ class Overlap:
         self._outward = 1 if side is Side.EARLIER else -1
         """The direction in which the other side's audio lies."""
         before, after = reach
+        self._own_seconds = before if side is Side.EARLIER else after
         found = list(self._near(before, after))
         behind = _first(found, 0.0)
         begin = max(_first(found, -before), behind - MOST)
@@ -135,7 +139,13 @@ class Overlap:
 
     def own(self, seam: Seam) -> tuple[Segment, ...]:
         """Our segments up to the seam, or from it on; one that lies across it is divided."""
-        place = self._within_context(self._place(seam))
+        kept = self._from(self._within_context(self._place(seam)))
+        for found in self._unheard(seam):
+            kept = _put_in(found, kept)
+        return kept
+
+    def _from(self, place: int) -> tuple[Segment, ...]:
+        """Our segments on our side of this place."""
         token = self._tokens[place] if place < len(self._tokens) else self._following
         if token is None:
             return tuple(self._segments) if self._side is Side.EARLIER else ()
@@ -149,19 +159,36 @@ class Overlap:
 
         The other side has given these words up, but this time we were posted without its audio.
         """
-        known = {place for _, place in _alignment(self._tokens, seam)}
-        missing = [
-            word
-            for place, (word, at) in enumerate(zip(seam.words, seam.seconds, strict=True))
-            if place not in known and at * self._outward > 0
-            if (place < seam.cut) == (self._side is Side.EARLIER)
-        ]
+        places = self._left_to_us(seam)
+        missing = [seam.words[n] for n in places if seam.seconds[n] * self._outward > 0]
         if not missing:
             return tuple(self._segments)
         found = Segment(self._cut, self._cut, " " + " ".join(missing))
         if self._side is Side.EARLIER:
             return (*self._segments, found)
         return (found, *self._segments)
+
+    def _unheard(self, seam: Seam) -> Iterator[Segment]:
+        """What the other side heard in our own audio and left to us, but we did not hear.
+
+        Models leave out a sentence that is said twice; which hearing leaves it out depends on
+        where the sound is cut. But where we heard nothing at all, nothing may have been said.
+        """
+        if not self._tokens:
+            return
+        inward = [at * -self._outward for at in seam.seconds]
+        places = [n for n in self._left_to_us(seam) if 0 < inward[n] < self._own_seconds]
+        for run in runs(places, lambda run, place: place != run[-1] + 1):
+            if len(run) >= FEWEST_UNHEARD:
+                start, end = seam.seconds[run[0]], seam.seconds[run[-1]]
+                text = " ".join(seam.words[n] for n in run)
+                yield Segment(self._cut + start, self._cut + max(start, end), f" {text}")
+
+    def _left_to_us(self, seam: Seam) -> list[int]:
+        """Which words of the other side are on our side of the seam, and none of ours."""
+        known = {place for _, place in _alignment(self._tokens, seam)}
+        ours = range(seam.cut) if self._side is Side.EARLIER else range(seam.cut, len(seam.words))
+        return [place for place in ours if place not in known]
 
     def _within_context(self, place: int) -> int:
         """No word that lies well inside our own audio is given up, wherever the seam is."""
@@ -220,6 +247,14 @@ class Overlap:
             [replace(segment, end=self._cut + before[-1].end, text=segment.text[:end], words=left)],
             [replace(segment, start=self._cut + token.start, text=segment.text[end:], words=right)],
         )
+
+
+def _put_in(found: Segment, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Insert a segment if nothing else was heard at its time."""
+    if any(other.start < found.end and found.start < other.end for other in segments):
+        return segments
+    place = sum(other.start < found.start for other in segments)
+    return (*segments[:place], found, *segments[place:])
 
 
 def _first(tokens: Sequence[Token], moment: float) -> int:
