@@ -293,6 +293,17 @@ def test_a_sentence_that_the_other_side_left_to_us_is_ours_unless_we_heard_somet
 
 
 @FIRST
+def test_what_was_dropped_here_does_not_come_back_from_the_other_side(first: Side) -> None:
+    said = [at(1, "well"), at(4, "put the kettle on"), at(11, "put the kettle on"), at(16, "fine")]
+    dropped = said[2 if first is Side.EARLIER else 1]
+    kept = [segment for segment in said if segment is not dropped]
+    seam = overlap(said, first).propose()
+    second = overlap(kept, next(side for side in Side if side is not first))
+    assert dropped.text in "".join(segment.text for segment in second.own(seam))
+    assert dropped.text not in "".join(segment.text for segment in second.own(seam, [dropped]))
+
+
+@FIRST
 def test_two_words_that_only_one_side_heard_are_taken_for_noise(first: Side) -> None:
     said = [at(1, "well"), at(4, "thank you"), at(11, "thank you"), at(16, "fine")]
     unheard = 2 if first is Side.EARLIER else 1

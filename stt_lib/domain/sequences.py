@@ -109,7 +109,7 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
 def even_cap(total: int, workers: int) -> int:
     """The cap at which `workers` that share this many chunks all have work to the end.
 
-    The number of sequences is a multiple of theirs, and all are about equally long.
+    The number of sequences is a multiple of `workers`, and all are about equally long.
     """
     if workers == 1:
         return MAX_CHUNKS

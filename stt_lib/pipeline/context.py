@@ -85,10 +85,11 @@ class Context:
         """The verdict without the text that belongs to the transcripts of the neighbours."""
         timeline = heard.timeline
         segments: Sequence[Segment] = verdict.kept
+        no_speech = [dropped.segment for dropped in verdict.dropped]
         for cut in self._cuts(heard):
             overlap = cut.overlap(segments)
             if cut.neighbour in heard.audio:
-                segments = overlap.own(self._seam(cut, overlap, heard))
+                segments = overlap.own(self._seam(cut, overlap, heard), no_speech)
             elif seam := self._decided(cut.pair):
                 segments = overlap.with_words_beyond(seam)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))

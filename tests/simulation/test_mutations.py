@@ -88,7 +88,7 @@ def _decision_not_read_again(patch: Patch) -> None:
 
 
 def _no_word_of_the_other_side_is_given_up(patch: Patch) -> None:
-    patch.setattr(Overlap, "own", lambda overlap, _: tuple(overlap._segments))
+    patch.setattr(Overlap, "own", lambda overlap, *_: tuple(overlap._segments))
 
 
 def _slot_cleared_after_entering_the_line(patch: Patch) -> None:
