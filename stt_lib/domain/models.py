@@ -302,6 +302,8 @@ class Transcript:
 
     `model`, `server`, `protocol` and `parameters` say how it came about.
     `dropped` is what the server heard as well, but the filter took for no speech.
+    `joined` are the ids of the neighbouring chunks at which a decided seam was kept; None if
+    nobody knows.
     """
 
     id: Any
@@ -318,6 +320,7 @@ class Transcript:
     parameters: Mapping[str, str] = field(default_factory=dict)
     revision: int = 1
     dropped: tuple[Dropped, ...] = ()
+    joined: tuple[Any, ...] | None = None
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ is only ever removed where such a neighbour was really part of the request.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stt_lib.domain.bisection import Heard
 from stt_lib.domain.models import Chunk, Claim, Seam, Segment, Transcript, identity
@@ -81,19 +82,26 @@ class Context:
             return False
         return self._decides or self._is_saved(neighbour) or self._decided(pair) is not None
 
-    def own(self, heard: Heard, verdict: Verdict) -> Verdict:
-        """The verdict without the text that belongs to the transcripts of the neighbours."""
+    def own(self, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
+        """The verdict without the text that belongs to the transcripts of the neighbours.
+
+        Also returns the ids of the neighbours at which a decided seam was kept.
+        """
         timeline = heard.timeline
         segments: Sequence[Segment] = verdict.kept
         no_speech = [dropped.segment for dropped in verdict.dropped]
+        joined: list[Any] = []
         for cut in self._cuts(heard):
             overlap = cut.overlap(segments)
             if cut.neighbour in heard.audio:
-                segments = overlap.own(self._seam(cut, overlap, heard), no_speech)
-            elif seam := self._decided(cut.pair):
+                seam = self._seam(cut, overlap, heard)
+                segments = overlap.own(seam or self._end_of_transcript(cut), no_speech)
+            elif seam := self._agreed(cut):
                 segments = overlap.with_words_beyond(seam)
+            if seam is not None:
+                joined.append(cut.neighbour.id)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
-        return Verdict(tuple(segments), tuple(dropped))
+        return Verdict(tuple(segments), tuple(dropped)), tuple(joined)
 
     def _cuts(self, heard: Heard) -> list[Cut]:
         """The ends of our chunks beyond which there is a neighbour, posted or not."""
@@ -105,17 +113,29 @@ class Context:
             *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
         ]
 
-    def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam:
+    def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam | None:
         """Where the two transcripts meet: whoever comes first decides.
 
         The neighbour may have been saved during the request, and alone if it was posted before
         there was anything beside it. Then it has decided nothing, and keeps all of its words.
         """
         if self._is_saved(cut.neighbour) or self._transcript_of(cut.neighbour):
-            return self._decided(cut.pair) or self._end_of_transcript(cut)
+            return self._agreed(cut)
         proposed = overlap.propose()
         at = heard.timeline.at(cut.position + proposed.moment)
         return self._store.seams.decide(self._claim.original_id, _ids(cut.pair), proposed, at)
+
+    def _agreed(self, cut: Cut) -> Seam | None:
+        """The decided seam, unless the neighbour's transcript was saved without regard to it.
+
+        Of two workers on the same chunks, one may decide and the other one be the first to save.
+        """
+        seam = self._decided(cut.pair)
+        if seam is None:
+            return None
+        saved = self._transcript_of(cut.neighbour)
+        is_kept = saved is None or saved.joined is None or cut.own.id in saved.joined
+        return seam if is_kept else None
 
     def _is_saved(self, neighbour: Chunk) -> bool:
         return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned

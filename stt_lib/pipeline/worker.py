@@ -364,8 +364,8 @@ class _Job:
         surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
         self._make_sure_of_claim()
-        own = self._context.own(heard, verdict)
-        transcript = self._transcript(heard, own)
+        own, joined = self._context.own(heard, verdict)
+        transcript = self._transcript(heard, own, joined)
         if not own.kept:
             self._sink.no_speech(transcript)
         elif not self._sink.save(transcript):
@@ -373,7 +373,9 @@ class _Job:
         self._close(heard.chunks, Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
         self._worker.stats.saved(self._timing.monotonic() - began)
 
-    def _transcript(self, heard: Heard, verdict: filtering.Verdict) -> Transcript:
+    def _transcript(
+        self, heard: Heard, verdict: filtering.Verdict, joined: tuple[Any, ...]
+    ) -> Transcript:
         answer, timeline = heard.answer, heard.timeline
         placed = timeline.place(dropped.segment for dropped in verdict.dropped)
         revision = self._next_revision()
@@ -395,6 +397,7 @@ class _Job:
                 replace(dropped, segment=segment)
                 for dropped, segment in zip(verdict.dropped, placed, strict=True)
             ),
+            joined=joined,
         )
 
     def _next_revision(self) -> Revision:

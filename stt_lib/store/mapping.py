@@ -221,6 +221,7 @@ def transcript(record: Transcript, created_at: datetime) -> dict[str, Any]:
         "version": __version__,
         "created_at": created_at,
         **dropped,
+        **({} if record.joined is None else {"joined": list(record.joined)}),
         **({"revision": record.revision} if record.revision > 1 else {}),
     }
 
@@ -243,7 +244,7 @@ def read_transcript(document: Document) -> Transcript:
     Raises:
         KeyError, TypeError: it is not what we or an older program save.
     """
-    revision = document.get("revision")
+    revision, joined = document.get("revision"), document.get("joined")
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
@@ -259,6 +260,7 @@ def read_transcript(document: Document) -> Transcript:
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
         revision=revision if isinstance(revision, int) else 1,
+        joined=tuple(joined) if isinstance(joined, list) else None,
     )
 
 

@@ -179,3 +179,29 @@ def test_a_neighbour_that_was_saved_alone_during_the_request_keeps_its_last_word
     lab.process(first)
     pool.shutdown()
     assert lab.text == ["more", "Roman", "than", "that.", "yet", "scarcely"]
+
+
+def test_a_decision_of_a_worker_whose_transcript_was_refused_does_not_count() -> None:
+    """Two had the same chunk: one decided about "six", the other one saved without hearing it."""
+    said = [["one", "two", "three", "four", "five"], ["six", "seven", "eight", "nine", "ten"]]
+    lab = Lab()
+    lab.script = Speech(said, 1, is_timed=True, limit=3)
+    lab.record([0])
+    done_by_hand(lab)
+    assert lab.transcripts[0].joined == ()
+    words, seconds = ("four", "five", "six", "seven"), (-3.0, -1.0, 0.2, 3.0)
+    lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 3, 0.5), START)
+    lab.record([1])
+    done_by_hand(lab)
+    assert lab.text == [*said[0], *said[1]]
+    assert lab.transcripts[1].joined == ()
+
+
+@pytest.mark.parametrize("first", [until(1), since(1)])
+def test_transcripts_name_the_neighbours_they_were_joined_with(first: Selection) -> None:
+    said = [["one", "two", "three", "four", "five"], ["six", "seven", "eight", "nine", "ten"]]
+    lab = Lab()
+    lab.script = Speech(said, 1, is_timed=True, limit=3)
+    lab.record(range(2))
+    done_by_hand(lab, first)
+    assert [transcript.joined for transcript in lab.transcripts] == [("rec-1",), ("rec-0",)]

@@ -66,12 +66,13 @@ def _release_before_mark(patch: Patch) -> None:
 def _text_cut_without_its_audio(patch: Patch) -> None:
     """As if the neighbour had been posted, although the request with it was refused."""
 
-    def own(context: Context, heard: Heard, verdict: Verdict) -> Verdict:
+    def own(context: Context, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
         segments: Sequence[Segment] = verdict.kept
         for cut in context._cuts(heard):
             overlap = cut.overlap(segments)
-            segments = overlap.own(context._seam(cut, overlap, heard))
-        return Verdict(tuple(segments), verdict.dropped)
+            seam = context._seam(cut, overlap, heard)
+            segments = overlap.own(seam or context._end_of_transcript(cut))
+        return Verdict(tuple(segments), verdict.dropped), ()
 
     patch.setattr(Context, "own", own)
 

@@ -184,7 +184,7 @@ def test_real_speech_in_chunks_becomes_the_text_with_its_times(
     assert is_in_order(answer)
     assert length(chunks) - 5 < answer.segments[-1].end <= length(chunks)
     assert answer.language == "en"
-    assert answer.model is None  # neither tells
+    assert answer.model == other.product.model, "neither tells: it is the one that was asked for"
 
 
 @pytest.mark.timeout(400)
