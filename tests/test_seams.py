@@ -354,6 +354,18 @@ def test_a_word_that_was_left_to_a_side_stays_though_that_side_is_posted_alone_a
     assert again == alone, "what was heard after all is not there twice"
 
 
+@FIRST
+def test_a_word_at_the_cut_that_is_not_heard_alone_is_taken_from_the_decision(first: Side) -> None:
+    """Its middle lies in our own audio, but not its end."""
+    moment = 9.5 if first is Side.EARLIER else 9.7
+    said = [Spoken("one", 8, 8.4), Spoken("two", moment, moment + 0.8), Spoken("three", 11, 11.4)]
+    seam = overlap(segments(said, [3], timed=True), first).propose()
+    whole = said[:1] if first is Side.EARLIER else said[2:]
+    alone = overlap(segments(whole, [1]), first).with_words_beyond(seam)
+    words = ["one", "two"] if first is Side.EARLIER else ["two", "three"]
+    assert "".join(segment.text for segment in alone).split() == words
+
+
 def test_of_a_word_said_twice_the_one_with_the_same_word_after_it_is_meant() -> None:
     """The later side was posted alone; the earlier one's clock is 0.2 s fast."""
     later = segments([Spoken("no", 10.02, 10.32), Spoken("yes", 10.72, 11.02)], [1])

@@ -159,12 +159,12 @@ class Overlap:
         return (*right, *self._segments[token.segment + 1 :])
 
     def with_words_beyond(self, seam: Seam) -> tuple[Segment, ...]:
-        """Our segments, and what the seam left to us of the other side's audio.
+        """Our segments, and what the seam left to us of the other side's audio, or at the cut.
 
         The other side has given these words up, but this time we were posted without its audio.
         """
-        places = self._left_to_us(seam)
-        missing = [seam.words[n] for n in places if seam.seconds[n] * self._outward > 0]
+        beyond = [at * self._outward > -TRUST_SECONDS for at in seam.seconds]
+        missing = [seam.words[n] for n in self._left_to_us(seam) if beyond[n]]
         if not missing:
             return tuple(self._segments)
         found = Segment(self._cut, self._cut, " " + " ".join(missing))
