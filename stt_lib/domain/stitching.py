@@ -43,6 +43,8 @@ NEAREST = 8
 """Words. Number on each side that is compared by letters where whole words do not agree."""
 FEWEST_UNHEARD = 3
 """Words. Fewer that only one side heard may be noise."""
+FASTEST_SECONDS = 0.1
+"""Seconds from one word to the next. Nobody speaks faster."""
 SHORTEST_LIKENESS = 3
 """Letters. Fewer in a row are alike by chance."""
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -144,7 +146,7 @@ class Overlap:
         """
         kept = self._from(self._within_context(self._place(seam)))
         for found in self._unheard(seam):
-            if not any(_overlap(found, other) for other in (*kept, *dropped)):
+            if not any(_overlap(found, other) for other in (*self._segments, *dropped)):
                 kept = tuple(sorted((*kept, found), key=lambda segment: segment.start))
         return kept
 
@@ -183,10 +185,12 @@ class Overlap:
         inward = [at * -self._outward for at in seam.seconds]
         places = [n for n in self._left_to_us(seam) if 0 < inward[n] < self._own_seconds]
         for run in runs(places, lambda run, place: place != run[-1] + 1):
-            if len(run) >= FEWEST_UNHEARD:
-                start, end = seam.seconds[run[0]], seam.seconds[run[-1]]
+            times = [seam.seconds[n] for n in run]
+            start, end = min(times), max(times)
+            is_speech = end - start >= FASTEST_SECONDS * (len(run) - 1)
+            if len(run) >= FEWEST_UNHEARD and is_speech:
                 text = " ".join(seam.words[n] for n in run)
-                yield Segment(self._cut + start, self._cut + max(start, end), f" {text}")
+                yield Segment(self._cut + start, self._cut + end, f" {text}")
 
     def _left_to_us(self, seam: Seam) -> list[int]:
         """The words of the other side on our side of the seam which we did not hear."""
