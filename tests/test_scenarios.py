@@ -130,6 +130,7 @@ def test_successfully_transcribed_marks_chunks_and_saves_transcription(
         "top_language_probs",
         "segments",
         "chunk_ids",
+        "joined",
         "model",
         "server",
         "protocol",
