@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt_lib.domain.models import ChunkRef, ChunkSequence, Problem
-from stt_lib.domain.sequences import LEAST_CHUNKS, MAX_CHUNKS, PATIENCE, even_cap, group, settled
+from stt_lib.domain.sequences import MAX_CHUNKS, PATIENCE, group, settled
 from stt_lib.errors import FailureKind
 from tests.support.world import START
 
@@ -161,30 +161,6 @@ def test_a_chunk_dated_far_in_the_future_does_not_wait_for_that_day() -> None:
     age = timedelta(seconds=300)
     assert [s.original_id for s in settled(found, START, age)] == ["a"]
     assert [s.original_id for s in settled(found, START + timedelta(hours=1), age)] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("total", "workers", "lengths"),
-    [
-        (71, 1, [30, 30, 11]),
-        (71, 2, [18, 18, 18, 17]),
-        (30, 2, [15, 15]),
-        (30, 16, [12, 12, 6]),
-        (360, 2, [30] * 12),
-        (5, 2, [5]),
-        (0, 2, []),
-    ],
-)
-def test_workers_that_share_a_recording_all_have_work_to_the_end(
-    total: int, workers: int, lengths: list[int]
-) -> None:
-    chunks = newest_first([ref("a", index) for index in range(total)])
-    assert [len(s) for s in group(chunks, even_cap(total, workers))] == lengths
-
-
-@given(st.integers(0, 10_000), st.integers(1, 64))
-def test_no_sequence_is_made_too_short_or_too_long(total: int, workers: int) -> None:
-    assert LEAST_CHUNKS <= even_cap(total, workers) <= MAX_CHUNKS
 
 
 @pytest.mark.parametrize("cap", [1, 2, 30])

@@ -18,6 +18,7 @@ from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
 from stt_lib.config.settings import Settings
 from stt_lib.domain.models import Chunk, Failure, Transcript
+from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError, Stopped
 from stt_lib.export import WRITERS, deliver
@@ -254,7 +255,7 @@ def _process(
 
     Returns the exit code of a run that ended early, else None.
     """
-    source = ArrivingChunks(PendingChunks(store), settings.max_workers)
+    source = ArrivingChunks(PendingChunks(store))
     reader = REAL.executor(1, "stt-reader")
     reading = reader.submit(_read, store, source, new, texts, signals.event)
     try:
@@ -275,7 +276,7 @@ def _process(
 def _read(
     store: Store, source: ArrivingChunks, files: list[Path], texts: _Texts, stop: Event
 ) -> None:
-    """Store files, block by block."""
+    """Store files in blocks of one sequence, so that none is sent before it is whole."""
     from stt_lib.local.ingest import survey
 
     try:
@@ -287,7 +288,7 @@ def _read(
                 speech += recording.count_speech()
                 source.expect(recording.id_text, speech * sum(sizes) // sum(sizes[:number]))
                 chunks = recording.chunks()
-                while not stop.is_set() and (block := list(islice(chunks, source.block))):
+                while not stop.is_set() and (block := list(islice(chunks, MAX_CHUNKS))):
                     store.chunks.insert(block)
                     source.arrived()
                 if stop.is_set():

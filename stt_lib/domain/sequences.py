@@ -1,6 +1,5 @@
 """Grouping of pending chunks into sequences: a pure function over a stream."""
 
-import math
 from bisect import insort
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
@@ -12,9 +11,6 @@ from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
 """Chunks. Maximum length of a sequence: five minutes of audio, one request."""
-LEAST_CHUNKS = 12
-"""Chunks. No sequence is made shorter than this to keep workers busy: around each cut, sound is
-transcribed twice."""
 PATIENCE = timedelta(minutes=5)
 """Maximum distance of a recording's next chunk before its sequence is complete.
 
@@ -104,18 +100,6 @@ def group(chunks: Iterable[ChunkRef], max_chunks: int = MAX_CHUNKS) -> Iterator[
             yield waiting.popleft().sequence()
     for run in waiting:
         yield run.sequence()
-
-
-def even_cap(total: int, workers: int) -> int:
-    """The cap at which `workers` that share this many chunks all have work to the end.
-
-    The number of sequences is a multiple of `workers`, and all are about equally long.
-    """
-    if workers == 1:
-        return MAX_CHUNKS
-    at_least = math.ceil(total / MAX_CHUNKS)
-    sequences = workers * math.ceil(at_least / workers)
-    return max(LEAST_CHUNKS, math.ceil(total / max(sequences, 1)))
 
 
 def _pause(chunks: list[ChunkRef]) -> int:

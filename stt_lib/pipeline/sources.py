@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from stt_lib.domain.models import ALL, ChunkSequence, Loaded, Selection
-from stt_lib.domain.sequences import MAX_CHUNKS, even_cap, group, settled
+from stt_lib.domain.sequences import group, settled
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.timing import REAL, Timing
@@ -65,7 +65,6 @@ class PendingChunks:
         only_failed: bool = False,
         settle: float = 0.0,
     ) -> None:
-        self.max_chunks = MAX_CHUNKS
         self._store = store
         self._selection = selection
         self._only_failed = only_failed
@@ -88,7 +87,7 @@ class PendingChunks:
             only_failed=self._only_failed,
             excluding=excluding,
         )
-        sequences = group(chunks, self.max_chunks)
+        sequences = group(chunks)
         if self._settle:
             sequences = settled(sequences, self._store.now(), self._settle)
         return (replace(sequence, planned_at=run_started) for sequence in sequences)
@@ -110,9 +109,8 @@ class ArrivingChunks:
 
     has_priorities: Final = True
 
-    def __init__(self, chunks: PendingChunks, workers: int, timing: Timing = REAL) -> None:
+    def __init__(self, chunks: PendingChunks, timing: Timing = REAL) -> None:
         self._chunks = chunks
-        self._workers = workers
         self._arrival = timing.event()
         self._is_estimated = timing.event()
         self._estimate = 0
@@ -127,13 +125,7 @@ class ArrivingChunks:
         self._recordings.add(recording)
         self._incomplete.add(recording)
         self._estimate = total
-        self._chunks.max_chunks = even_cap(total, self._workers)
         self._is_estimated.set()
-
-    @property
-    def block(self) -> int:
-        """The number of chunks to store at a time: a sequence, so that none is sent in part."""
-        return self._chunks.max_chunks
 
     def arrived(self) -> None:
         """More chunks are stored."""

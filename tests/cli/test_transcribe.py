@@ -64,16 +64,6 @@ def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:
     assert "warning" not in log.read_text().lower()
 
 
-def test_a_file_is_shared_evenly_among_the_workers(world: World, whisper: FakeWhisper) -> None:
-    done = world.run("transcribe", "tides.opus", "--max-workers", "2")
-    assert done.returncode == 0, done.stderr
-    beside_cuts = 1
-    assert sorted(len(request.audio) for request in whisper.requests) == [
-        16 + beside_cuts,
-        17 + beside_cuts,
-    ]
-
-
 def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
     def hold_short_ones(request: Request) -> Reply:
         if len(request.audio) < 20:

@@ -18,7 +18,7 @@ def planned(store: Store, source: ArrivingChunks, begun: Batch | None = None) ->
 
 
 def test_a_plan_is_complete_only_once_everything_is_stored(world: World, store: Store) -> None:
-    source = ArrivingChunks(PendingChunks(store), workers=1)
+    source = ArrivingChunks(PendingChunks(store))
     world.record(range(3), original_id="another")
     source.expect("new", 35)
     assert source.count() == 35
@@ -40,7 +40,7 @@ def test_a_plan_is_complete_only_once_everything_is_stored(world: World, store: 
 
 
 def test_counting_waits_for_the_first_estimate_and_never_for_ever(store: Store) -> None:
-    source = ArrivingChunks(PendingChunks(store), workers=1)
+    source = ArrivingChunks(PendingChunks(store))
     counted: list[int] = []
     thread = threading.Thread(target=lambda: counted.append(source.count()))
     thread.start()
