@@ -146,7 +146,7 @@ class Overlap:
         """
         kept = self._from(self._within_context(self._place(seam)))
         for found in self._unheard(seam):
-            if not any(_overlap(found, other) for other in (*self._segments, *dropped)):
+            if not any(_are_at_once(found, other) for other in (*self._segments, *dropped)):
                 kept = tuple(sorted((*kept, found), key=lambda segment: segment.start))
         return kept
 
@@ -257,7 +257,7 @@ class Overlap:
         )
 
 
-def _overlap(one: Segment, other: Segment) -> bool:
+def _are_at_once(one: Segment, other: Segment) -> bool:
     return one.start < other.end and other.start < one.end
 
 

@@ -93,10 +93,11 @@ class Context:
         joined: list[Any] = []
         for cut in self._cuts(heard):
             overlap = cut.overlap(segments)
+            beside = self._transcript_of(cut.neighbour)
             if cut.neighbour in heard.audio:
-                seam = self._seam(cut, overlap, heard)
-                segments = overlap.own(seam or self._end_of_transcript(cut), no_speech)
-            elif seam := self._agreed(cut):
+                seam = self._seam(cut, beside, overlap, heard)
+                segments = overlap.own(seam or _end_of(beside, cut), no_speech)
+            elif seam := self._agreed(cut, beside):
                 segments = overlap.with_words_beyond(seam)
             if seam is not None:
                 joined.append(cut.neighbour.id)
@@ -113,29 +114,30 @@ class Context:
             *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
         ]
 
-    def _seam(self, cut: Cut, overlap: Overlap, heard: Heard) -> Seam | None:
+    def _seam(
+        self, cut: Cut, beside: Transcript | None, overlap: Overlap, heard: Heard
+    ) -> Seam | None:
         """Where the two transcripts meet: whoever comes first decides.
 
-        The neighbour may have been saved during the request, and alone if it was posted before
-        there was anything beside it. Then it has decided nothing, and keeps all of its words.
+        The transcript beside ours may have been saved during the request, and alone if it was
+        posted before there was anything beside it. Then it has decided nothing, and keeps all of
+        its words.
         """
-        if self._is_saved(cut.neighbour) or self._transcript_of(cut.neighbour):
-            return self._agreed(cut)
+        if beside is not None or self._is_saved(cut.neighbour):
+            return self._agreed(cut, beside)
         proposed = overlap.propose()
         at = heard.timeline.at(cut.position + proposed.moment)
         return self._store.seams.decide(self._claim.original_id, _ids(cut.pair), proposed, at)
 
-    def _agreed(self, cut: Cut) -> Seam | None:
-        """The decided seam, unless the neighbour's transcript was saved without regard to it.
+    def _agreed(self, cut: Cut, beside: Transcript | None) -> Seam | None:
+        """The decided seam, unless the transcript beside ours was saved without regard to it.
 
         Of two workers on the same chunks, one may decide and the other one be the first to save.
         """
         seam = self._decided(cut.pair)
-        if seam is None:
-            return None
-        saved = self._transcript_of(cut.neighbour)
-        is_kept = saved is None or saved.joined is None or cut.own.id in saved.joined
-        return seam if is_kept else None
+        if beside is None or beside.joined is None or cut.own.id in beside.joined:
+            return seam
+        return None
 
     def _is_saved(self, neighbour: Chunk) -> bool:
         return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned
@@ -143,21 +145,20 @@ class Context:
     def _decided(self, pair: tuple[Chunk, Chunk]) -> Seam | None:
         return self._store.seams.find(self._claim.original_id, _ids(pair))
 
-    def _end_of_transcript(self, cut: Cut) -> Seam:
-        """What a neighbour has that was transcribed before there was anything beside it."""
-        neighbour = cut.neighbour
-        transcript = self._transcript_of(neighbour)
-        if transcript is None:
-            return Seam((), (), 0, 0.0)
-        is_later = cut.side is Side.EARLIER
-        side = Side.LATER if is_later else Side.EARLIER
-        end = neighbour.start if is_later else neighbour.end
-        reach = (0.0, neighbour.seconds) if is_later else (neighbour.seconds, 0.0)
-        position = (end - transcript.start).total_seconds()
-        return Overlap(transcript.segments, position, reach, side).as_it_is()
-
     def _transcript_of(self, neighbour: Chunk) -> Transcript | None:
         return self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
+
+
+def _end_of(transcript: Transcript | None, cut: Cut) -> Seam:
+    """What a neighbour has that was transcribed before there was anything beside it."""
+    if transcript is None:
+        return Seam((), (), 0, 0.0)
+    neighbour, is_later = cut.neighbour, cut.side is Side.EARLIER
+    side = Side.LATER if is_later else Side.EARLIER
+    end = neighbour.start if is_later else neighbour.end
+    reach = (0.0, neighbour.seconds) if is_later else (neighbour.seconds, 0.0)
+    position = (end - transcript.start).total_seconds()
+    return Overlap(transcript.segments, position, reach, side).as_it_is()
 
 
 def _ids(pair: tuple[Chunk, Chunk]) -> tuple[object, object]:

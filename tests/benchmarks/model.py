@@ -36,7 +36,7 @@ def real_model(lab: Lab) -> Table:
     return Table(
         "7. Real model: wall-clock of worker and server against faster-whisper called directly",
         rounds,
-        [Goal("wall-clock, of the direct call's", 1.10, ratio, at_least=False)],
+        [Goal("wall-clock, of the direct call's", 1.05, ratio, at_least=False)],
         (
             "Both with tiny.en, int8, two threads of one core each; the model is loaded before "
             "either clock starts. The worker's clock is that of its whole process; in run is "

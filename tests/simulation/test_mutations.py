@@ -9,7 +9,7 @@ from stt_lib.domain.bisection import Heard
 from stt_lib.domain.models import ChunkSequence, Loaded, Seam, Segment, Transcript
 from stt_lib.domain.stitching import Overlap
 from stt_lib.filtering import Verdict
-from stt_lib.pipeline.context import Context
+from stt_lib.pipeline.context import Context, _end_of
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.worker import _Job
 from stt_lib.servers.pool import ServerPool, Slot
@@ -70,8 +70,9 @@ def _text_cut_without_its_audio(patch: Patch) -> None:
         segments: Sequence[Segment] = verdict.kept
         for cut in context._cuts(heard):
             overlap = cut.overlap(segments)
-            seam = context._seam(cut, overlap, heard)
-            segments = overlap.own(seam or context._end_of_transcript(cut))
+            beside = context._transcript_of(cut.neighbour)
+            seam = context._seam(cut, beside, overlap, heard)
+            segments = overlap.own(seam or _end_of(beside, cut))
         return Verdict(tuple(segments), verdict.dropped), ()
 
     patch.setattr(Context, "own", own)

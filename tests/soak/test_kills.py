@@ -109,8 +109,8 @@ class _KillLoop:
         """Until it comes true, or never will, or too much work would be done waiting for it."""
 
         def is_over() -> bool:
-            has_ended = not hand.runs or "Nothing to do" in hand.log
-            return condition() or has_ended or self._count(hand, ended=True) > self._most
+            is_idle = not hand.runs or "Nothing to do" in hand.log
+            return condition() or is_idle or self._count(hand, ended=True) > self._most
 
         try:
             eventually(is_over, EVENT_SECONDS, "what was to come first")
