@@ -181,6 +181,7 @@ def test_with_the_server_down_the_run_ends_by_itself_after_a_handful_of_attempts
     assert done.stderr.count("refused the connection") < 20
     assert "no STT server is available" in done.stderr
     assert "60 chunks left pending, untouched" in done.stderr
+    assert "in flight" not in done.stderr, "nothing is"
     assert all("stt" not in chunk for chunk in world.pending())
 
 

@@ -437,7 +437,7 @@ class Runner:
             if self._stop.is_set() and not is_stopping:
                 is_stopping = True
                 deadline = min(deadline, self._timing.monotonic() + self._settings.grace)
-                logs.stopping(self._seconds_to_finish(deadline))
+                self._announce_stop(deadline)
             if self._timing.monotonic() < deadline:
                 continue
             if is_cut:
@@ -452,11 +452,11 @@ class Runner:
         self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
 
-    def _seconds_to_finish(self, deadline: float) -> float:
-        """Seconds until the requests in flight are answered or given up, or cut off before that."""
-        ends_at = self._pool.ends_at()
-        last = deadline if ends_at is None else min(deadline, ends_at)
-        return max(0.0, last - self._timing.monotonic())
+    def _announce_stop(self, deadline: float) -> None:
+        """Say until when requests in flight are answered, given up or cut off, if there are any."""
+        if self._pool.in_flight:
+            ends_at = self._pool.ends_at() or deadline
+            logs.stopping(max(0.0, min(deadline, ends_at) - self._timing.monotonic()))
 
 
 def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:

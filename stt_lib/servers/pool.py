@@ -126,6 +126,12 @@ class ServerPool:
         for channel in self._channels:
             channel.cut()
 
+    @property
+    def in_flight(self) -> int:
+        """The number of requests, from the moment at which each may be sent."""
+        with self._lock:
+            return sum(server.in_flight for server in self.servers)
+
     # -- deadlines ----------------------------------------------------------------------------
 
     def timeout(self, chunks: int) -> float:
