@@ -4,7 +4,6 @@
 Swarm, or a service of Consul: new addresses are used at once, vanished ones get no more requests.
 """
 
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,15 +73,11 @@ def expanded(url: str, addresses: Lookup) -> list[str]:
     """
     if not is_dynamic(url):
         return [url]
-    plain = url.removeprefix(PREFIX)
-    parts = urlsplit(plain)
-    name, place = parts.hostname or "", parts.netloc.rpartition("@")[2]
+    parts = urlsplit(url.removeprefix(PREFIX))
+    user, at, _ = parts.netloc.rpartition("@")
     port = "" if parts.port is None else f":{parts.port}"
-    return [plain.replace(place, f"{_host(address)}{port}", 1) for address in addresses(name)]
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+    hosts = [f"[{a}]" if ":" in a else a for a in addresses(parts.hostname or "")]
+    return [parts._replace(netloc=f"{user}{at}{host}{port}").geturl() for host in hosts]
 
 
 class _Name:
