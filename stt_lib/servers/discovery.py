@@ -7,15 +7,12 @@ Swarm, or a service of Consul: new addresses are used at once, vanished ones get
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from stt_lib.servers.pool import ServerPool
 from stt_lib.telemetry.events import Event
 from stt_lib.timing import REAL, Timing
-
-if TYPE_CHECKING:
-    import dns.resolver
 
 log = logging.getLogger("stt")
 
@@ -48,21 +45,13 @@ def lookup(server: str | None) -> Lookup:
 
     def addresses(name: str) -> Sequence[str]:
         try:
-            return _addresses(resolver, name)
+            found = resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
+            found = found or resolver.resolve(name, "AAAA", search=True)
         except dns.exception.DNSException as error:
             raise OSError(f"{name} does not resolve ({type(error).__name__})") from None
+        return sorted(record.to_text() for record in found)
 
     return addresses
-
-
-def _addresses(resolver: "dns.resolver.Resolver", name: str) -> Sequence[str]:
-    import dns.resolver
-
-    try:
-        answer = resolver.resolve(name, "A", search=True)
-    except dns.resolver.NoAnswer:
-        answer = resolver.resolve(name, "AAAA", search=True)
-    return sorted(record.to_text() for record in answer)
 
 
 def expanded(url: str, addresses: Lookup) -> list[str]:
