@@ -17,11 +17,9 @@ from stt_lib import __version__
 from stt_lib.domain import languages
 from stt_lib.domain.model_names import is_same
 from stt_lib.domain.models import (
-    Chunk,
     ChunkRef,
     ChunkSequence,
     Condition,
-    Failure,
     Loaded,
     OldTranscript,
     Origin,
@@ -158,15 +156,7 @@ class TranscriptSink:
     def saved_before(self, ids: Sequence[Any]) -> None:
         """The chunks were marked long ago."""
 
-    def failed(
-        self,
-        chunks: Sequence[Chunk],
-        failure: Failure,
-        *,
-        attempt: str,
-        audio_at_fault: bool,
-        due_in: float,
-    ) -> None:
+    def failed(self, *_: Any, **__: Any) -> None:
         """The failure is in the log, and the old text is as good as before."""
 
     def _warn_if_endless(self, new: Transcript) -> None:
