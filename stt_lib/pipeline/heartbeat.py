@@ -71,7 +71,7 @@ class Heartbeat:
             raise ClaimLost("the claim expired and was deleted")
 
     def release_all(self) -> None:
-        """Release every held claim, because the process is about to end without waiting."""
+        """Release every held claim, from any thread: the process is about to end."""
         with self._changed:
             tokens = list(self._renewed_at)
         for token in tokens:

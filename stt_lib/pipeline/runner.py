@@ -119,11 +119,11 @@ class Runner:
         self._stop = worker.stop
         self._stats = worker.stats
         self._timing = timing = worker.timing
-        self._heartbeat = worker.heartbeat
         self._started = timing.monotonic()
         self._run_started = worker.store.now()
         self._deadline = Deadline(settings.max_runtime, self._started)
-        self._threads = threads(settings.max_workers)
+        # More than there are requests in flight: some load and save meanwhile.
+        self._threads = settings.max_workers + max(2, settings.max_workers // 2)
         self._executor = timing.executor(self._threads, "stt-worker")
         self._planners = timing.executor(1, "stt-planner")
         self._plan = Plan(
@@ -160,7 +160,7 @@ class Runner:
             if watcher is not None:
                 watcher.stop()
             self._drain()
-            self._heartbeat.stop()
+            self._worker.heartbeat.stop()
             self._show_progress(at_once=True)
             self._progress.close()
             self._report.seconds = self._timing.monotonic() - self._started
@@ -176,10 +176,6 @@ class Runner:
         if poll_seconds is None:
             return None
         return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
-
-    def release_claims(self) -> None:
-        """Release every claim of this run, from any thread; it is about to be abandoned."""
-        self._heartbeat.release_all()
 
     # -- feeding ------------------------------------------------------------------------------
 
@@ -464,8 +460,3 @@ def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:
     if one is None or one.start is None or (other.start is not None and other.start > one.start):
         return other
     return one
-
-
-def threads(max_workers: int) -> int:
-    """Threads for this many requests in flight: some load and save meanwhile."""
-    return max_workers + max(2, max_workers // 2)
