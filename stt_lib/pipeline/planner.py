@@ -61,8 +61,8 @@ def plan(
         sequences = source.sequences(run_started=run_started, excluding=excluding)
         while found := list(islice(sequences, size + 1 - len(free))):
             claimed = store.claims.held(ends(found))
-            free.extend(sequence for sequence in found if not _is_in(sequence, claimed))
-            held.extend(sequence for sequence in found if _is_in(sequence, claimed))
+            for sequence in found:
+                (held if _is_in(sequence, claimed) else free).append(sequence)
 
     store.with_retries(read)
     return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size and not may_grow)
