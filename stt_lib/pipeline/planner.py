@@ -139,18 +139,16 @@ class Plan:
         """
         if not self._planned:
             return None
-        place = random.randrange(self._alike()) if random else 0
+        place = 0
+        if random is not None:
+            first = priority(self._planned[0])
+            place = random.randrange(sum(priority(s) == first for s in self._planned))
         sequence = self._planned[place]
         del self._planned[place]
         keys = _keys(sequence)
         self._excluded.update(keys)
         self._started_since_query.update(keys)
         return sequence
-
-    def _alike(self) -> int:
-        """How many sequences have the priority of the very first."""
-        first = priority(self._planned[0])
-        return sum(priority(s) == first for s in self._planned)
 
     def drop(self, held: frozenset[Hashable]) -> None:
         """Leave these chunks (by `identity`) to the workers that hold them."""
