@@ -11,7 +11,6 @@ from stt_lib.domain import languages, model_names
 from stt_lib.domain.models import Answer, Chunk, Segment, Word
 from stt_lib.errors import AudioRejected, FailureKind
 from stt_lib.servers import responses
-from stt_lib.servers.responses import Verbose
 from stt_lib.servers.transport import Channel, Part, Reply, WhenSent, do_nothing
 
 TEXT_ONLY = ("gpt-",)
@@ -235,7 +234,7 @@ _plays_all: dict[str, bool] = {}
 
 def _post_as_wav(request: Request, form: _Form, chunks: Sequence[Chunk]) -> Answer:
     """Post the chunks as WAV, which every server reads."""
-    return _post(request, form, chunks, joining.wav_file(chunks, request.server)).answer
+    return _post(request, form, chunks, joining.wav_file(chunks, request.server))[0]
 
 
 def _post_as_one_file(request: Request, form: _Form, chunks: Sequence[Chunk]) -> Answer:
@@ -248,26 +247,25 @@ def _post_as_one_file(request: Request, form: _Form, chunks: Sequence[Chunk]) ->
     if plays_all is False and len(chunks) > 1:
         return _post_as_wav(request, form, chunks)
     sound = joining.one_file(chunks, request.server)
-    heard = _post(request, form, chunks, sound)
-    if plays_all or not sound.is_chained or heard.reach is None:
-        return heard.answer
-    if _is_beyond_the_first(heard, chunks):
+    answer, reach = _post(request, form, chunks, sound)
+    if plays_all or not sound.is_chained or reach is None:
+        return answer
+    first_ends = chunks[0].seconds + SLACK_SECONDS
+    if reach > first_ends:
         _plays_all[request.url] = True
-        return heard.answer
+        return answer
     if not joining.can_decode():
         message = f"{request.server} seems to play only the first of several Ogg Opus files"
         raise AudioRejected(FailureKind.REJECTED, message, request.server)
-    heard = _post(request, form, chunks, joining.wav_file(chunks, request.server))
-    if _is_beyond_the_first(heard, chunks):
+    answer, reach = _post(request, form, chunks, joining.wav_file(chunks, request.server))
+    if reach is not None and reach > first_ends:
         _plays_all[request.url] = False
-    return heard.answer
+    return answer
 
 
-def _is_beyond_the_first(heard: Verbose, chunks: Sequence[Chunk]) -> bool:
-    return (heard.reach or 0.0) > chunks[0].seconds + SLACK_SECONDS
-
-
-def _post(request: Request, form: _Form, chunks: Sequence[Chunk], sound: Sound) -> Verbose:
+def _post(
+    request: Request, form: _Form, chunks: Sequence[Chunk], sound: Sound
+) -> tuple[Answer, float | None]:
     fields: list[Part] = [(name, (None, value)) for name, value in form.fields.items()]
     parts = [*fields, (form.file_field, sound.file)]
     reply = request.post(form.path, parts, form.headers, query=form.query)
