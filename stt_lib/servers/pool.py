@@ -447,8 +447,8 @@ class ServerPool:
             if not any(server.serves or server.owes for server in self.servers):
                 self._out_since = self._timing.monotonic()
             return False
-        if any(server.in_flight for server in self.servers):
-            return False
+        if any(server.in_flight or server.serves for server in self.servers):
+            return False  # one is being tried, or was found since and is about to be
         return self._timing.monotonic() - self._out_since >= self._server_wait
 
 
