@@ -160,7 +160,7 @@ class Plan:
         self._excluded.difference_update(_keys(sequence))
 
     def bar(self, sequence: ChunkSequence, until: float) -> None:
-        """Keep a sequence out of the plan for a while: only we know that it would be in vain."""
+        """Keep a sequence out of the plan until then, although the database calls it pending."""
         self._barred.append((until, sequence))
 
     def look_again(self) -> None:

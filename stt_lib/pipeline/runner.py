@@ -58,7 +58,7 @@ UNWRITABLE_SECONDS = 300.0
 """Seconds. The same in watch mode for a sequence whose failure could not be recorded."""
 
 CONTENTION_SECONDS = 60.0
-"""Seconds. How long other runs are reckoned with after one of their claims was seen."""
+"""Seconds. How long other runs are expected to be about after one of their claims was seen."""
 
 
 @dataclass(slots=True)
@@ -151,7 +151,9 @@ class Runner:
         counting = self._timing.start_thread(self._count_on_the_side, "stt-count")
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(self._settings.max_workers)
-        watcher = self._watcher()
+        poll_seconds, watcher = self._settings.watch, None
+        if poll_seconds is not None:
+            watcher = Watcher(self._store, self._woken.set, poll_seconds, self._timing)
         try:
             self._feed()
         except SttError as error:
@@ -170,12 +172,6 @@ class Runner:
     @property
     def _is_watching(self) -> bool:
         return self._settings.watch is not None
-
-    def _watcher(self) -> Watcher | None:
-        poll_seconds = self._settings.watch
-        if poll_seconds is None:
-            return None
-        return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
 
     # -- feeding ------------------------------------------------------------------------------
 
@@ -351,7 +347,7 @@ class Runner:
             self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))
 
     def _barred_seconds(self, outcome: Outcome) -> float:
-        """How long only we know that it would be in vain to try a sequence again."""
+        """How long a sequence is not tried again that would end in the same way."""
         if outcome is Outcome.SKIPPED:
             return BARRED_SECONDS
         return UNWRITABLE_SECONDS if self._is_watching else math.inf

@@ -83,25 +83,17 @@ class _Name:
     def look(self) -> None:
         try:
             urls = expanded(self._url, self._addresses)
-        except OSError as error:
-            self._keep(error)
+        except OSError as error:  # a DNS server that restarts must not cost the servers it knew
+            if self._timing.monotonic() - self._resolved_at > KEEP_SECONDS:
+                self._pool.follow(self._url, [])
+            if not self._is_lost:
+                self._is_lost = True
+                text = "%s: using its last addresses for up to %.0f s"
+                log.warning(text, error, KEEP_SECONDS, extra=Event.SERVER_NAME.of())
         else:
             self._is_lost = False
             self._resolved_at = self._timing.monotonic()
             self._pool.follow(self._url, urls)
-
-    def _keep(self, error: OSError) -> None:
-        """A DNS server that restarts must not cost the servers that it knew."""
-        if self._timing.monotonic() - self._resolved_at > KEEP_SECONDS:
-            self._pool.follow(self._url, [])
-        if not self._is_lost:
-            self._is_lost = True
-            log.warning(
-                "%s: using its last addresses for up to %.0f s",
-                error,
-                KEEP_SECONDS,
-                extra=Event.SERVER_NAME.of(),
-            )
 
 
 @contextmanager
