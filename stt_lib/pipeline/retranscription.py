@@ -8,7 +8,6 @@ gone, the server rejects it or hears nothing) it stays as it is.
 import itertools
 from collections import Counter
 from collections.abc import Container, Hashable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -88,7 +87,7 @@ class Retranscription:
             if why is not None:
                 self._untried[why] += 1
             elif not any(identity(chunk_id) in excluding for chunk_id in old.chunk_ids):
-                yield replace(_sequence(old), planned_at=run_started)
+                yield _sequence(old, run_started)
             self._move_on_to(old)
         self._is_through = True
         for why, count in self._untried.items():
@@ -199,7 +198,7 @@ def _key(old: OldTranscript) -> Hashable:
     return identity(old.revision.transcript_id)
 
 
-def _sequence(old: OldTranscript) -> ChunkSequence:
+def _sequence(old: OldTranscript, planned_at: datetime) -> ChunkSequence:
     recording = identity(old.original_id)
     chunks = [ChunkRef(i, old.original_id, recording, None, old.start) for i in old.chunk_ids]
-    return ChunkSequence(tuple(chunks), revision=old.revision)
+    return ChunkSequence(tuple(chunks), revision=old.revision, planned_at=planned_at)

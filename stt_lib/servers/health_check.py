@@ -10,8 +10,6 @@ from stt_lib.servers.protocols import Options, Request
 from stt_lib.servers.transport import display_name, http_channels
 from stt_lib.timing import REAL
 
-PROBE_SECONDS = 1.0
-
 
 def probe(now: datetime) -> Chunk:
     """A second of speech that comes with stt, as a chunk."""
@@ -21,7 +19,7 @@ def probe(now: datetime) -> Chunk:
         start=now,
         data=files("stt_lib.servers").joinpath("probe.opus").read_bytes(),
         format="opus",
-        seconds=PROBE_SECONDS,
+        seconds=1.0,
     )
 
 
