@@ -114,9 +114,7 @@ SERVER_ROWS = [
     {"pool"},
     {"health", "health_check"},
     {"deadlines", "throttling", "protocols"},
-    {"protocols.asr", "protocols.openai", "protocols.transcribe", "protocols.whispercpp"},
-    {"protocols.single_file"},
-    {"protocols.request", "responses"},
+    {"responses"},
     {"diagnosis"},
     {"transport"},
 ]

@@ -151,9 +151,8 @@ def _transcribe(
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
     with _metrics(settings, store, pool), followed:
         worker = Worker(store, source, sink, pool, settings, signals.event, stats=stats)
-        runner = Runner(worker)
-        signals.release = runner.release_claims
-        report = runner.run()
+        signals.release = worker.heartbeat.release_all
+        report = Runner(worker).run()
     if not report.abandoned:
         pool.close()
     return report

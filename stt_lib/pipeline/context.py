@@ -35,9 +35,9 @@ class Cut:
     position: float
 
     @property
-    def pair(self) -> tuple[Chunk, Chunk]:
-        """The chunks before and after the cut."""
-        pair = (self.own, self.neighbour)
+    def pair(self) -> tuple[Any, Any]:
+        """The ids of the chunks before and after the cut."""
+        pair = (self.own.id, self.neighbour.id)
         return pair if self.side is Side.EARLIER else pair[::-1]
 
     def overlap(self, segments: Sequence[Segment]) -> Overlap:
@@ -66,14 +66,14 @@ class Context:
         """The chunks to post: the run, and its neighbours unless those have failed themselves."""
         if max(chunk.excuses for chunk in run) >= FAILURES_BEFORE_ALONE:
             return run
-        before = [c for c in self._at(run[0].index - 1) if self._may_join(c, (c, run[0]))]
-        after = [c for c in self._at(run[-1].index + 1) if self._may_join(c, (run[-1], c))]
+        before = [c for c in self._at(run[0].index - 1) if self._may_join(c, (c.id, run[0].id))]
+        after = [c for c in self._at(run[-1].index + 1) if self._may_join(c, (run[-1].id, c.id))]
         return (*before, *run, *after)
 
     def _at(self, index: int) -> list[Chunk]:
         return [self._by_index[index]] if index in self._by_index else []
 
-    def _may_join(self, neighbour: Chunk, pair: tuple[Chunk, Chunk]) -> bool:
+    def _may_join(self, neighbour: Chunk, pair: tuple[Any, Any]) -> bool:
         """Whether a neighbour may be posted with the chunk beside it.
 
         A transcript that may be replaced must not decide where it meets a pending neighbour.
@@ -127,7 +127,7 @@ class Context:
             return self._agreed(cut, beside)
         proposed = overlap.propose()
         at = heard.timeline.at(cut.position + proposed.moment)
-        return self._store.seams.decide(self._claim.original_id, _ids(cut.pair), proposed, at)
+        return self._store.seams.decide(self._claim.original_id, cut.pair, proposed, at)
 
     def _agreed(self, cut: Cut, beside: Transcript | None) -> Seam | None:
         """The decided seam, unless the transcript beside ours was saved without regard to it.
@@ -142,8 +142,8 @@ class Context:
     def _is_saved(self, neighbour: Chunk) -> bool:
         return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned
 
-    def _decided(self, pair: tuple[Chunk, Chunk]) -> Seam | None:
-        return self._store.seams.find(self._claim.original_id, _ids(pair))
+    def _decided(self, pair: tuple[Any, Any]) -> Seam | None:
+        return self._store.seams.find(self._claim.original_id, pair)
 
     def _transcript_of(self, neighbour: Chunk) -> Transcript | None:
         return self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
@@ -159,7 +159,3 @@ def _end_of(transcript: Transcript | None, cut: Cut) -> Seam:
     reach = (0.0, neighbour.seconds) if is_later else (neighbour.seconds, 0.0)
     position = (end - transcript.start).total_seconds()
     return Overlap(transcript.segments, position, reach, side).as_it_is()
-
-
-def _ids(pair: tuple[Chunk, Chunk]) -> tuple[object, object]:
-    return pair[0].id, pair[1].id

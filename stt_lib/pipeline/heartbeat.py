@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from stt_lib.errors import ClaimLost, SttError
+from stt_lib.store.claims import Claims
 from stt_lib.telemetry.events import Event
 from stt_lib.timing import REAL, Timing
 
@@ -16,15 +16,6 @@ RENEWALS_PER_LEASE = 3
 
 LOST = float("-inf")
 """Time of the last renewal of a claim that no longer exists."""
-
-
-class Claims(Protocol):
-    """The part of the store's claims that is needed here."""
-
-    def renew(self, tokens: Collection[str]) -> frozenset[str]:
-        """Extend these leases; returns the tokens that no longer exist."""
-
-    def release(self, token: str) -> None: ...
 
 
 class Heartbeat:
@@ -61,17 +52,20 @@ class Heartbeat:
             renewed_at = self._renewed_at.get(token, LOST)
         return self._timing.boot_time() - renewed_at < 2 * self._interval
 
-    def renew(self, token: str) -> None:
-        """Renew one claim now.
+    def refresh(self, token: str) -> bool:
+        """Renew a claim unless it is fresh; returns whether it was renewed.
 
         Raises:
             ClaimLost: it expired and was deleted.
         """
+        if self.is_fresh(token):
+            return False
         if not self._renew([token]):
             raise ClaimLost("the claim expired and was deleted")
+        return True
 
     def release_all(self) -> None:
-        """Release every held claim, because the process is about to end without waiting."""
+        """Release every held claim, from any thread: the process is about to end."""
         with self._changed:
             tokens = list(self._renewed_at)
         for token in tokens:

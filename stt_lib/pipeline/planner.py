@@ -61,8 +61,8 @@ def plan(
         sequences = source.sequences(run_started=run_started, excluding=excluding)
         while found := list(islice(sequences, size + 1 - len(free))):
             claimed = store.claims.held(ends(found))
-            free.extend(sequence for sequence in found if not _is_in(sequence, claimed))
-            held.extend(sequence for sequence in found if _is_in(sequence, claimed))
+            for sequence in found:
+                (held if _is_in(sequence, claimed) else free).append(sequence)
 
     store.with_retries(read)
     return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size and not may_grow)
@@ -139,18 +139,16 @@ class Plan:
         """
         if not self._planned:
             return None
-        place = random.randrange(self._alike()) if random else 0
+        place = 0
+        if random is not None:
+            first = priority(self._planned[0])
+            place = random.randrange(sum(priority(s) == first for s in self._planned))
         sequence = self._planned[place]
         del self._planned[place]
         keys = _keys(sequence)
         self._excluded.update(keys)
         self._started_since_query.update(keys)
         return sequence
-
-    def _alike(self) -> int:
-        """How many sequences have the priority of the very first."""
-        first = priority(self._planned[0])
-        return sum(priority(s) == first for s in self._planned)
 
     def drop(self, held: frozenset[Hashable]) -> None:
         """Leave these chunks (by `identity`) to the workers that hold them."""
@@ -162,7 +160,7 @@ class Plan:
         self._excluded.difference_update(_keys(sequence))
 
     def bar(self, sequence: ChunkSequence, until: float) -> None:
-        """Keep a sequence out of the plan for a while: only we know that it would be in vain."""
+        """Keep a sequence out of the plan until then, although the database calls it pending."""
         self._barred.append((until, sequence))
 
     def look_again(self) -> None:

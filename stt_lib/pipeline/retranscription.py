@@ -8,7 +8,6 @@ gone, the server rejects it or hears nothing) it stays as it is.
 import itertools
 from collections import Counter
 from collections.abc import Container, Hashable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -17,11 +16,9 @@ from stt_lib import __version__
 from stt_lib.domain import languages
 from stt_lib.domain.model_names import is_same
 from stt_lib.domain.models import (
-    Chunk,
     ChunkRef,
     ChunkSequence,
     Condition,
-    Failure,
     Loaded,
     OldTranscript,
     Origin,
@@ -90,7 +87,7 @@ class Retranscription:
             if why is not None:
                 self._untried[why] += 1
             elif not any(identity(chunk_id) in excluding for chunk_id in old.chunk_ids):
-                yield replace(_sequence(old), planned_at=run_started)
+                yield _sequence(old, run_started)
             self._move_on_to(old)
         self._is_through = True
         for why, count in self._untried.items():
@@ -158,15 +155,7 @@ class TranscriptSink:
     def saved_before(self, ids: Sequence[Any]) -> None:
         """The chunks were marked long ago."""
 
-    def failed(
-        self,
-        chunks: Sequence[Chunk],
-        failure: Failure,
-        *,
-        attempt: str,
-        audio_at_fault: bool,
-        due_in: float,
-    ) -> None:
+    def failed(self, *_: Any, **__: Any) -> None:
         """The failure is in the log, and the old text is as good as before."""
 
     def _warn_if_endless(self, new: Transcript) -> None:
@@ -209,7 +198,7 @@ def _key(old: OldTranscript) -> Hashable:
     return identity(old.revision.transcript_id)
 
 
-def _sequence(old: OldTranscript) -> ChunkSequence:
+def _sequence(old: OldTranscript, planned_at: datetime) -> ChunkSequence:
     recording = identity(old.original_id)
     chunks = [ChunkRef(i, old.original_id, recording, None, old.start) for i in old.chunk_ids]
-    return ChunkSequence(tuple(chunks), revision=old.revision)
+    return ChunkSequence(tuple(chunks), revision=old.revision, planned_at=planned_at)

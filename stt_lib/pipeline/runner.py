@@ -58,7 +58,7 @@ UNWRITABLE_SECONDS = 300.0
 """Seconds. The same in watch mode for a sequence whose failure could not be recorded."""
 
 CONTENTION_SECONDS = 60.0
-"""Seconds. How long other runs are reckoned with after one of their claims was seen."""
+"""Seconds. How long other runs are expected to be about after one of their claims was seen."""
 
 
 @dataclass(slots=True)
@@ -119,11 +119,11 @@ class Runner:
         self._stop = worker.stop
         self._stats = worker.stats
         self._timing = timing = worker.timing
-        self._heartbeat = worker.heartbeat
         self._started = timing.monotonic()
         self._run_started = worker.store.now()
         self._deadline = Deadline(settings.max_runtime, self._started)
-        self._threads = threads(settings.max_workers)
+        # More than there are requests in flight: some load and save meanwhile.
+        self._threads = settings.max_workers + max(2, settings.max_workers // 2)
         self._executor = timing.executor(self._threads, "stt-worker")
         self._planners = timing.executor(1, "stt-planner")
         self._plan = Plan(
@@ -151,7 +151,9 @@ class Runner:
         counting = self._timing.start_thread(self._count_on_the_side, "stt-count")
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(self._settings.max_workers)
-        watcher = self._watcher()
+        poll_seconds, watcher = self._settings.watch, None
+        if poll_seconds is not None:
+            watcher = Watcher(self._store, self._woken.set, poll_seconds, self._timing)
         try:
             self._feed()
         except SttError as error:
@@ -160,7 +162,7 @@ class Runner:
             if watcher is not None:
                 watcher.stop()
             self._drain()
-            self._heartbeat.stop()
+            self._worker.heartbeat.stop()
             self._show_progress(at_once=True)
             self._progress.close()
             self._report.seconds = self._timing.monotonic() - self._started
@@ -170,16 +172,6 @@ class Runner:
     @property
     def _is_watching(self) -> bool:
         return self._settings.watch is not None
-
-    def _watcher(self) -> Watcher | None:
-        poll_seconds = self._settings.watch
-        if poll_seconds is None:
-            return None
-        return Watcher(self._store, self._woken.set, poll_seconds, self._timing)
-
-    def release_claims(self) -> None:
-        """Release every claim of this run, from any thread; it is about to be abandoned."""
-        self._heartbeat.release_all()
 
     # -- feeding ------------------------------------------------------------------------------
 
@@ -355,7 +347,7 @@ class Runner:
             self._plan.bar(result.sequence, now + self._barred_seconds(result.outcome))
 
     def _barred_seconds(self, outcome: Outcome) -> float:
-        """How long only we know that it would be in vain to try a sequence again."""
+        """How long a sequence is not tried again that would end in the same way."""
         if outcome is Outcome.SKIPPED:
             return BARRED_SECONDS
         return UNWRITABLE_SECONDS if self._is_watching else math.inf
@@ -464,8 +456,3 @@ def later(one: ChunkSequence | None, other: ChunkSequence) -> ChunkSequence:
     if one is None or one.start is None or (other.start is not None and other.start > one.start):
         return other
     return one
-
-
-def threads(max_workers: int) -> int:
-    """Threads for this many requests in flight: some load and save meanwhile."""
-    return max_workers + max(2, max_workers // 2)

@@ -132,16 +132,13 @@ class Worker:
                 log.debug("Skipped a sequence: another worker has it", extra=Event.SKIPPED.of())
                 return Result(sequence, Outcome.SKIPPED, is_refused=True)
             with self._held(token, acquired_at):
-                return self._work_on(sequence, token, ticket)
+                claim = Claim(token, sequence.original_id, self.source.load(sequence))
+                if claim.loaded.chunks:
+                    return _Job(self, sequence, claim, ticket).run()
+                log.debug("Skipped a sequence: nothing is left to do", extra=Event.SKIPPED.of())
+                return Result(sequence, Outcome.SKIPPED, is_settled=False)
         finally:
             self.pool.step_out(ticket)
-
-    def _work_on(self, sequence: ChunkSequence, token: str, ticket: int) -> Result:
-        claim = Claim(token, sequence.original_id, self.source.load(sequence))
-        if not claim.loaded.chunks:
-            log.debug("Skipped a sequence: nothing is left to do", extra=Event.SKIPPED.of())
-            return Result(sequence, Outcome.SKIPPED, is_settled=False)
-        return _Job(self, sequence, claim, ticket).run()
 
     @contextmanager
     def _held(self, token: str, acquired_at: float) -> Iterator[None]:
@@ -330,22 +327,12 @@ class _Job:
         Raises:
             ClaimLost: someone else has taken them.
         """
-        if self._worker.heartbeat.is_fresh(self._claim.token):
+        if not self._worker.heartbeat.refresh(self._claim.token):
             return
-        self._worker.heartbeat.renew(self._claim.token)
         now = self._worker.source.load(self._sequence)
         left = {identity(chunk.id) for chunk in now.chunks} - now.owned
         if not left.issuperset(identity(chunk.id) for chunk in chunks):
             raise ClaimLost("its chunks were transcribed meanwhile")
-
-    def _make_sure_of_claim(self) -> None:
-        """Before anything is written: after a freeze the chunks may be someone else's work.
-
-        Raises:
-            ClaimLost: the claim expired and was deleted.
-        """
-        if not self._worker.heartbeat.is_fresh(self._claim.token):
-            self._worker.heartbeat.renew(self._claim.token)
 
     def _announce(self) -> None:
         if not self._is_announced:
@@ -363,7 +350,8 @@ class _Job:
         began = self._timing.monotonic()
         surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
-        self._make_sure_of_claim()
+        # Before anything is written: after a freeze the chunks may be someone else's work.
+        self._worker.heartbeat.refresh(self._claim.token)
         own, joined = self._context.own(heard, verdict)
         transcript = self._transcript(heard, own, joined)
         if not own.kept:
@@ -452,7 +440,7 @@ class _Job:
     def _fail(
         self, chunks: Sequence[Chunk], error: AttemptError, *, audio_at_fault: bool, due_in: float
     ) -> None:
-        self._make_sure_of_claim()
+        self._worker.heartbeat.refresh(self._claim.token)  # as in `_save`
         self._announce()
         chunk_id: Any = chunks[0].id if audio_at_fault else None
         logs.failed(self._sequence, self._seconds(), error, chunk_id)

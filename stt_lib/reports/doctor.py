@@ -150,7 +150,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 def _server(url: str, settings: Settings) -> Finding:
     options = Options(settings.api_key, settings.model, settings.language, settings.prompt)
     try:
-        trial = transcribe_probe(
+        answer, seconds = transcribe_probe(
             url, settings.protocol, options, settings.timeout(1), settings.ca_file
         )
     except ConfigurationError as error:
@@ -159,12 +159,12 @@ def _server(url: str, settings: Settings) -> Finding:
         return _warning("server", str(error), "it is busy: try again later")
     except AttemptError as error:
         return _problem("server", str(error), _ADVICE.get(error.kind, ""))
-    model = f", model {trial.answer.model}" if trial.answer.model else ""
+    model = f", model {answer.model}" if answer.model else ""
     found = (
-        f"{trial.server} transcribed a test clip in {trial.seconds:.1f} s"
-        f" (protocol {trial.protocol}{model})"
+        f"{answer.server} transcribed a test clip in {seconds:.1f} s"
+        f" (protocol {answer.protocol}{model})"
     )
-    if trial.answer.segments:
+    if answer.segments:
         return _fine("server", found)
     advice = f"try it with your own speech: {PROGRAM} --limit 1"
     return _warning("server", f"{found}, but heard no speech in it", advice)

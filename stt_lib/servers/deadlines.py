@@ -115,7 +115,10 @@ class Deadlines:
     def answered(self, request: Pending, now: float) -> bool:
         """Note an answer; returns whether the server is a slow one."""
         self._pending.remove(request)
-        self._measure(request.chunks, now)
+        self._answers += 1
+        self._chunks = RECENT * self._chunks + request.chunks
+        self._seconds = RECENT * self._seconds + now - self._measured_from
+        self._measured_from = now
         was_slow = now - request.started > request.assumed
         self._slow = self._slow + 1 if was_slow else 0
         self._quick = 0 if was_slow else self._quick + 1
@@ -123,12 +126,6 @@ class Deadlines:
             self._quick = 0
             self._allowance = max(1.0, self._allowance / 2)
         return self._slow >= SLOW_ANSWERS
-
-    def _measure(self, chunks: int, now: float) -> None:
-        self._answers += 1
-        self._chunks = RECENT * self._chunks + chunks
-        self._seconds = RECENT * self._seconds + now - self._measured_from
-        self._measured_from = now
 
     def is_overdue(self, request: Pending, now: float) -> bool:
         """Whether an idle server would have answered by now."""

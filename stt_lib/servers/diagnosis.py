@@ -1,10 +1,10 @@
 """What an error answer means: status codes to errors, with a guess at what to do about them."""
 
 import email.utils
+import http.client
 import json
 import re
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any
 
 from stt_lib.errors import (
@@ -49,10 +49,13 @@ def check_status(reply: Reply, server: str, protocol: str) -> None:
     status = reply.status
     if 200 <= status < 300:
         return
-    said = f"{server} answered {status}{_phrase(status)}"
-    if status in (429, 503) or (status >= 500 and _says_busy(reply)):
+    said = f"{server} answered {status} {http.client.responses.get(status, '')}".rstrip()
+    if status in (429, 503) or (status >= 500 and b"busy" in _short(reply).lower()):
         raise ServerBusy(f"{said}: busy", server, retry_after(reply.headers.get("retry-after")))
-    _check_set_up(reply, said, server, protocol)
+    wanted = _wanted(reply, server, protocol)
+    if wanted is not None:
+        kind = FailureKind.UNAUTHORIZED if wanted == _KEY else FailureKind.WRONG_SERVER
+        raise ServerMisconfigured(kind, f"{said}: {wanted}", server)
     if status == 408:
         raise ServerTrouble(FailureKind.TIMEOUT, said, server)
     if status in (400, 415, 422):
@@ -62,40 +65,24 @@ def check_status(reply: Reply, server: str, protocol: str) -> None:
     raise Suspect(FailureKind.SERVER_ERROR, said, server)
 
 
-def _check_set_up(reply: Reply, said: str, server: str, protocol: str) -> None:
-    """Raise what a person has to mend: the model, the key, the address, the protocol."""
-    wanted = _wanted(reply, server, protocol)
-    if wanted is not None:
-        is_key = wanted == _KEY
-        kind = FailureKind.UNAUTHORIZED if is_key else FailureKind.WRONG_SERVER
-        raise ServerMisconfigured(kind, f"{said}: {wanted}", server)
-
-
 _KEY = "set STT_API_KEY to the key that it expects"
 
 
 def _wanted(reply: Reply, server: str, protocol: str) -> str | None:
     """What to change before any audio can be transcribed; None if that is not the problem."""
-    status, is_refusal = reply.status, reply.status in (400, 403, 404, 422)
-    if is_refusal and _is_about_the_model(reply):
+    status, said, body = reply.status, _short(reply), _json(reply)
+    if status in (400, 403, 404, 422) and isinstance(body, dict) and _NO_MODEL.search(said):
         return "it does not have the model: name one of its own with --model"
-    if status in (400, 422) and _is_about_the_language(reply):
+    if status in (400, 422) and ("language" in _missed(body) or _LANGUAGE.search(said)):
         return "it does not accept the language: change --language, or leave it out"
-    if status == 400 and _WANTS_TLS.search(_short(reply)):
+    if status == 400 and _WANTS_TLS.search(said):
         return f"it expects https: write {server.replace('http://', 'https://', 1)}"
     if status in (401, 403):
         return _KEY
     is_nowhere = status in (404, 405, 501) or 300 <= status < 400
-    if is_nowhere or (status == 422 and _missed(_json(reply))):
+    if is_nowhere or (status == 422 and _missed(body)):
         return hint(reply, server, protocol)
     return None
-
-
-def _phrase(status: int) -> str:
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
 
 
 def retry_after(value: str | None) -> float | datetime | None:
@@ -108,7 +95,7 @@ def retry_after(value: str | None) -> float | datetime | None:
         return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -123,7 +110,8 @@ def hint(reply: Reply, server: str, protocol: str) -> str:
     guess = _guess(reply, body)
     if guess and guess != protocol:
         return f"it looks like {guess}: write {guess}+{place} or set --protocol {guess}"
-    if _is_page(reply):
+    is_html = "html" in reply.headers.get("content-type", "")
+    if is_html or reply.body.lstrip()[:1] == b"<":
         return "that is a web page: is STT_SERVER_URL the right address and port?"
     if body in _NOT_FOUND or reply.body in _NOT_FOUND:
         others = " or ".join(n for n in ("openai", "asr", "transcribe") if n != protocol)
@@ -133,21 +121,6 @@ def hint(reply: Reply, server: str, protocol: str) -> str:
         f" For another kind write {_other(protocol)}+{place} or set --protocol"
         f" ({', '.join(PROTOCOLS)})"
     )
-
-
-def _is_about_the_model(reply: Reply) -> bool:
-    """Whether a refusal says that the server does not have the model."""
-    return isinstance(_json(reply), dict) and bool(_NO_MODEL.search(_short(reply)))
-
-
-def _is_about_the_language(reply: Reply) -> bool:
-    """Whether a refusal says that the server does not know the language."""
-    return "language" in _missed(_json(reply)) or bool(_LANGUAGE.search(_short(reply)))
-
-
-def _says_busy(reply: Reply) -> bool:
-    """Whether the text of an error says that the server is busy; long ones are not messages."""
-    return b"busy" in _short(reply).lower()
 
 
 def _guess(reply: Reply, body: Any) -> str | None:
@@ -172,11 +145,6 @@ def _missed(body: Any) -> list[str]:
     return [str(place[-1]) for place in places if isinstance(place, list) and place]
 
 
-def _is_page(reply: Reply) -> bool:
-    is_html = "html" in reply.headers.get("content-type", "")
-    return is_html or reply.body.lstrip()[:1] == b"<"
-
-
 def _json(reply: Reply) -> Any:
     if len(reply.body) > _SHORT_BYTES and reply.status != 200:
         return None
@@ -187,6 +155,7 @@ def _json(reply: Reply) -> Any:
 
 
 def _short(reply: Reply) -> bytes:
+    """The text of an answer; a long one is not a message."""
     return reply.body if len(reply.body) <= _SHORT_BYTES else b""
 
 

@@ -4,19 +4,15 @@
 Swarm, or a service of Consul: new addresses are used at once, vanished ones get no more requests.
 """
 
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from stt_lib.servers.pool import ServerPool
 from stt_lib.telemetry.events import Event
 from stt_lib.timing import REAL, Timing
-
-if TYPE_CHECKING:
-    import dns.resolver
 
 log = logging.getLogger("stt")
 
@@ -49,21 +45,13 @@ def lookup(server: str | None) -> Lookup:
 
     def addresses(name: str) -> Sequence[str]:
         try:
-            return _addresses(resolver, name)
+            found = resolver.resolve(name, "A", search=True, raise_on_no_answer=False)
+            found = found or resolver.resolve(name, "AAAA", search=True)
         except dns.exception.DNSException as error:
             raise OSError(f"{name} does not resolve ({type(error).__name__})") from None
+        return sorted(record.to_text() for record in found)
 
     return addresses
-
-
-def _addresses(resolver: "dns.resolver.Resolver", name: str) -> Sequence[str]:
-    import dns.resolver
-
-    try:
-        answer = resolver.resolve(name, "A", search=True)
-    except dns.resolver.NoAnswer:
-        answer = resolver.resolve(name, "AAAA", search=True)
-    return sorted(record.to_text() for record in answer)
 
 
 def expanded(url: str, addresses: Lookup) -> list[str]:
@@ -74,15 +62,11 @@ def expanded(url: str, addresses: Lookup) -> list[str]:
     """
     if not is_dynamic(url):
         return [url]
-    plain = url.removeprefix(PREFIX)
-    parts = urlsplit(plain)
-    name, place = parts.hostname or "", parts.netloc.rpartition("@")[2]
+    parts = urlsplit(url.removeprefix(PREFIX))
+    user, at, _ = parts.netloc.rpartition("@")
     port = "" if parts.port is None else f":{parts.port}"
-    return [plain.replace(place, f"{_host(address)}{port}", 1) for address in addresses(name)]
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+    hosts = [f"[{a}]" if ":" in a else a for a in addresses(parts.hostname or "")]
+    return [parts._replace(netloc=f"{user}{at}{host}{port}").geturl() for host in hosts]
 
 
 class _Name:
@@ -99,25 +83,17 @@ class _Name:
     def look(self) -> None:
         try:
             urls = expanded(self._url, self._addresses)
-        except OSError as error:
-            self._keep(error)
+        except OSError as error:  # a DNS server that restarts must not cost the servers it knew
+            if self._timing.monotonic() - self._resolved_at > KEEP_SECONDS:
+                self._pool.follow(self._url, [])
+            if not self._is_lost:
+                self._is_lost = True
+                text = "%s: using its last addresses for up to %.0f s"
+                log.warning(text, error, KEEP_SECONDS, extra=Event.SERVER_NAME.of())
         else:
             self._is_lost = False
             self._resolved_at = self._timing.monotonic()
             self._pool.follow(self._url, urls)
-
-    def _keep(self, error: OSError) -> None:
-        """A DNS server that restarts must not cost the servers that it knew."""
-        if self._timing.monotonic() - self._resolved_at > KEEP_SECONDS:
-            self._pool.follow(self._url, [])
-        if not self._is_lost:
-            self._is_lost = True
-            log.warning(
-                "%s: using its last addresses for up to %.0f s",
-                error,
-                KEEP_SECONDS,
-                extra=Event.SERVER_NAME.of(),
-            )
 
 
 @contextmanager

@@ -145,11 +145,6 @@ class Server:
         return self.misconfigured or not self.breaker.closed
 
     @property
-    def room(self) -> int:
-        """Requests that it may get now."""
-        return self.limit.value - self.in_flight
-
-    @property
     def has_answered_lately(self) -> bool:
         return self._timing.monotonic() - self._answered_at < RECENT_SECONDS
 
@@ -159,7 +154,8 @@ class Server:
         return self.deadlines.held(self._timing.monotonic()) > 0
 
     def takes_requests(self, now: float) -> bool:
-        return not self.is_out and now >= self._paused_until and self.room > 0
+        has_room = self.in_flight < self.limit.value
+        return has_room and not self.is_out and now >= self._paused_until
 
     def wants_trial(self, now: float) -> bool:
         may_be_tried = not self.on_trial and not self.misconfigured and now >= self._paused_until

@@ -319,7 +319,10 @@ class ServerPool:
             nonlocal pending
             when_sent()
             if pending is None:  # a protocol may post again in another format
-                pending = self._sent(slot, len(chunks), started)
+                with self._lock:
+                    now = self._timing.monotonic()
+                    pending = server.deadlines.sent(len(chunks), now, started=started)
+                    self._under_way[slot.channel] = server, pending
             return pending.allowed
 
         request = Request(slot.channel, server.url, self._options, server.name, seconds, sent)
@@ -334,13 +337,6 @@ class ServerPool:
         finally:
             if pending is not None:
                 self._ended(slot, pending, failure)
-
-    def _sent(self, slot: Slot, chunks: int, started: float) -> Pending:
-        with self._lock:
-            now = self._timing.monotonic()
-            pending = slot.server.deadlines.sent(chunks, now, started=started)
-            self._under_way[slot.channel] = slot.server, pending
-            return pending
 
     def _ended(self, slot: Slot, request: Pending, failure: FailureKind | None) -> None:
         server, news = slot.server, None
@@ -415,7 +411,7 @@ class ServerPool:
         )
 
     def _trouble(
-        self, server: Server, error: AttemptError, *, certain: bool = False, seconds: float = 0.0
+        self, server: Server, error: AttemptError, *, certain: bool, seconds: float = 0.0
     ) -> None:
         with self._lock:
             self._last_trouble = error
@@ -451,8 +447,8 @@ class ServerPool:
             if not any(server.serves or server.owes for server in self.servers):
                 self._out_since = self._timing.monotonic()
             return False
-        if any(server.in_flight for server in self.servers):
-            return False
+        if any(server.in_flight or server.serves for server in self.servers):
+            return False  # one is being tried, or was found since and is about to be
         return self._timing.monotonic() - self._out_since >= self._server_wait
 
 

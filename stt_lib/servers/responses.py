@@ -7,7 +7,7 @@ comes out has finite times within the audio that do not run backwards.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 from pydantic import (
@@ -157,14 +157,6 @@ class _VerboseJson(_Shape):
 # -- answers ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Verbose:
-    """An answer, and how far into the audio the server came for certain, if it is known."""
-
-    answer: Answer
-    reach: float | None
-
-
 def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
     """Read `{"language", "top_language_probs", "segments", "model"}`, the user's own protocol.
 
@@ -187,11 +179,11 @@ def transcription(reply: Reply, server: str, seconds: float | None) -> Answer:
 
 def verbose_json(
     reply: Reply, server: str, *, protocol: str, seconds: float | None, fallback: float
-) -> Verbose:
+) -> tuple[Answer, float | None]:
     """Read `{"text", "language", "duration", "segments", …}`, much of which may be missing.
 
     Text without segments becomes one segment over the whole audio: `seconds`, or what the server
-    says, or `fallback`.
+    says, or `fallback`. Also returns how many seconds of the audio were certainly heard, if known.
 
     Raises:
         AttemptError: of the kind that the status code or the shape of the answer says.
@@ -213,7 +205,7 @@ def verbose_json(
         model=heard.model,
         server=server,
     )
-    return Verbose(answer, max(ends, default=None))
+    return answer, max(ends, default=None)
 
 
 def _ranked(probs: dict[str, float] | None) -> tuple[tuple[str, float], ...] | None:

@@ -465,11 +465,10 @@ def _unreachable(message: str, server: str) -> ServerTrouble:
 
 def _root(error: BaseException) -> BaseException:
     """The innermost error: requests wraps urllib3, which wraps the socket's."""
-    seen = error
     while True:
-        inner = getattr(seen, "reason", None) or next(
-            (arg for arg in seen.args if isinstance(arg, BaseException)), None
+        inner = getattr(error, "reason", None) or next(
+            (arg for arg in error.args if isinstance(arg, BaseException)), None
         )
         if not isinstance(inner, BaseException):
-            return seen
-        seen = inner
+            return error
+        error = inner

@@ -8,12 +8,13 @@ import pytest
 
 from stt_lib.errors import ClaimLost, StoreError
 from stt_lib.pipeline.heartbeat import Heartbeat
+from stt_lib.store.claims import Claims
 from stt_lib.timing import REAL
 from tests.support.crew import eventually
 from tests.support.manual_time import ManualTiming
 
 
-class FakeClaims:
+class FakeClaims(Claims):
     """Remembers which tokens were renewed together; `gone` ones no longer exist."""
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ def test_a_lost_claim_is_logged_once_and_renewed_no_more(
         eventually(lambda: claims.renewals.count(frozenset("b")) > 2, 5, "renewals of the other")
         assert not beating.is_fresh("a")
         with pytest.raises(ClaimLost):
-            beating.renew("a")
+            beating.refresh("a")
     assert len([r for r in caplog.records if "Lost 1 of 2 claims" in r.message]) == 1
 
 
@@ -103,7 +104,7 @@ def test_a_claim_is_relied_on_for_two_thirds_of_its_lease(claims: FakeClaims) ->
             assert heartbeat.is_fresh("token")
             timing.sleep(2)  # as after a freeze: nobody renewed it
             assert not heartbeat.is_fresh("token")
-            heartbeat.renew("token")
+            assert heartbeat.refresh("token")
             assert heartbeat.is_fresh("token")
         assert not heartbeat.is_fresh("token")
     finally:

@@ -4,7 +4,7 @@ import pytest
 
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.servers import protocols
-from stt_lib.servers.protocols import Options, Request, single_file
+from stt_lib.servers.protocols import Options, Request
 from stt_lib.servers.transport import Channel, http_channels
 from tests.servers.asking import NOTHING_ASKED, SEGMENT, answer
 from tests.support.speech import spoken_chunks
@@ -49,4 +49,4 @@ def ask(
         return protocols.post(protocol, request, audio)
 
     yield ask
-    single_file._plays_all.clear()
+    protocols._plays_all.clear()

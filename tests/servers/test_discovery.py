@@ -239,6 +239,18 @@ def test_each_address_is_a_url_with_the_protocol_and_the_path(names: Dns) -> Non
         expanded("dns+http://other.test", addresses)
 
 
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("dns+asr+http://asr", "asr+http://10.0.0.1"),
+        ("dns+openai+http://openai/v1", "openai+http://10.0.0.1/v1"),
+        ("dns+http://stt:8081@stt:8081", "http://stt:8081@10.0.0.1:8081"),
+    ],
+)
+def test_only_the_host_gives_way_to_its_address(url: str, server: str) -> None:
+    assert expanded(url, lambda _: ["10.0.0.1"]) == [server]
+
+
 def test_a_run_and_doctor_use_every_address(
     world: World, names: Dns, fleet: list[FakeWhisper]
 ) -> None:

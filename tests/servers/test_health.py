@@ -74,6 +74,13 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(
     assert server.takes_requests(seconds)
 
 
-@pytest.mark.parametrize("value", [None, "soon", "-5", "", "1.5", "Sun, 31 Feb 2026 08:00:00 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "soon", "-5", "", "1.5", "Sun, 31 Feb 2026 08:00:00 GMT"),
+        f"Sun, 01 Mar {20 * '9'} 08:02:00 GMT",
+        f"Sun, 01 Mar 2026 08:02:00 +{20 * '9'}",
+    ],
+)
 def test_a_retry_after_that_makes_no_sense_is_ignored(value: str | None) -> None:
     assert retry_after(value) is None

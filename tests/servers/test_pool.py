@@ -1,14 +1,17 @@
 """Several servers: who gets what, what happens when one of them is in trouble, and rates."""
 
+import dataclasses
 import itertools
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from stt_lib.errors import FailureKind, ServerTrouble
 from tests.pipeline.lab import Lab
+from tests.support.manual_time import ManualTiming
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
 
@@ -210,3 +213,37 @@ def test_audio_that_was_never_sent_is_no_failure_of_the_server(
     assert done.returncode == 1
     assert whisper.requests == []
     assert "Summary: server" not in world.log
+
+
+class Stepwise(ManualTiming):
+    """Whoever waits for an event takes the next step of the test instead."""
+
+    steps: Iterator[Callable[[], None]]
+
+    def event(self) -> threading.Event:
+        timing = self
+
+        class Event(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                next(timing.steps)()
+                return self.is_set()
+
+        return Event()
+
+
+def test_an_outage_does_not_end_a_run_that_has_just_found_a_server() -> None:
+    """Also if nobody can post to it yet: the first in line is still loading its audio."""
+    timing = Stepwise()
+    lab = Lab(timing=timing)
+    pool = lab.pool(dataclasses.replace(lab.settings(server_wait=10.0), server_url=()))
+    timing.steps = iter(
+        [
+            lambda: timing.sleep(9.0),
+            lambda: pool.follow("name", ["http://memory"]),
+            lambda: timing.sleep(9.0),
+            lambda: pool.step_out(1),
+        ]
+    )
+    pool.line_up(1)
+    with pool.slot(2, audio=1.0) as slot:
+        assert slot.server.url == "http://memory"

@@ -249,7 +249,7 @@ class Checks:
         busy = [server.name for server in pool.servers if server.in_flight or server.on_trial]
         channels = len(pool._channels) - len(pool._idle)
         is_planning = runner._planning is not None and not runner._planning.done()
-        held = runner._heartbeat._renewed_at or runner._under_way or is_planning
+        held = runner._worker.heartbeat._renewed_at or runner._under_way or is_planning
         if busy or channels or pool._line or pool._waiting or held:
             self._violated(f"at its end a run holds {busy}, {pool._line}, {pool._waiting}, {held}")
 
