@@ -17,7 +17,7 @@ from stt_lib.cli.options import settings_options
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load, unknown_variables, wants_no_colour
 from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
-from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
+from stt_lib.errors import ConfigurationError, SttError, Unavailable
 
 COMMANDS = {
     "transcribe": "Transcribe audio or video files to text files beside them",
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         result = stt.main(
-            args=None if arguments is None else list(arguments),
+            args=arguments,
             prog_name=PROGRAM,
             complete_var="_STT_COMPLETE",
             standalone_mode=False,
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
         return _fail(f"{message} (see {_help_on(error)})", exit_codes.USAGE)
-    except (click.Abort, Stopped):
+    except click.Abort:  # Ctrl-C, or the answer to a question
         return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
         return _fail(str(error), exit_codes.USAGE)
