@@ -22,13 +22,12 @@ _OF_KUBERNETES = re.compile(r"STT_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_
 """Variables that Kubernetes sets in the namespace of a Service named stt or stt-…"""
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Merge the flags that were given, the environment and the defaults.
 
     Raises:
         ConfigurationError: one line that names the flag or variable and says what is wrong.
     """
-    environ = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     for name, option in OPTIONS.items():
         source, given = _given(option, flags.get(name), environ)
@@ -47,9 +46,8 @@ def is_given(name: str, flags: Mapping[str, Any]) -> bool:
     return _given(OPTIONS[name], flags.get(name), os.environ)[1] is not None
 
 
-def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
     """A sentence about every variable that looks like a setting but is none."""
-    environ = os.environ if environment is None else environment
     known = {option.variable for option in OPTIONS.values()}
     known |= {f"{OPTIONS[name].variable}_FILE" for name in FROM_FILES}
     for name in sorted(environ):

@@ -330,25 +330,17 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for is_wrong, message in self._contradictions():
-            if is_wrong:
-                raise ValueError(message)
-
-    def _contradictions(self) -> tuple[tuple[object, str], ...]:
         watches, again = self.watch is not None, self.retranscribe is not None
-        return (
-            (
-                self.backoff_max < self.backoff_base,
-                "--backoff-max must not be less than --backoff-base",
-            ),
-            (again and self.retry_errors, "--retranscribe and --retry-errors cannot be combined"),
-            (again and watches, "--retranscribe processes what exists now: use it without --watch"),
-            (self.dry_run and watches, "--dry-run shows what exists now: use it without --watch"),
-            (
-                self.since and self.until and self.until <= self.since,
-                "--until must be later than --since",
-            ),
-        )
+        if self.backoff_max < self.backoff_base:
+            raise ValueError("--backoff-max must not be less than --backoff-base")
+        if again and self.retry_errors:
+            raise ValueError("--retranscribe and --retry-errors cannot be combined")
+        if again and watches:
+            raise ValueError("--retranscribe processes what exists now: use it without --watch")
+        if self.dry_run and watches:
+            raise ValueError("--dry-run shows what exists now: use it without --watch")
+        if self.since and self.until and self.until <= self.since:
+            raise ValueError("--until must be later than --since")
 
     @property
     def selection(self) -> Selection:
