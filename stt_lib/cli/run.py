@@ -249,4 +249,4 @@ def secrets(settings: Settings) -> list[str]:
         # Not by urlsplit, which raises for addresses that are refused only later.
         userinfo = re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[0]
         found += [userinfo, userinfo.partition(":")[2]]
-    return [secret for secret in found if secret]
+    return found
