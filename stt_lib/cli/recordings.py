@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, Plain, settings_options
+from stt_lib.cli.options import JSON, number_option, settings_options
 from stt_lib.cli.rendering import at, print_json, table
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.config.loader import load
@@ -20,14 +20,7 @@ MINUTE: Final = len("2026-03-01 08:00")
 
 
 @click.command()
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(1),
-    default=20,
-    help="List at most this many [default: 20]",
-    cls=Plain,
-)
+@number_option("--limit", "List at most this many", 20)
 @JSON
 @settings_options("since", "until", "local", "data_dir")
 def recordings(limit: int, as_json: bool, **flags: Any) -> None:
