@@ -139,7 +139,12 @@ def process(settings: Settings, signals: StopSignal, work: Work = source_and_sin
         stopped_by=_stopped_by(report, signals),
         exit_code=exit_code(report, signals),
     )
-    _conclude(summary, report, settings)
+    summary.report()
+    if settings.summary is not None:
+        summary.write(settings.summary)
+    for sentence in _next_steps(report, settings):
+        log.info("%s", sentence, extra=Event.SUMMARY.of())
+    logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
 
@@ -168,16 +173,6 @@ def _metrics(
     from stt_lib.reports.metrics import Exporter
 
     return Exporter(settings, store, pool)
-
-
-def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
-    """The last lines of a run."""
-    summary.report()
-    if settings.summary is not None:
-        summary.write(settings.summary)
-    for sentence in _next_steps(report, settings):
-        log.info("%s", sentence, extra=Event.SUMMARY.of())
-    logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
 
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
