@@ -54,6 +54,9 @@ def errors(
     parked ones only after `errors retry` or in a run with --retry-errors.
     """
     if context.invoked_subcommand is not None:
+        for flag, is_given in (("--kind", kind), ("--all", everything), ("--json", as_json)):
+            if is_given:
+                raise click.UsageError(f"{flag} must not precede {context.invoked_subcommand}")
         context.obj = flags
         return
     limit = MOST_IN_JSON if as_json else MOST_LISTED
