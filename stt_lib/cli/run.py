@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.session import opened_store, reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import unknown_variables
-from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.config.settings import OPTIONS, Group, Settings
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
 from stt_lib.domain.units import about, age, audio, counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
@@ -89,6 +89,17 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
     )
     for sentence in unknown_variables():
         log.warning("%s", sentence, extra=Event.SETTINGS.of())
+
+
+def on_its_own(settings: Settings) -> Settings:
+    """The settings without those that the environment may contain for other kinds of runs."""
+    groups, others = (Group.SELECTION, Group.RUNTIME), ("limit", "settle", "summary")
+    defaults: dict[str, Any] = {
+        name: option.default
+        for name, option in OPTIONS.items()
+        if option.group in groups or name in others
+    }
+    return dataclasses.replace(settings, **defaults)
 
 
 def _check_directory(name: str, file: Path | None) -> None:
