@@ -273,20 +273,23 @@ def _dry_run(settings: Settings) -> int:
 def _print_plan(source: Source, status: Status, settings: Settings, store: Store) -> None:
     """Print each sequence as it is found, so that a long backlog needs no memory."""
     chunks, seconds, number = 0, 0.0, 0
+    needed: timedelta | None = None
     planned = source.sequences(run_started=store.now(), excluding=frozenset())
     for number, sequence in enumerate(islice(planned, settings.limit), 1):
         if number == 1:
             print(_PLAN_HEAD)
         chunks += len(sequence)
         seconds += _seconds(sequence)
-        print(_planned(number, sequence, _needed(seconds, status)))
+        needed = timedelta(seconds=seconds / status.speed) if status.speed else None
+        print(_planned(number, sequence, needed))
     if not number:
         print("Nothing to do.")
         return
-    print(
-        f"\n{counted(number, 'sequence')}, {counted(chunks, 'chunk')}, {audio(seconds)} of audio"
-        f"{_estimate(seconds, status)}. Nothing was changed."
-    )
+    end = "no estimate: nothing was transcribed recently"
+    if needed is not None:
+        end = f"done in {about(needed)} at the speed of the {status.speed_of}"
+    amount = f"{counted(number, 'sequence')}, {counted(chunks, 'chunk')}"
+    print(f"\n{amount}, {audio(seconds)} of audio; {end}. Nothing was changed.")
 
 
 def _planned(number: int, sequence: ChunkSequence, needed: timedelta | None) -> str:
@@ -305,14 +308,3 @@ def _planned(number: int, sequence: ChunkSequence, needed: timedelta | None) -> 
 def _seconds(sequence: ChunkSequence) -> float:
     """An estimate: the audio itself is not read."""
     return len(sequence) * NOMINAL_CHUNK_SECONDS
-
-
-def _needed(seconds: float, status: Status) -> timedelta | None:
-    return timedelta(seconds=seconds / status.speed) if status.speed else None
-
-
-def _estimate(seconds: float, status: Status) -> str:
-    needed = _needed(seconds, status)
-    if needed is None:
-        return "; no estimate: nothing was transcribed recently"
-    return f"; done in {about(needed)} at the speed of the {status.speed_of}"

@@ -31,8 +31,13 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     values: dict[str, Any] = {}
     for name, option in OPTIONS.items():
         source, given = _given(option, flags.get(name), environ)
-        if given is not None:
-            values[name] = _parsed(option, source, given)
+        if given is None:
+            continue
+        try:
+            values[name] = option.kind.parse(given)
+        except ValueError as error:
+            shown = "" if option.secret else f", not {given!r}"
+            raise ConfigurationError(f"{source} {error}{shown}") from None
     if values.get("watch") is not None:
         values = {"server_wait": math.inf, "mongo_wait": math.inf, **values}
     try:
@@ -68,14 +73,6 @@ def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[st
     if path:
         return file, _secret_in(path, file)
     return option.variable, value or None
-
-
-def _parsed(option: Option, source: str, text: str) -> object:
-    try:
-        return option.kind.parse(text)
-    except ValueError as error:
-        given = "" if option.secret else f", not {text!r}"
-        raise ConfigurationError(f"{source} {error}{given}") from None
 
 
 def _secret_in(path: str, source: str) -> str:

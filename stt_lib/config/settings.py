@@ -112,7 +112,6 @@ PLACE: Final = Kind("ADDRESS:PORT", parsers.dns_server)
 DEVICE: Final = Kind("DEVICE", parsers.device)
 
 FILTER_LEVELS: Final = ("strict", "normal", "off")
-LOG_FORMATS: Final = ("text", "json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +268,7 @@ class Settings:
     log_format: Literal["text", "json"] = option(
         "text",
         OUTPUT,
-        Kind("FORMAT", choice(*LOG_FORMATS)),
+        Kind("FORMAT", choice("text", "json")),
         "Log lines for people (text) or one JSON object per line (json)",
     )
     verbose: bool = option(False, OUTPUT, SWITCH, "Also log details for debugging")
