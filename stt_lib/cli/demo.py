@@ -28,7 +28,7 @@ def demo(**flags: Any) -> int:
 
     Its data is kept in the subdirectory demo of --data-dir, apart from your own.
     """
-    settings = load({**flags, "local": True, "max_workers": 2})
+    settings = run.on_its_own(load({**flags, "local": True, "max_workers": 2}))
     settings = dataclasses.replace(settings, data_dir=settings.data_dir / "demo")
     run.set_up_log(settings, settings.log_file)
     signals = StopSignal()

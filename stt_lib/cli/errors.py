@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from stt_lib.cli.options import JSON, settings_options
-from stt_lib.cli.rendering import at, print_json, table
+from stt_lib.cli.rendering import print_json, table, to_the_minute
 from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -21,13 +21,8 @@ KINDS_HEADER: Final = ("kind", "chunks", "due", "later", "parked", "next due", "
 CHUNKS_HEADER: Final = ("chunk", "recording", "kind", "state")
 
 MOST_LISTED: Final = 20
-"""Chunks. Number that is listed; the table of kinds counts all of them."""
-
 MOST_IN_JSON: Final = 1000
-"""Chunks. The same with `--json`."""
-
-MINUTES: Final = len("2026-03-01 08:00")
-"""Characters. Times in the table are shown to the minute, so that it fits into 80 columns."""
+"""Chunks. Numbers that are listed; the kinds count all of them."""
 
 NEXT_STEPS: Final = {
     "Details": "show ID",
@@ -59,6 +54,9 @@ def errors(
     parked ones only after `errors retry` or in a run with --retry-errors.
     """
     if context.invoked_subcommand is not None:
+        for flag, is_given in (("--kind", kind), ("--all", everything), ("--json", as_json)):
+            if is_given:
+                raise click.UsageError(f"{flag} must not precede {context.invoked_subcommand}")
         context.obj = flags
         return
     limit = MOST_IN_JSON if as_json else MOST_LISTED
@@ -147,13 +145,12 @@ def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any
 
 def _kind(kind: FailedKind) -> tuple[str, ...]:
     numbers = (kind.chunks, kind.due, kind.waiting, kind.parked)
-    times = (at(moment)[:MINUTES] for moment in (kind.next_due, kind.newest))
-    return kind.kind, *map(str, numbers), *times
+    times = (kind.next_due, kind.newest)
+    return kind.kind, *map(str, numbers), *map(to_the_minute, times)
 
 
 def _chunk(chunk: FailedChunk, now: datetime) -> tuple[str, ...]:
-    ids = (short_id(chunk.id), short_id(chunk.original_id))
-    return *ids, chunk.kind, _state(chunk, now)
+    return short_id(chunk.id), short_id(chunk.original_id), chunk.kind, _state(chunk, now)
 
 
 def _state(chunk: FailedChunk, now: datetime) -> str:

@@ -2,15 +2,14 @@
 
 import functools
 import itertools
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
 
-from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.cli.signals import StopSignal
@@ -53,7 +52,7 @@ def export(
     file: str | None,
     folder: str | None,
     **flags: Any,
-) -> int:
+) -> None:
     """Write transcripts as text, subtitles, pages or tables.
 
     Exports one recording, or a period over all recordings in order of time. Subtitles of a
@@ -69,17 +68,11 @@ def export(
     selection = Selection(settings.since, settings.until, recording)
     signals = StopSignal()
     with signals.caught(), opened_store(settings, stop=signals.event) as store:
-        exporter = _Exporter(store, name, signals)
-        try:
-            if folder is not None:
-                exporter.to_folder(selection, Path(folder))
-            elif not exporter.to_file(selection, path):
-                raise InputError(f"{_nothing(selection)}{local_hint(settings)}")
-        except Stopped:
-            return exit_codes.by_signal(signals.number or signal.SIGINT)
-        except BrokenPipeError:
-            return exit_codes.OK  # the reader has seen enough
-    return exit_codes.OK
+        exporter = _Exporter(store, name, signals.event)
+        if folder is not None:
+            exporter.to_folder(selection, Path(folder))
+        elif not exporter.to_file(selection, path):
+            raise InputError(f"{_nothing(selection)}{local_hint(settings)}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class _Exporter:
 
     store: Store
     format: str
-    signals: StopSignal
+    stop: Event
 
     def to_folder(self, selection: Selection, folder: Path) -> None:
         """Write the files of those recordings that changed since they were written."""
@@ -121,7 +114,7 @@ class _Exporter:
             selection.recording, since=selection.since, until=selection.until
         )
         for stretch in readable(found):
-            if self.signals.event.is_set():
+            if self.stop.is_set():
                 raise Stopped
             yield stretch
 

@@ -5,14 +5,30 @@ Commands are listed without importing them.
 
 import difflib
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from stt_lib.cli.options import help_text
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import OPTIONS, RUN_OPTIONS, Group, Option
+
+COMMANDS: Final = {
+    "transcribe": "Transcribe audio or video files to text files beside them",
+    "status": "Show whether the worker keeps up, who is working and what failed",
+    "doctor": "Check everything that a run needs and suggest what to do",
+    "errors": "List what failed, retry it or discard it",
+    "show": "Show what happened to a chunk, a recording or a transcript",
+    "recordings": "List recordings and how far they have come",
+    "prioritize": "Transcribe a recording before all others",
+    "export": "Export transcripts as text, subtitles, tables or pages",
+    "search": "Find where something was said, over all transcripts",
+    "ingest": "Store audio or video files as chunks, ready to transcribe",
+    "serve": "Run a Whisper server",
+    "demo": "Transcribe sample recordings with the embedded stack",
+}
+"""Each command and its summary; module and function have the name of the command."""
 
 EXAMPLES: Final = (
     (f"{PROGRAM} --max-workers 3", "Transcribe everything that is pending"),
@@ -47,17 +63,13 @@ _SHOWS_EVERYTHING: Final = "stt.help_all"
 
 
 class Manual(click.Group):
-    """The main command; `summaries` describe the others, each in a module of its name."""
-
-    def __init__(self, *args: Any, summaries: Mapping[str, str], **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._summaries = summaries
+    """The main command, which imports the others only when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._summaries)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._summaries:
+        if cmd_name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(f"stt_lib.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
@@ -68,15 +80,13 @@ class Manual(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            near = difflib.get_close_matches(args[0], self._summaries, 1, CLOSE_ENOUGH)
-            raise click.exceptions.NoSuchCommand(
-                error.command_name, possibilities=near, ctx=ctx
-            ) from None
+        except click.exceptions.NoSuchCommand:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, CLOSE_ENOUGH)
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=near, ctx=ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _section(formatter, "Examples", EXAMPLES, max(len(left) for left, _ in EXAMPLES))
-        _section(formatter, "Commands", list(self._summaries.items()))
+        _section(formatter, "Commands", list(COMMANDS.items()))
         for group in Group:
             rows = [_row(OPTIONS[name]) for name in RUN_OPTIONS if OPTIONS[name].group is group]
             if rows and (group.is_common or ctx.meta.get(_SHOWS_EVERYTHING)):

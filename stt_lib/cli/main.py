@@ -17,28 +17,11 @@ from stt_lib.cli.options import settings_options
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load, unknown_variables, wants_no_colour
 from stt_lib.config.settings import OPTIONS, RUN_OPTIONS
-from stt_lib.errors import ConfigurationError, Stopped, SttError, Unavailable
-
-COMMANDS = {
-    "transcribe": "Transcribe audio or video files to text files beside them",
-    "status": "Show whether the worker keeps up, who is working and what failed",
-    "doctor": "Check everything that a run needs and suggest what to do",
-    "errors": "List what failed, retry it or discard it",
-    "show": "Show what happened to a chunk, a recording or a transcript",
-    "recordings": "List recordings and how far they have come",
-    "prioritize": "Transcribe a recording before all others",
-    "export": "Export transcripts as text, subtitles, tables or pages",
-    "search": "Find where something was said, over all transcripts",
-    "ingest": "Store audio or video files as chunks, ready to transcribe",
-    "serve": "Run a Whisper server",
-    "demo": "Transcribe sample recordings with the embedded stack",
-}
-"""Each command and its summary; module and function have the name of the command."""
+from stt_lib.errors import ConfigurationError, SttError, Unavailable
 
 
 @click.group(
     cls=Manual,
-    summaries=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -79,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         result = stt.main(
-            args=None if arguments is None else list(arguments),
+            args=arguments,
             prog_name=PROGRAM,
             complete_var="_STT_COMPLETE",
             standalone_mode=False,
@@ -88,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
         return _fail(f"{message} (see {_help_on(error)})", exit_codes.USAGE)
-    except (click.Abort, Stopped):
+    except click.Abort:  # Ctrl-C, or the answer to a question
         return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
         return _fail(str(error), exit_codes.USAGE)

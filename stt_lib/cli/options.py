@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 
 
-class Plain(click.Option):
+class _Number(click.Option):
     """An option whose help does not show the range of its values."""
 
     def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
@@ -20,6 +20,20 @@ class Plain(click.Option):
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
+
+
+def number_option(
+    flag: str, text: str, default: int, *, least: int = 1
+) -> Callable[[Command], Command]:
+    """Give a command an option that is no setting: a whole number, at least `least`."""
+    return click.option(
+        flag,
+        cls=_Number,
+        type=click.IntRange(least),
+        metavar="N",
+        default=default,
+        help=f"{text} [default: {default}]",
+    )
 
 
 def settings_options(*names: str, default: str = "") -> Callable[[Command], Command]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from stt_lib.cli.options import Plain, settings_options
+from stt_lib.cli.options import number_option, settings_options
 from stt_lib.cli.session import opened_store
 from stt_lib.config.loader import load
 from stt_lib.domain.units import counted
@@ -14,14 +14,7 @@ from stt_lib.store import Store
 
 @click.command()
 @click.argument("recording", metavar="RECORDING_ID")
-@click.option(
-    "--level",
-    type=click.IntRange(min=0),
-    metavar="N",
-    cls=Plain,
-    default=1,
-    help="Priority; higher comes first, 0 removes it [default: 1]",
-)
+@number_option("--level", "Priority; higher comes first, 0 removes it", 1, least=0)
 @settings_options("local", "data_dir")
 def prioritize(recording: str, level: int, **flags: Any) -> None:
     """Transcribe the pending chunks of a recording before all others.

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, Plain, settings_options
-from stt_lib.cli.rendering import at, print_json, table
+from stt_lib.cli.options import JSON, number_option, settings_options
+from stt_lib.cli.rendering import print_json, table, to_the_minute
 from stt_lib.cli.session import local_hint, opened_store
 from stt_lib.config.loader import load
 from stt_lib.domain.models import RecordingSummary
@@ -15,19 +15,10 @@ from stt_lib.domain.text import one_line
 from stt_lib.domain.units import duration
 
 HEADER: Final = ("recording", "start", "length", "state", "words", "name")
-MINUTE: Final = len("2026-03-01 08:00")
-"""Characters. A time without its seconds."""
 
 
 @click.command()
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(1),
-    default=20,
-    help="List at most this many [default: 20]",
-    cls=Plain,
-)
+@number_option("--limit", "List at most this many", 20)
 @JSON
 @settings_options("since", "until", "local", "data_dir")
 def recordings(limit: int, as_json: bool, **flags: Any) -> None:
@@ -51,5 +42,5 @@ def recordings(limit: int, as_json: bool, **flags: Any) -> None:
 def _row(recording: RecordingSummary) -> tuple[str, ...]:
     length = duration(timedelta(seconds=recording.seconds))
     name = one_line(recording.name or "-")
-    start = at(recording.start)[:MINUTE]
+    start = to_the_minute(recording.start)
     return recording.id, start, length, recording.state, f"{recording.words:,}", name

@@ -19,6 +19,11 @@ def at(moment: Any) -> str:
     return "-" if moment is None else "not a date"
 
 
+def to_the_minute(moment: Any) -> str:
+    """The same without seconds, so that a table fits into 80 columns."""
+    return at(moment)[: len("2026-03-01 08:00")]
+
+
 def clock(moment: datetime, now: datetime) -> str:
     """A moment to come: 17:05, Tue 17:05, 2026-03-01."""
     local, today = moment.astimezone(), now.astimezone()

@@ -1,4 +1,4 @@
-"""The run itself: `stt` without a command."""
+"""The run itself, `stt` without a command, and its rehearsal with `--dry-run`."""
 
 import contextlib
 import dataclasses
@@ -8,22 +8,25 @@ import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
+from typing import Any, Final
 
 from stt_lib.cli import exit_codes
-from stt_lib.cli.dry_run import rehearse
 from stt_lib.cli.session import opened_store, reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import unknown_variables
-from stt_lib.config.settings import OPTIONS, Settings
-from stt_lib.domain.units import counted
+from stt_lib.config.settings import OPTIONS, Group, Settings
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
+from stt_lib.domain.units import about, age, audio, counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.pipeline.worker import Worker
+from stt_lib.reports.status import Status, look
 from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
@@ -31,11 +34,15 @@ from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.formatters import short_id
+from stt_lib.telemetry.formatters import local_time, short_id
 from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
+
+_PLAN_HEAD: Final = (
+    f"{'#':>7}  {'start':<19}  {'chunks':>6}  {'audio':>6}  {'done in':>20}  recording"
+)
 
 Work = Callable[[Store, Settings], tuple[Source, Sink]]
 
@@ -43,7 +50,7 @@ Work = Callable[[Store, Settings], tuple[Source, Sink]]
 def run(settings: Settings) -> int:
     """Process the backlog; returns the exit code."""
     if settings.dry_run:
-        return dry_run(settings)
+        return _dry_run(settings)
     set_up_log(settings, settings.log_file)
     signals = StopSignal()
     started = datetime.now(UTC)
@@ -71,14 +78,6 @@ def _halted(error: SttError) -> int:
     return exit_codes.USAGE if is_usage else exit_codes.UNAVAILABLE
 
 
-def dry_run(settings: Settings) -> int:
-    """Show what a run would do; not even the log file is touched."""
-    logs.set_up(None, secrets(settings))
-    with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
-        rehearse(store, source_and_sink(store, settings)[0], settings)
-    return exit_codes.OK
-
-
 def set_up_log(settings: Settings, file: Path | None) -> None:
     """Log as the settings say, to `file` and the console or only to the console."""
     logs.set_up(
@@ -90,6 +89,17 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
     )
     for sentence in unknown_variables():
         log.warning("%s", sentence, extra=Event.SETTINGS.of())
+
+
+def on_its_own(settings: Settings) -> Settings:
+    """The settings without those that the environment may contain for other kinds of runs."""
+    groups, others = (Group.SELECTION, Group.RUNTIME), ("limit", "settle", "summary")
+    defaults: dict[str, Any] = {
+        name: option.default
+        for name, option in OPTIONS.items()
+        if option.group in groups or name in others
+    }
+    return dataclasses.replace(settings, **defaults)
 
 
 def _check_directory(name: str, file: Path | None) -> None:
@@ -139,7 +149,12 @@ def process(settings: Settings, signals: StopSignal, work: Work = source_and_sin
         stopped_by=_stopped_by(report, signals),
         exit_code=exit_code(report, signals),
     )
-    _conclude(summary, report, settings)
+    summary.report()
+    if settings.summary is not None:
+        summary.write(settings.summary)
+    for sentence in _next_steps(report, settings):
+        log.info("%s", sentence, extra=Event.SUMMARY.of())
+    logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
     return report
 
 
@@ -167,16 +182,6 @@ def _metrics(
     from stt_lib.reports.metrics import Exporter
 
     return Exporter(settings, store, pool)
-
-
-def _conclude(summary: Summary, report: Report, settings: Settings) -> None:
-    """The last lines of a run."""
-    summary.report()
-    if settings.summary is not None:
-        summary.write(settings.summary)
-    for sentence in _next_steps(report, settings):
-        log.info("%s", sentence, extra=Event.SUMMARY.of())
-    logs.totals(report.tally, report.seconds, unfinished=report.unfinished)
 
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
@@ -248,4 +253,57 @@ def secrets(settings: Settings) -> list[str]:
         # Not by urlsplit, which raises for addresses that are refused only later.
         userinfo = re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[0]
         found += [userinfo, userinfo.partition(":")[2]]
-    return [secret for secret in found if secret]
+    return found
+
+
+# -- dry run ----------------------------------------------------------------------------------
+
+
+def _dry_run(settings: Settings) -> int:
+    """Show what a run would do, in order; not even the log file is touched."""
+    logs.set_up(None, secrets(settings))
+    with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
+        source, _ = source_and_sink(store, settings)
+        status = look(store)
+        store.with_retries(lambda: _print_plan(source, status, settings, store))
+    return exit_codes.OK
+
+
+def _print_plan(source: Source, status: Status, settings: Settings, store: Store) -> None:
+    """Print each sequence as it is found, so that a long backlog needs no memory."""
+    chunks, seconds, number = 0, 0.0, 0
+    needed: timedelta | None = None
+    planned = source.sequences(run_started=store.now(), excluding=frozenset())
+    for number, sequence in enumerate(islice(planned, settings.limit), 1):
+        if number == 1:
+            print(_PLAN_HEAD)
+        chunks += len(sequence)
+        seconds += _seconds(sequence)
+        needed = timedelta(seconds=seconds / status.speed) if status.speed else None
+        print(_planned(number, sequence, needed))
+    if not number:
+        print("Nothing to do.")
+        return
+    end = "no estimate: nothing was transcribed recently"
+    if needed is not None:
+        end = f"done in {about(needed)} at the speed of the {status.speed_of}"
+    amount = f"{counted(number, 'sequence')}, {counted(chunks, 'chunk')}"
+    print(f"\n{amount}, {audio(seconds)} of audio; {end}. Nothing was changed.")
+
+
+def _planned(number: int, sequence: ChunkSequence, needed: timedelta | None) -> str:
+    columns = (
+        f"{number:>7}",
+        local_time(sequence.start).ljust(19),
+        f"{len(sequence):>6}",
+        f"{audio(_seconds(sequence)):>6}",
+        f"{'unknown' if needed is None else age(needed):>20}",
+        short_id(sequence.original_id),
+    )
+    will_fail = f"  (will fail: {sequence.problem.message})" if sequence.problem else ""
+    return "  ".join(columns) + will_fail
+
+
+def _seconds(sequence: ChunkSequence) -> float:
+    """An estimate: the audio itself is not read."""
+    return len(sequence) * NOMINAL_CHUNK_SECONDS

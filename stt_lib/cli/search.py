@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from stt_lib.cli.options import JSON, Plain, settings_options
+from stt_lib.cli.options import JSON, number_option, settings_options
 from stt_lib.cli.rendering import at, columns, print_json
 from stt_lib.cli.session import local_hint, opened_store, same_place
 from stt_lib.config.installation import PROGRAM
@@ -27,14 +27,7 @@ DAY: Final = len("2026-03-01")
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    metavar="N",
-    help="Maximum number of hits [default: 20]",
-    cls=Plain,
-)
+@number_option("--limit", "Maximum number of hits", 20)
 @JSON
 @settings_options("since", "until", "local", "data_dir")
 def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> None:

@@ -1,7 +1,7 @@
 """`show`: what happened to a chunk, a recording or a transcript; restores dropped text."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from stt_lib.domain.models import ChunkStory, Explained
 from stt_lib.domain.text import one_line
 from stt_lib.domain.units import counted
 from stt_lib.errors import InputError
-from stt_lib.filtering import Clue, Policy, Reason, Surroundings, in_words
+from stt_lib.filtering import Clue, Policy, Surroundings, in_words
 from stt_lib.telemetry.formatters import short_id
 
 
@@ -83,16 +83,16 @@ def _state(story: ChunkStory) -> str:
     return "pending"
 
 
-def _rows(explained: Explained, policy: Policy) -> Iterator[dict[str, Any]]:
-    """Every segment in order of time, with the evidence, weighed again."""
+def _rows(explained: Explained, policy: Policy) -> Iterator[tuple[dict[str, Any], Sequence[Clue]]]:
+    """Every segment in order of time, for programs, and the evidence, weighed again."""
     record = explained.transcript
     prob = dict(record.top_language_probs or ()).get(record.language or "")
     around = Surroundings(record.language, prob, explained.detections)
     everything = record.everything
     weighed = filtering.weigh([segment for segment, _ in everything], around, policy.phrases)
-    for number, (segment, dropped) in enumerate(everything, start=1):
-        clues = weighed[number - 1]
-        yield {
+    rows = zip(everything, weighed, strict=True)
+    for number, ((segment, dropped), clues) in enumerate(rows, start=1):
+        row = {
             "number": number,
             "start": segment.start,
             "end": segment.end,
@@ -104,6 +104,7 @@ def _rows(explained: Explained, policy: Policy) -> Iterator[dict[str, Any]]:
                 {"kind": str(c.reason), "points": c.points, "value": c.value} for c in clues
             ],
         }
+        yield row, clues
 
 
 def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
@@ -121,12 +122,11 @@ def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
         f" language {short_id(record.language or 'unknown')};"
         f" filter {policy.level}: {threshold}"
     )
-    for row in _rows(explained, policy):
+    for row, clues in _rows(explained, policy):
         verdict = "kept   " if row["verdict"] == "kept" else "DROPPED"
         moment = (record.start + timedelta(seconds=row["start"])).astimezone()
         shown = f"{moment:%H:%M:%S}  {verdict} {row['score']:+5.1f}  {one_line(row['text'])}"
         yield f"  {row['number']:3}  {shown}"
-        clues = (Clue(Reason(c["kind"]), c["points"], c["value"]) for c in row["evidence"])
         yield from (f"{'':16} {in_words(clue)}" for clue in clues if clue.points)
 
 
@@ -140,5 +140,5 @@ def _plain(explained: Explained, policy: Policy) -> dict[str, Any]:
         "language": record.language,
         "filter": policy.level,
         "threshold": policy.threshold,
-        "segments": list(_rows(explained, policy)),
+        "segments": [row for row, _ in _rows(explained, policy)],
     }

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from click.exceptions import Exit
+
+from stt_lib.cli import exit_codes
 from stt_lib.errors import Stopped, SttError
 from stt_lib.telemetry.events import Event
 
@@ -37,8 +40,12 @@ class StopSignal:
         """Releases what the process holds, after a second signal."""
 
     @contextmanager
-    def caught(self) -> Iterator["StopSignal"]:
-        """Handle the signals within the block; restore the old handlers after it."""
+    def caught(self) -> Iterator[None]:
+        """Handle the signals within the block; restore the old handlers after it.
+
+        Raises:
+            Exit: the block raised `Stopped`; with the exit code of the signal.
+        """
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         threading.Thread(None, self._watch, "stt-signals", (reader,), daemon=True).start()
@@ -47,7 +54,9 @@ class StopSignal:
         with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # no console
             faulthandler.register(signal.SIGUSR1)
         try:
-            yield self
+            yield
+        except Stopped:
+            raise Exit(exit_codes.by_signal(self.number or signal.SIGINT)) from None
         finally:
             faulthandler.unregister(signal.SIGUSR1)
             signal.set_wakeup_fd(old_writer)
@@ -69,7 +78,7 @@ class StopSignal:
         hurrying = threading.Thread(target=self._release, daemon=True)
         hurrying.start()
         hurrying.join(HURRY_SECONDS)
-        os._exit(128 + number)
+        os._exit(exit_codes.by_signal(number))
 
     def _release(self) -> None:
         text = "Stopping at once after a second signal: releasing claims"

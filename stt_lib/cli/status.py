@@ -56,7 +56,8 @@ def status(as_json: bool, **flags: Any) -> None:
 
 def lines(found: Status, columns: int, place: str = "") -> Iterator[str]:
     """The report for a terminal this wide; `place` holds the options for further commands."""
-    yield _headline(found)
+    verdict = click.style(found.verdict.capitalize(), fg=_COLOURS[found.verdict], bold=True)
+    yield f"{verdict}: {_reason(found)}"
     yield ""
     facts = {
         "Pending": _backlog(found),
@@ -74,11 +75,6 @@ def lines(found: Status, columns: int, place: str = "") -> Iterator[str]:
     if not found.is_quick:
         yield ""
         yield f"Slow: indexes are missing ({PROGRAM} doctor lists them; a run builds them)."
-
-
-def _headline(found: Status) -> str:
-    verdict = click.style(found.verdict.capitalize(), fg=_COLOURS[found.verdict], bold=True)
-    return f"{verdict}: {_reason(found)}"
 
 
 def _reason(found: Status) -> str:

@@ -67,7 +67,8 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
 
     Files that cannot be read are reported, with exit code 1; the others are transcribed.
     """
-    settings = _settings(flags)
+    settings = run.on_its_own(load({**flags, "local": True}))
+    settings = dataclasses.replace(settings, lease=min(settings.lease, LONGEST_LEASE))
     targets = _targets(files, name, folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,21 +98,6 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
             err=True,
         )
     return code or (exit_codes.FAILURES if problems else exit_codes.OK)
-
-
-def _settings(flags: dict[str, Any]) -> Settings:
-    """The settings without those of other kinds of runs, which the environment may contain."""
-    settings = load({**flags, "local": True})
-    lease = min(settings.lease, LONGEST_LEASE)
-    return dataclasses.replace(
-        settings,
-        lease=lease,
-        limit=None,
-        watch=None,
-        max_runtime=None,
-        retranscribe=None,
-        summary=None,
-    )
 
 
 def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[Path, Path]:

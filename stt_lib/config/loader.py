@@ -22,18 +22,22 @@ _OF_KUBERNETES = re.compile(r"STT_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_
 """Variables that Kubernetes sets in the namespace of a Service named stt or stt-…"""
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Merge the flags that were given, the environment and the defaults.
 
     Raises:
         ConfigurationError: one line that names the flag or variable and says what is wrong.
     """
-    environ = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     for name, option in OPTIONS.items():
         source, given = _given(option, flags.get(name), environ)
-        if given is not None:
-            values[name] = _parsed(option, source, given)
+        if given is None:
+            continue
+        try:
+            values[name] = option.kind.parse(given)
+        except ValueError as error:
+            shown = "" if option.secret else f", not {given!r}"
+            raise ConfigurationError(f"{source} {error}{shown}") from None
     if values.get("watch") is not None:
         values = {"server_wait": math.inf, "mongo_wait": math.inf, **values}
     try:
@@ -47,9 +51,8 @@ def is_given(name: str, flags: Mapping[str, Any]) -> bool:
     return _given(OPTIONS[name], flags.get(name), os.environ)[1] is not None
 
 
-def unknown_variables(environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
     """A sentence about every variable that looks like a setting but is none."""
-    environ = os.environ if environment is None else environment
     known = {option.variable for option in OPTIONS.values()}
     known |= {f"{OPTIONS[name].variable}_FILE" for name in FROM_FILES}
     for name in sorted(environ):
@@ -70,14 +73,6 @@ def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[st
     if path:
         return file, _secret_in(path, file)
     return option.variable, value or None
-
-
-def _parsed(option: Option, source: str, text: str) -> object:
-    try:
-        return option.kind.parse(text)
-    except ValueError as error:
-        given = "" if option.secret else f", not {text!r}"
-        raise ConfigurationError(f"{source} {error}{given}") from None
 
 
 def _secret_in(path: str, source: str) -> str:

@@ -42,7 +42,7 @@ Parser = Callable[[str], object]
 # -- numbers, switches and text ---------------------------------------------------------------
 
 
-def whole(at_least: int = 1, at_most: int | None = None) -> Parser:
+def whole(at_least: int = 1, at_most: int | None = None) -> Callable[[str], int]:
     """A parser of whole numbers within these bounds."""
 
     def parse(text: str) -> int:
@@ -144,16 +144,10 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     words = text.strip().lower()
     present = now or datetime.now().astimezone()
     try:
-        return (_relative(words, present) or _absolute(words, present)).astimezone(UTC)
+        span = timedelta(0) if words == "now" else _span(words)
+        return (_absolute(words, present) if span is None else present - span).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"is not a time: give it as {MOMENT_FORMS}") from None
-
-
-def _relative(words: str, now: datetime) -> datetime | None:
-    if words == "now":
-        return now
-    span = _span(words)
-    return None if span is None else now - span
 
 
 def _absolute(words: str, now: datetime) -> datetime:
@@ -257,7 +251,7 @@ def address(text: str) -> tuple[str, int]:
     """A host and a port; without a host, the port of this machine alone."""
     host, _, port = text.rpartition(":")
     try:
-        return host.strip("[]") or "127.0.0.1", int(str(whole(0, 65535)(port)))
+        return host.strip("[]") or "127.0.0.1", whole(0, 65535)(port)
     except ValueError:
         raise ValueError("is not a port: give it as 9464 or 0.0.0.0:9464") from None
 

@@ -112,7 +112,6 @@ PLACE: Final = Kind("ADDRESS:PORT", parsers.dns_server)
 DEVICE: Final = Kind("DEVICE", parsers.device)
 
 FILTER_LEVELS: Final = ("strict", "normal", "off")
-LOG_FORMATS: Final = ("text", "json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +268,7 @@ class Settings:
     log_format: Literal["text", "json"] = option(
         "text",
         OUTPUT,
-        Kind("FORMAT", choice(*LOG_FORMATS)),
+        Kind("FORMAT", choice("text", "json")),
         "Log lines for people (text) or one JSON object per line (json)",
     )
     verbose: bool = option(False, OUTPUT, SWITCH, "Also log details for debugging")
@@ -330,25 +329,17 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for is_wrong, message in self._contradictions():
-            if is_wrong:
-                raise ValueError(message)
-
-    def _contradictions(self) -> tuple[tuple[object, str], ...]:
         watches, again = self.watch is not None, self.retranscribe is not None
-        return (
-            (
-                self.backoff_max < self.backoff_base,
-                "--backoff-max must not be less than --backoff-base",
-            ),
-            (again and self.retry_errors, "--retranscribe and --retry-errors cannot be combined"),
-            (again and watches, "--retranscribe processes what exists now: use it without --watch"),
-            (self.dry_run and watches, "--dry-run shows what exists now: use it without --watch"),
-            (
-                self.since and self.until and self.until <= self.since,
-                "--until must be later than --since",
-            ),
-        )
+        if self.backoff_max < self.backoff_base:
+            raise ValueError("--backoff-max must not be less than --backoff-base")
+        if again and self.retry_errors:
+            raise ValueError("--retranscribe and --retry-errors cannot be combined")
+        if again and watches:
+            raise ValueError("--retranscribe processes what exists now: use it without --watch")
+        if self.dry_run and watches:
+            raise ValueError("--dry-run shows what exists now: use it without --watch")
+        if self.since and self.until and self.until <= self.since:
+            raise ValueError("--until must be later than --since")
 
     @property
     def selection(self) -> Selection:

@@ -24,7 +24,7 @@ from stt_lib.pipeline.watcher import Idleness, Watcher
 from stt_lib.pipeline.worker import Result, Worker
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.progress import Position, Progress
+from stt_lib.telemetry.progress import Progress, estimated
 from stt_lib.timing import Timing
 
 log = logging.getLogger("stt")
@@ -369,7 +369,7 @@ class Runner:
     def _show_progress(self, *, at_once: bool = False) -> None:
         if at_once or self._progress.is_due:
             self._progress.show(
-                Position(
+                estimated(
                     self._report.tally,
                     under_way=len(self._under_way),
                     planned=len(self._plan),
@@ -380,7 +380,7 @@ class Runner:
                     amount_done=self._amount_done,
                     amount_planned=sum(map(self._source.amount, self._plan)),
                     audio_done=self._stats.seconds_of_audio,
-                ).course
+                )
             )
 
     # -- the claims of others -----------------------------------------------------------------

@@ -14,9 +14,6 @@ from stt_lib.telemetry.events import Event
 TEXT: Final = "%(asctime)s - %(levelname)s - %(message)s"
 DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 
-NOTHING: Final = r"(?!)"
-"""Pattern that matches nothing."""
-
 LONGEST_ID: Final = 100
 """Characters. An id may be any value, but never takes more of a line than this."""
 
@@ -40,7 +37,7 @@ def short_id(value: object) -> str:
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
     """A function that replaces every known secret in a text, whoever logs it."""
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)) or NOTHING)
+    pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")  # matches nothing
     return functools.partial(pattern.sub, "***")
 
 

@@ -34,54 +34,40 @@ class Course:
         return self.audio_left <= 0
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """What a run knows of its way, from which the course is estimated.
+def estimated(
+    tally: Tally,
+    *,
+    under_way: int,
+    planned: int,
+    begun: int,
+    limit: int | None,
+    count: int | None,
+    amount_begun: int,
+    amount_done: int,
+    amount_planned: int,
+    audio_done: float,
+) -> Course:
+    """Estimate the course of a run from what it knows.
 
     `begun` sequences were started, of which some are `under_way`; more are `planned`. Amounts are
     what the source of the work counts, chunks as a rule: `count` is that of all there was when the
     run began, None once everything is planned or as long as it is unknown.
     """
-
-    tally: Tally
-    under_way: int
-    planned: int
-    begun: int
-    limit: int | None
-    count: int | None
-    amount_begun: int
-    amount_done: int
-    amount_planned: int
-    audio_done: float
-
-    @property
-    def course(self) -> Course:
-        return Course(self.tally, self.sequences, self.audio_done, self.audio_left)
-
-    @property
-    def sequences(self) -> int:
-        """Sequences of the whole run: known once all are planned, extrapolated before."""
-        total = self.tally.attempted + self.under_way + self.planned
-        if self.count and self.amount_begun:
-            total = max(total, round(self.count * self.begun / self.amount_begun))
-        return total if self.limit is None else min(total, self.limit)
-
-    @property
-    def audio_left(self) -> float:
-        """Seconds of audio still to be transcribed."""
-        known = self.audio_done and self.amount_done
-        each = self.audio_done / self.amount_done if known else NOMINAL_CHUNK_SECONDS
-        return self._amount_left * each
-
-    @property
-    def _amount_left(self) -> float:
-        under_way = self.amount_begun - self.amount_done
-        if self.limit is not None:
-            waiting = self.sequences - self.tally.attempted - self.under_way
-            return under_way + max(0, waiting) * self.amount_begun / max(self.begun, 1)
-        if self.count is None:
-            return under_way + self.amount_planned
-        return max(under_way, self.count - self.amount_done)
+    sequences = tally.attempted + under_way + planned
+    if count and amount_begun:
+        sequences = max(sequences, round(count * begun / amount_begun))
+    left: float = amount_begun - amount_done
+    if limit is not None:
+        sequences = min(sequences, limit)
+        waiting = sequences - tally.attempted - under_way
+        left += max(0, waiting) * amount_begun / max(begun, 1)
+    elif count is None:
+        left += amount_planned
+    else:
+        left = max(left, count - amount_done)
+    is_measured = audio_done and amount_done
+    seconds_each = audio_done / amount_done if is_measured else NOMINAL_CHUNK_SECONDS
+    return Course(tally, sequences, audio_done, left * seconds_each)
 
 
 class Progress:

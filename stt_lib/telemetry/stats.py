@@ -25,7 +25,6 @@ RATIOS: Final = tuple(2.0**power for power in range(-10, 4))
 RECENT: Final = 1000
 """Numbers. Size of the window over which quantiles are computed."""
 
-
 ENDS: Final = (Outcome.TRANSCRIBED, Outcome.EMPTY, Outcome.ERROR)
 """Outcomes of a chunk."""
 

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from stt_lib.errors import FailureKind
 from tests.support.whisper import FakeWhisper, echo, status
 from tests.support.world import World
@@ -48,6 +50,19 @@ def test_errors_retry_can_be_narrowed_to_one_chunk_or_recording(world: World) ->
     assert "1 chunk will" in world.run("errors", "retry", str(one["_id"])).stdout
     assert "2 chunks will" in world.run("errors", "retry", "b").stdout
     assert "4 chunks will" in world.run("errors", "retry").stdout
+
+
+@pytest.mark.parametrize("options", [("--kind", "timeout"), ("--all",), ("--json",)])
+def test_options_of_the_list_before_a_command_are_refused_not_ignored(
+    world: World, options: tuple[str, ...]
+) -> None:
+    world.record([0], data=None)
+    assert world.run("--max-failures", "1").returncode == 1
+    done = world.run("errors", *options, "retry")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{options[0]} must not precede retry" in done.stderr
+    [chunk] = world.pending()
+    assert "parked_at" in chunk["stt"]
 
 
 def test_an_unknown_id_or_kind_is_told(world: World) -> None:

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from stt_lib import __version__
-from stt_lib.cli.main import COMMANDS, stt
+from stt_lib.cli.help import COMMANDS
+from stt_lib.cli.main import stt
 from stt_lib.config.installation import ROOT
 from stt_lib.config.settings import OPTIONS, RUN_OPTIONS, SERVE_ONLY, VARIABLE_ONLY, Group
 from tests.support.world import World

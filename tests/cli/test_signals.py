@@ -1,5 +1,6 @@
 """Signals: the first stops cleanly, the second at once, and nohup is respected."""
 
+import fcntl
 import signal
 import subprocess
 import time
@@ -90,6 +91,20 @@ def test_the_second_ends_a_run_whose_mongodb_hangs(world: World, whisper: FakeWh
     finally:
         world.client.admin.command("fsyncUnlock")
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [("--local",), ("export", "--local")])
+def test_the_start_of_the_embedded_stack_can_be_stopped(
+    world: World, arguments: tuple[str, ...]
+) -> None:
+    (data := world.folder / "data").mkdir()
+    with (data / "gate.lock").open("wb") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # as if another command was starting the servers
+        process = world.start(*arguments)
+        wait_for((data / "users.lock").exists)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143, err
 
 
 def test_under_nohup_a_closed_terminal_does_not_stop_the_run(
