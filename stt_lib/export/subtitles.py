@@ -13,7 +13,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,9 +24,9 @@ from stt_lib.export.text import (
     Piece,
     ends_clause,
     ends_sentence,
+    is_spaced,
     joined,
     pieces,
-    set_behind,
     width,
 )
 
@@ -193,9 +193,11 @@ def _clock(said: Utterance, zero: datetime, letters: int) -> list[tuple[float, f
 
 
 def _set_behind(before: _Spoken, spoken: _Spoken) -> _Spoken:
-    """Let a piece follow another one; it starts no earlier."""
-    start = max(before.start, spoken.start)
-    return _Spoken(set_behind(before.piece, spoken.piece), start, max(start, spoken.end))
+    """Let a piece follow another one: no earlier, and with a space if the script has any."""
+    piece, start = spoken.piece, max(before.start, spoken.start)
+    if piece.at == 0:
+        piece = replace(piece, spaced=is_spaced(before.piece.text, piece.text))
+    return _Spoken(piece, start, max(start, spoken.end))
 
 
 # -- which pieces stand together -------------------------------------------------------------------

@@ -210,19 +210,15 @@ class AccessLog:
             await self._app(scope, receive, watched)
         finally:
             self._metrics.count(scope["path"], status)
-            _log_access(scope, status, time.monotonic() - began)
-
-
-def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    files = scope.get(FILES_KEY, 0)
-    log.info(
-        "%s %s | %d | %.2fs | %d %s",
-        scope["method"],
-        # As it was sent: a decoded path could contain line breaks.
-        scope["raw_path"].decode("latin-1"),
-        status,
-        seconds,
-        files,
-        "file" if files == 1 else "files",
-        extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
-    )
+            seconds, files = time.monotonic() - began, scope.get(FILES_KEY, 0)
+            log.info(
+                "%s %s | %d | %.2fs | %d %s",
+                scope["method"],
+                # As it was sent: a decoded path could contain line breaks.
+                scope["raw_path"].decode("latin-1"),
+                status,
+                seconds,
+                files,
+                "file" if files == 1 else "files",
+                extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
+            )
