@@ -65,7 +65,16 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
         AudioRejected: one of them is not audio.
         ServerMisconfigured: PyAV is missing.
     """
-    samples = b"".join(_samples(chunk, server) for chunk in chunks)
+    if not can_decode():
+        message = (
+            f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
+            " pip install -r requirements-local.txt"
+        )
+        raise ServerMisconfigured(FailureKind.REJECTED, message, server)
+    samples = b"".join(
+        (_decoded(chunk).clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+        for chunk in chunks
+    )
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setparams((1, 2, WAV_RATE, 0, "NONE", ""))
@@ -81,18 +90,6 @@ def measured(chunks: Sequence[Chunk]) -> float | None:
 def can_decode() -> bool:
     """Whether PyAV and NumPy are installed."""
     return all(find_spec(name) is not None for name in ("av", "numpy"))
-
-
-def _samples(chunk: Chunk, server: str) -> bytes:
-    if not can_decode():
-        message = (
-            f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
-            " pip install -r requirements-local.txt"
-        )
-        raise ServerMisconfigured(FailureKind.REJECTED, message, server)
-    sound = _decoded(chunk)
-    samples: bytes = (sound.clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
-    return samples
 
 
 def _decoded(chunk: Chunk) -> Any:

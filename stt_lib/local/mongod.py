@@ -42,10 +42,6 @@ Launcher = Callable[[Sequence[str], BinaryIO], "subprocess.Popen[bytes]"]
 log = logging.getLogger("stt")
 
 
-class PortTaken(LocalStackError):
-    """Another program listens on the port that mongod was to use."""
-
-
 def in_session_of_its_own(
     command: Sequence[str], output: BinaryIO, env: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
@@ -108,8 +104,8 @@ class Mongod:
         """Start the server and return once it accepts connections.
 
         Raises:
-            PortTaken: The port that was asked for is in use.
-            LocalStackError: There is no mongod, or it does not start; the message is one line.
+            LocalStackError: There is no mongod, it does not start, or its port is in use; the
+                message is one line.
         """
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
         self._program = self._program or find_mongod(self.folder)
@@ -166,7 +162,7 @@ class Mongod:
     def _death(self, returncode: int) -> LocalStackError:
         output = self.log_file.read_text(errors="replace")
         if "Address already in use" in output:
-            return PortTaken("mongod does not start: its port is already in use")
+            return LocalStackError("mongod does not start: its port is already in use")
         reason = last_error(output) or _explanation(returncode, output)
         return LocalStackError(f"mongod does not start: {reason} (log: {self.log_file})")
 

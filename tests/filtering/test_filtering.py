@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from stt_lib import filtering
 from stt_lib.domain.models import Answer, Chunk, Detection, Segment, Word
+from stt_lib.domain.text import normal_form
 from stt_lib.errors import ConfigurationError
-from stt_lib.filtering import Policy, Reason, Surroundings, Verdict, normal_form
+from stt_lib.filtering import Policy, Reason, Surroundings, Verdict
 from stt_lib.filtering.phrases import shipped
 from stt_lib.filtering.weights import POINTS, STEPS, THRESHOLDS
 from stt_lib.store import mapping

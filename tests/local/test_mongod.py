@@ -11,7 +11,7 @@ import pytest
 
 from stt_lib.errors import LocalStackError
 from stt_lib.local import mongod as mongod_module
-from stt_lib.local.mongod import Mongod, PortTaken, find_mongod, last_error
+from stt_lib.local.mongod import Mongod, find_mongod, last_error
 
 Program = Callable[[str], Path]
 
@@ -95,7 +95,7 @@ def test_takes_a_port_that_no_other_program_uses(tmp_path: Path) -> None:
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
     tmp_path: Path, taken_port: int
 ) -> None:
-    with pytest.raises(PortTaken):
+    with pytest.raises(LocalStackError, match="its port is already in use"):
         Mongod(tmp_path, port=taken_port).start()
 
 
