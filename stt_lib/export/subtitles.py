@@ -86,11 +86,11 @@ def cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[Cue]:
     If there may be several recordings, each is named when it begins to speak. Where words are too
     fast for subtitles of at least a second, the subtitles after them are late.
     """
-    return _Desk(scope).laid_out(in_time(stretches))
+    return _Layout(scope).laid_out(in_time(stretches))
 
 
-class _Desk:
-    """The passages that are still growing, at most one per recording."""
+class _Layout:
+    """Lays out passages as they end; at most one per recording is still growing."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -105,7 +105,7 @@ class _Desk:
             start = _seconds(said.start, self._scope.zero)
             self._finish(said.recording, start)
             yield from self._ready_before(min([start, *(p[0].start for p in self._open.values())]))
-            self._take(said)
+            self._add(said)
         for recording in list(self._open):
             self._lay_out(recording, following=math.inf)
         yield from self._ready_before(math.inf)
@@ -117,7 +117,7 @@ class _Desk:
                 self._lay_out(recording, following=now if recording == speaking else math.inf)
         self._shown_until = {r: t for r, t in self._shown_until.items() if t > now * 1000}
 
-    def _take(self, said: Utterance) -> None:
+    def _add(self, said: Utterance) -> None:
         if said.recording not in self._open:
             self._open[said.recording] = self._name_of(said)
         passage = self._open[said.recording]
