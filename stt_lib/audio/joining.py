@@ -1,8 +1,8 @@
 """The audio of consecutive chunks as one file, for servers that take only one.
 
-Ogg Opus files are put one behind the other: most servers decode such a chained stream to the
-sum of its parts, at no cost here. For the others, and for other formats, the chunks are decoded
-and joined to a WAV file, for which PyAV has to be installed.
+Ogg Opus files are concatenated, which costs nothing: most servers decode all parts of such a
+chained stream. For the other servers, and for other formats, the chunks are decoded and joined to
+a WAV file, for which PyAV has to be installed.
 """
 
 import io
@@ -17,7 +17,6 @@ from stt_lib.domain.models import Chunk
 from stt_lib.errors import AudioRejected, FailureKind, InputError, ServerMisconfigured
 
 WAV_RATE = 16_000
-LONGEST_CHUNK_SECONDS = 3600.0
 
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
 
@@ -53,7 +52,7 @@ def one_file(chunks: Sequence[Chunk], server: str) -> Sound:
         data = b"".join(chunk.data for chunk in chunks)
         return Sound(data, "ogg", measured(chunks), is_chained=True)
     if not can_decode() and all(chunk.format in _OGG_FORMATS for chunk in chunks):
-        # Without the decoder nobody has to do without the other chunks: this leads to the bad one.
+        # The other chunks need no decoder: after this error, the bad one is searched for.
         raise AudioRejected(FailureKind.INVALID_AUDIO, "a chunk is not a whole Ogg Opus file")
     return wav_file(chunks, server)
 
@@ -97,6 +96,6 @@ def _decoded(chunk: Chunk) -> Any:
     from stt_lib.audio.decoding import decode
 
     try:
-        return decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
+        return decode(chunk.data, "a chunk", limit=ogg.LONGEST_SECONDS)
     except InputError as error:
         raise AudioRejected(FailureKind.INVALID_AUDIO, str(error)) from None

@@ -136,7 +136,7 @@ class _Layout:
 
     def _lay_out(self, recording: str, following: float) -> None:
         """Make the subtitles of a passage; the next one begins at `following`, in seconds."""
-        runs = list(_shared_out(self._open.pop(recording)))
+        runs = list(_divided(self._open.pop(recording)))
         nexts = [*(run[0].start for run in runs[1:]), following]
         for run, then in zip(runs, nexts, strict=True):
             start = max(self._shown_until.get(recording, 0), round(run[0].start * 1000))
@@ -203,7 +203,7 @@ def _set_behind(before: _Spoken, spoken: _Spoken) -> _Spoken:
 # -- which pieces stand together -------------------------------------------------------------------
 
 
-def _shared_out(spoken: Sequence[_Spoken]) -> Iterator[Sequence[_Spoken]]:
+def _divided(spoken: Sequence[_Spoken]) -> Iterator[Sequence[_Spoken]]:
     """Divide the pieces of a passage into subtitles, each as long as possible and well ended."""
     first = 0
     while first < len(spoken):
