@@ -7,7 +7,7 @@ from pathlib import Path
 import jiwer
 import pytest
 
-from stt_lib.filtering import normal_form
+from stt_lib.domain.text import normal_form
 from stt_lib.local.ingest import SAMPLES
 from tests.support.world import World
 

@@ -108,6 +108,18 @@ def test_the_installed_command_names_itself_and_the_directories_of_the_platform(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_installed_package_starts_its_own_whisper_server(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = """
+import subprocess
+from stt_lib.local.stack import PROGRAM
+subprocess.run([*PROGRAM, "serve", "--help"], check=True)
+"""
+    done = python(installed, tmp_path, code)
+    assert done.stdout.startswith("Usage: stt serve"), done.stderr
+
+
 def test_an_old_python_gets_one_line() -> None:
     """The entry point must be readable by any Python 3, up to the check of its version."""
     code = f"""

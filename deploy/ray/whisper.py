@@ -14,7 +14,7 @@ from ray.serve.config import AutoscalingConfig
 from starlette.types import ASGIApp
 
 from stt_lib.local.batching import MOST
-from stt_lib.local.server.app import MAX_BYTES, create_app
+from stt_lib.local.server.app import create_app
 from stt_lib.local.server.service import Service
 from stt_lib.local.transcriber import BUNDLED_MODEL, Transcriber
 
@@ -61,7 +61,6 @@ class Whisper:
             Transcriber(model, parallel=parallel, batch=batch),
             api_key=os.environ.get("STT_API_KEY") or None,
             queue=parallel,
-            max_bytes=MAX_BYTES,
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

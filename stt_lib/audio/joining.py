@@ -1,8 +1,8 @@
 """The audio of consecutive chunks as one file, for servers that take only one.
 
-Ogg Opus files are put one behind the other: most servers decode such a chained stream to the
-sum of its parts, at no cost here. For the others, and for other formats, the chunks are decoded
-and joined to a WAV file, for which PyAV has to be installed.
+Ogg Opus files are concatenated, which costs nothing: most servers decode all parts of such a
+chained stream. For the other servers, and for other formats, the chunks are decoded and joined to
+a WAV file, for which PyAV has to be installed.
 """
 
 import io
@@ -17,7 +17,6 @@ from stt_lib.domain.models import Chunk
 from stt_lib.errors import AudioRejected, FailureKind, InputError, ServerMisconfigured
 
 WAV_RATE = 16_000
-LONGEST_CHUNK_SECONDS = 3600.0
 
 _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
 
@@ -53,7 +52,7 @@ def one_file(chunks: Sequence[Chunk], server: str) -> Sound:
         data = b"".join(chunk.data for chunk in chunks)
         return Sound(data, "ogg", measured(chunks), is_chained=True)
     if not can_decode() and all(chunk.format in _OGG_FORMATS for chunk in chunks):
-        # Without the decoder nobody has to do without the other chunks: this leads to the bad one.
+        # The other chunks need no decoder: after this error, the bad one is searched for.
         raise AudioRejected(FailureKind.INVALID_AUDIO, "a chunk is not a whole Ogg Opus file")
     return wav_file(chunks, server)
 
@@ -65,7 +64,16 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
         AudioRejected: one of them is not audio.
         ServerMisconfigured: PyAV is missing.
     """
-    samples = b"".join(_samples(chunk, server) for chunk in chunks)
+    if not can_decode():
+        message = (
+            f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
+            " pip install -r requirements-local.txt"
+        )
+        raise ServerMisconfigured(FailureKind.REJECTED, message, server)
+    samples = b"".join(
+        (_decoded(chunk).clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+        for chunk in chunks
+    )
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setparams((1, 2, WAV_RATE, 0, "NONE", ""))
@@ -83,23 +91,11 @@ def can_decode() -> bool:
     return all(find_spec(name) is not None for name in ("av", "numpy"))
 
 
-def _samples(chunk: Chunk, server: str) -> bytes:
-    if not can_decode():
-        message = (
-            f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
-            " pip install -r requirements-local.txt"
-        )
-        raise ServerMisconfigured(FailureKind.REJECTED, message, server)
-    sound = _decoded(chunk)
-    samples: bytes = (sound.clip(-1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
-    return samples
-
-
 def _decoded(chunk: Chunk) -> Any:
     """Samples between -1 and 1 at `WAV_RATE`."""
     from stt_lib.audio.decoding import decode
 
     try:
-        return decode(chunk.data, "a chunk", limit=LONGEST_CHUNK_SECONDS)
+        return decode(chunk.data, "a chunk", limit=ogg.LONGEST_SECONDS)
     except InputError as error:
         raise AudioRejected(FailureKind.INVALID_AUDIO, str(error)) from None

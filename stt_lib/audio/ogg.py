@@ -1,4 +1,4 @@
-"""What the page headers of Ogg Opus files tell without decoding: how long, how to be joined."""
+"""Ogg Opus files, read from their page headers: how long they are, whether they can be joined."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,8 @@ SAMPLE_RATE = 48_000
 _HEADER = struct.Struct("<4s2xq12xB")
 """Of a page: the capture pattern, the granule position, and the number of its lacing values."""
 _OPUS_HEAD = b"OpusHead"
-_LONGEST_PLAUSIBLE_SECONDS = 3600.0
+LONGEST_SECONDS = 3600.0
+"""Seconds. Longest plausible audio of a chunk."""
 
 
 class Opus(NamedTuple):
@@ -40,15 +41,15 @@ def read(data: bytes) -> Opus | None:
         elif granule > 0 and layouts:
             last_granule = granule
     seconds = (samples + max(0, last_granule - pre_skip)) / SAMPLE_RATE
-    is_plausible = 0 < seconds <= _LONGEST_PLAUSIBLE_SECONDS
+    is_plausible = 0 < seconds <= LONGEST_SECONDS
     return Opus(seconds, end == len(data), frozenset(layouts)) if is_plausible else None
 
 
 def is_chainable(files: Iterable[bytes]) -> bool:
-    """Whether these files, one behind the other, are one stream that plays them all.
+    """Whether these files, concatenated, are one stream that plays them all.
 
-    Decoders leave out garbage between files without a word, and lose the rest of a stream whose
-    channels change, so the files have to be whole and of one kind.
+    Decoders silently skip garbage between files, and lose the rest of a stream whose channels
+    change, so the files have to be whole and of one kind.
     Source: RFC 7845 section 5.1 (channel count and mapping family).
     """
     layouts: set[tuple[int, bytes]] = set()

@@ -18,8 +18,7 @@ from stt_lib.domain.models import Selection
 from stt_lib.domain.units import counted
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError, Stopped
-from stt_lib.export import WRITERS, by_suffix, deliver
-from stt_lib.export.folder import file_name, locked
+from stt_lib.export import WRITERS, by_suffix, deliver, file_name, locked
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
 

@@ -17,16 +17,24 @@ def serve(**flags: Any) -> None:
     settings = load(flags)
     try:
         from stt_lib.local.server import app
+        from stt_lib.local.server.service import Service
+        from stt_lib.local.transcriber import Transcriber
     except ImportError as error:
         raise not_installed(error) from None
     set_up_log(settings, None)
+
+    def service() -> Service:
+        transcriber = Transcriber(
+            settings.model or EMBEDDED_MODEL,
+            device=settings.device,
+            compute_type=settings.compute_type,
+            batch=settings.batch,
+        )
+        return Service(transcriber, api_key=settings.api_key)
+
     app.serve(
+        service,
         host=settings.host,
         port=settings.port,
-        model=settings.model or EMBEDDED_MODEL,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        batch=settings.batch,
-        api_key=settings.api_key,
         announce=lambda url: click.echo(f"Whisper server ready on {url}"),
     )

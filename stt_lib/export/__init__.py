@@ -5,9 +5,14 @@ piece, so that years of transcripts need no more memory than minutes. Only the H
 as a whole.
 """
 
+import fcntl
+import hashlib
+import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,7 +20,7 @@ from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import ConfigurationError, InputError
 from stt_lib.export import page, subtitles, tables, text
 from stt_lib.export.scope import Scope
-from stt_lib.files import written_whole
+from stt_lib.files import write_whole, written_whole
 
 WRITERS: Final[dict[str, Callable[[Iterable[Stretch], Scope], Iterator[str]]]] = {
     "txt": text.write,
@@ -25,6 +30,12 @@ WRITERS: Final[dict[str, Callable[[Iterable[Stretch], Scope], Iterator[str]]]] =
     "tsv": tables.write_tsv,
     "html": page.write,
 }
+
+VERSIONS: Final = ".stt-export.json"
+"""Name of the file with the version of each exported file."""
+
+LONGEST_NAME: Final = 200
+"""Bytes. Longest name of a file before its extension; most file systems allow 255 in all."""
 
 
 def by_suffix(path: Path | None) -> str:
@@ -69,3 +80,54 @@ def _opened(path: Path | None) -> AbstractContextManager[BinaryIO]:
         return nullcontext(sys.stdout.buffer)
     is_special = path.exists() and not path.is_file()  # a pipe or device must not be replaced
     return path.open("wb") if is_special else written_whole(path)
+
+
+# -- a folder with one file per recording ---------------------------------------------------------
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[dict[str, str]]:
+    """Create and lock a folder; yields the version of each file by name, to be updated.
+
+    Versions are saved even if an export stops halfway. If they are lost, all files are written
+    again.
+
+    Raises:
+        InputError: the folder cannot be written, or another export holds the lock.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        versions = _known(folder / VERSIONS)
+        try:
+            yield versions
+        finally:
+            write_whole(folder / VERSIONS, json.dumps(versions, indent=0))
+    except BlockingIOError:
+        raise InputError(f"another export is writing to {folder}") from None
+    finally:
+        os.close(lock)
+
+
+def _known(file: Path) -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        found = json.loads(file.read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def file_name(recording: str, extension: str) -> str:
+    """Return the name of a recording's file, which is different for every id."""
+    name = re.sub(r"[^\w.-]|^\.", lambda match: _escaped(match[0]), recording)
+    if len(name.encode()) > LONGEST_NAME:
+        name = hashlib.sha256(recording.encode()).hexdigest()
+    return f"{name}.{extension}"
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in letter.encode())

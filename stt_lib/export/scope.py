@@ -11,10 +11,6 @@ from stt_lib.domain.text import one_line
 from stt_lib.domain.utterances import Stretch, Utterance
 
 
-def _unnamed(_recording: str) -> str | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One recording, or everything in a span of time.
@@ -28,7 +24,7 @@ class Scope:
     until: datetime | None
     zero: datetime
     zone: tzinfo | None = None
-    name_of: Callable[[str], str | None] = _unnamed
+    name_of: Callable[[str], str | None] = lambda _recording: None
 
     def title(self, recording: str) -> str:
         """Return how people know a recording: by its name, if it has one, and its id."""

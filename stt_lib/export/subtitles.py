@@ -13,7 +13,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,9 +24,9 @@ from stt_lib.export.text import (
     Piece,
     ends_clause,
     ends_sentence,
+    is_spaced,
     joined,
     pieces,
-    set_behind,
     width,
 )
 
@@ -86,11 +86,11 @@ def cues(stretches: Iterable[Stretch], scope: Scope) -> Iterator[Cue]:
     If there may be several recordings, each is named when it begins to speak. Where words are too
     fast for subtitles of at least a second, the subtitles after them are late.
     """
-    return _Desk(scope).laid_out(in_time(stretches))
+    return _Layout(scope).laid_out(in_time(stretches))
 
 
-class _Desk:
-    """The passages that are still growing, at most one per recording."""
+class _Layout:
+    """Lays out passages as they end; at most one per recording is still growing."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -105,7 +105,7 @@ class _Desk:
             start = _seconds(said.start, self._scope.zero)
             self._finish(said.recording, start)
             yield from self._ready_before(min([start, *(p[0].start for p in self._open.values())]))
-            self._take(said)
+            self._add(said)
         for recording in list(self._open):
             self._lay_out(recording, following=math.inf)
         yield from self._ready_before(math.inf)
@@ -117,7 +117,7 @@ class _Desk:
                 self._lay_out(recording, following=now if recording == speaking else math.inf)
         self._shown_until = {r: t for r, t in self._shown_until.items() if t > now * 1000}
 
-    def _take(self, said: Utterance) -> None:
+    def _add(self, said: Utterance) -> None:
         if said.recording not in self._open:
             self._open[said.recording] = self._name_of(said)
         passage = self._open[said.recording]
@@ -136,7 +136,7 @@ class _Desk:
 
     def _lay_out(self, recording: str, following: float) -> None:
         """Make the subtitles of a passage; the next one begins at `following`, in seconds."""
-        runs = list(_shared_out(self._open.pop(recording)))
+        runs = list(_divided(self._open.pop(recording)))
         nexts = [*(run[0].start for run in runs[1:]), following]
         for run, then in zip(runs, nexts, strict=True):
             start = max(self._shown_until.get(recording, 0), round(run[0].start * 1000))
@@ -193,15 +193,17 @@ def _clock(said: Utterance, zero: datetime, letters: int) -> list[tuple[float, f
 
 
 def _set_behind(before: _Spoken, spoken: _Spoken) -> _Spoken:
-    """Let a piece follow another one; it starts no earlier."""
-    start = max(before.start, spoken.start)
-    return _Spoken(set_behind(before.piece, spoken.piece), start, max(start, spoken.end))
+    """Let a piece follow another one: no earlier, and with a space if the script has any."""
+    piece, start = spoken.piece, max(before.start, spoken.start)
+    if piece.at == 0:
+        piece = replace(piece, spaced=is_spaced(before.piece.text, piece.text))
+    return _Spoken(piece, start, max(start, spoken.end))
 
 
 # -- which pieces stand together -------------------------------------------------------------------
 
 
-def _shared_out(spoken: Sequence[_Spoken]) -> Iterator[Sequence[_Spoken]]:
+def _divided(spoken: Sequence[_Spoken]) -> Iterator[Sequence[_Spoken]]:
     """Divide the pieces of a passage into subtitles, each as long as possible and well ended."""
     first = 0
     while first < len(spoken):

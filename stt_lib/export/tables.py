@@ -58,7 +58,7 @@ def _segment(said: Utterance, scope: Scope) -> dict[str, Any]:
     }
     name = scope.name_of(said.recording)
     known = {"language": said.language, "model": said.model, "name": name, "words": words}
-    return entry | {name: value for name, value in known.items() if value}
+    return entry | {key: value for key, value in known.items() if value}
 
 
 def _line(value: Any) -> str:

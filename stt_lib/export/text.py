@@ -6,7 +6,6 @@ rules in full; this is the part that speech needs. A piece wider than a line is 
 characters, never inside one that consists of several code points.
 """
 
-import dataclasses
 import itertools
 import re
 import unicodedata
@@ -40,6 +39,10 @@ _SPACELESS: Final = re.compile(
     r"[\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
 _JOINER: Final = "\u200d"
+_FLAG: Final = re.compile("[\U0001f1e6-\U0001f1ff]{2}$")
+_SKIN_TONE: Final = re.compile("[\U0001f3fb-\U0001f3ff]")
+_LONGEST_CLUSTER: Final = 16
+"""Code points. Longer clusters are not writing."""
 _SENTENCE_END: Final = re.compile(r"[.!?…。！？।؟۔][\"'”’»)\]」』）]*$")
 _CLAUSE_END: Final = re.compile(r"[.!?…。！？।؟۔,;:，、；：،؛–—][\"'”’»)\]」』）]*$")
 
@@ -95,7 +98,8 @@ def _parts(word: str, widest: float) -> Iterable[str]:
         may_end = _may_break(part[-1][-1], cluster[0])
         return may_end or width("".join([*part, cluster])) > widest
 
-    return map("".join, runs(_clusters(word), ends_before))
+    clusters = map("".join, runs(word, _is_apart))
+    return map("".join, runs(clusters, ends_before))
 
 
 def _may_break(before: str, after: str) -> bool:
@@ -105,38 +109,23 @@ def _may_break(before: str, after: str) -> bool:
     return not is_glued and unicodedata.category(before) not in _OPENING
 
 
-def _clusters(word: str) -> Iterator[str]:
-    """Characters as people see them, with their accents; an emoji of several parts is one."""
-    return map("".join, runs(word, _is_apart))
-
-
 def _is_apart(cluster: list[str], c: str) -> bool:
+    """Whether a code point begins a character as people see them, with accents or several parts."""
     is_mark = unicodedata.category(c).startswith("M") or _SKIN_TONE.match(c) is not None
     is_glued = is_mark or _JOINER in (cluster[-1], c) or _FLAG.match("".join([*cluster, c]))
     return not is_glued or len(cluster) >= _LONGEST_CLUSTER
-
-
-_LONGEST_CLUSTER: Final = 16
-"""Code points. Longer clusters are not writing."""
-_FLAG: Final = re.compile("[\U0001f1e6-\U0001f1ff]{2}$")
-_SKIN_TONE: Final = re.compile("[\U0001f3fb-\U0001f3ff]")
-
-
-def set_behind(before: Piece, piece: Piece) -> Piece:
-    """Set the first piece of a text behind another text, with a space if the script has any."""
-    spaced = _is_spaced(before.text, piece.text)
-    return dataclasses.replace(piece, spaced=spaced) if piece.at == 0 else piece
 
 
 def run_on(texts: Sequence[str]) -> str:
     """Join texts, with spaces if the script has any."""
     whole = texts[0]
     for before, text in itertools.pairwise(texts):
-        whole += " " * _is_spaced(before, text) + text
+        whole += " " * is_spaced(before, text) + text
     return whole
 
 
-def _is_spaced(before: str, after: str) -> bool:
+def is_spaced(before: str, after: str) -> bool:
+    """Whether the script puts a space between two texts."""
     return not (_SPACELESS.match(before[-1]) and _SPACELESS.match(after[0]))
 
 

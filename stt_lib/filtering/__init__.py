@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from stt_lib.domain.models import Dropped, Segment
-from stt_lib.domain.text import normal_form
 from stt_lib.filtering import phrases as lists
 from stt_lib.filtering.evidence import Surroundings, is_word_loop, weigh
 from stt_lib.filtering.weights import THRESHOLDS, Clue, Reason, in_words
 
-__all__ = ["Clue", "Reason", "Surroundings", "in_words", "normal_form", "weigh"]
+__all__ = ["Clue", "Reason", "Surroundings", "in_words", "weigh"]
 
 Level = Literal["strict", "normal", "off"]
 

@@ -23,10 +23,9 @@ SHIPPED = Path(__file__).with_name("phrases.txt")
 MAX_BYTES = 1_000_000
 """Bytes. Largest phrase file that is read."""
 MAX_WORDS = 60
-"""Words. Longest segment that is looked up; half a minute of phrases is rather a loop."""
+"""Words. Longest segment that is looked up; half a minute of phrases is a loop."""
 MAX_VARIANTS = 10_000
 """Phrases. Most that the alternatives of one line may stand for."""
-
 
 KINDS = {
     "telltale": Reason.KNOWN_PHRASE,  # nobody says it to a recorder: credits, farewells to viewers

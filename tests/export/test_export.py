@@ -20,9 +20,9 @@ from bson import Binary, ObjectId
 from stt_lib.errors import Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
-from stt_lib.local.mongod import free_port
 from stt_lib.store import Store
 from stt_lib.store.ids import possible_ids, shown_id
+from tests.support.ports import free_port
 from tests.support.whisper import FakeWhisper, transcription
 from tests.support.world import ROOT, START, World
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stt_lib.export.folder import VERSIONS, file_name
+from stt_lib.export import VERSIONS, file_name
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World

@@ -22,9 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, logging, sys
 from stt_lib.local.server import app
+from stt_lib.local.server.service import Service
+from stt_lib.local.transcriber import Transcriber
 logging.basicConfig(level=logging.INFO)
 def announce(url): print("ready on", url, flush=True)
-app.serve(port=0, announce=announce, **json.loads(sys.argv[1]))
+def service(parallel=None, api_key=None, **limits):
+    return Service(Transcriber(parallel=parallel), api_key=api_key, **limits)
+options = json.loads(sys.argv[1])
+app.serve(lambda: service(**options), host="127.0.0.1", port=0, announce=announce)
 """
 
 Part = tuple[str, tuple[str, bytes, str]]

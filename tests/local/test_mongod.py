@@ -11,7 +11,7 @@ import pytest
 
 from stt_lib.errors import LocalStackError
 from stt_lib.local import mongod as mongod_module
-from stt_lib.local.mongod import Mongod, PortTaken, find_mongod, free_port, last_error
+from stt_lib.local.mongod import Mongod, find_mongod, last_error
 
 Program = Callable[[str], Path]
 
@@ -84,20 +84,18 @@ def test_takes_further_options(tmp_path: Path) -> None:
         assert client.admin.command("replSetInitiate", {"_id": "rs", "members": [member]})["ok"]
 
 
-def test_tries_another_port_when_one_is_taken(
-    tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ports = iter([taken_port, taken_port, free_port()])
-    monkeypatch.setattr(mongod_module, "free_port", lambda: next(ports))
-    with Mongod(tmp_path) as mongod:
-        assert mongod.port != taken_port
-        insert(mongod)
+def test_takes_a_port_that_no_other_program_uses(tmp_path: Path) -> None:
+    with Mongod(tmp_path / "one") as one, Mongod(tmp_path / "other") as other:
+        assert one.port != other.port
+        insert(one)
+        insert(other)
+        assert (count(one), count(other)) == (1, 1)
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
     tmp_path: Path, taken_port: int
 ) -> None:
-    with pytest.raises(PortTaken):
+    with pytest.raises(LocalStackError, match="its port is already in use"):
         Mongod(tmp_path, port=taken_port).start()
 
 

@@ -367,4 +367,4 @@ def test_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}"):
-            serve(port=port, announce=lambda _: None)
+            serve(idle_service, host="127.0.0.1", port=port, announce=lambda _: None)

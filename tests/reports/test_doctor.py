@@ -13,10 +13,11 @@ import pytest
 from stt_lib.cli import main
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
-from stt_lib.local.mongod import Mongod, free_port
+from stt_lib.local.mongod import Mongod
 from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store
 from stt_lib.store.diagnostics import Diagnostics
+from tests.support.ports import free_port
 from tests.support.whisper import FakeWhisper, Reply, Script, echo, status, transcription
 from tests.support.world import World
 

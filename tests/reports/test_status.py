@@ -282,3 +282,19 @@ def test_the_right_to_read_is_enough_and_missing_indexes_are_named(
 def test_an_estimate_reads_like_one() -> None:
     assert about(timedelta(seconds=20)) == "less than a minute"
     assert about(timedelta(minutes=67)) == "about 1 h 7 min"
+
+
+def test_a_backlog_may_be_done_while_it_is_counted(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.record(range(2))
+    count = store.chunks.count_pending
+
+    def counted_and_done() -> int:
+        number = count()
+        world.chunks.update_many({}, {"$set": {"transcribed_at": NOW}})
+        return number
+
+    monkeypatch.setattr(store.chunks, "count_pending", counted_and_done)
+    found = look(store)
+    assert (found.backlog.chunks, found.verdict) == (0, Trend.UP_TO_DATE)

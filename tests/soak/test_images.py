@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from stt_lib import __version__
-from stt_lib.local.mongod import Mongod, free_port
+from stt_lib.local.mongod import Mongod
 from tests.local.sounds import SAMPLES
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support import containers
 from tests.support.containers import Builder, Container
 from tests.support.crew import eventually
+from tests.support.ports import free_port
 from tests.support.processes import is_healthy
 from tests.support.world import World
 

@@ -21,10 +21,11 @@ import pytest
 
 from stt_lib.domain.models import Answer, Chunk
 from stt_lib.errors import AttemptError, ServerMisconfigured
-from stt_lib.local.mongod import Mongod, free_port
+from stt_lib.local.mongod import Mongod
 from stt_lib.servers.protocols import Options, Request, post
 from stt_lib.servers.transport import Channel, http_channels
 from tests.soak.conftest import Figures, Worlds
+from tests.support.ports import free_port
 from tests.support.speech import (
     error_rate,
     garbled,

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from stt_lib.local.mongod import Mongod, free_port
+from stt_lib.local.mongod import Mongod
 from tests.local.sounds import SAMPLES
 from tests.soak.conftest import Figures, Size, Worlds
 from tests.support import ray_cluster
 from tests.support.crew import Crew, Hand, eventually
+from tests.support.ports import free_port
 from tests.support.processes import cpu_seconds, is_healthy, private_bytes
 from tests.support.promises import assert_kept, fill
 from tests.support.ray_cluster import Cluster

@@ -11,10 +11,11 @@ import pytest
 from bson import ObjectId
 
 from stt_lib.errors import ConfigurationError, StoreUnavailable
-from stt_lib.local.mongod import Mongod, free_port
+from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
 from stt_lib.store.indexes import CLAIM, INDEXES, OBSOLETE, OWNER
 from tests.store.conftest import plan
+from tests.support.ports import free_port
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stt_lib.local.mongod import free_port
 from tests.support.crew import eventually
+from tests.support.ports import free_port
 from tests.support.processes import is_healthy
 from tests.support.world import ROOT
 

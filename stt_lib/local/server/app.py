@@ -23,11 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from stt_lib.errors import ConfigurationError
 from stt_lib.local.server.admission import Metrics
 from stt_lib.local.server.service import CLIENT_CLOSED_REQUEST, FILES_KEY, Service
-from stt_lib.local.transcriber import BUNDLED_MODEL, Transcriber
 from stt_lib.telemetry.events import Event
 
-MAX_BYTES = 64 * 1024 * 1024
-QUEUE = 8
 BACKLOG = 2048
 """Connections that the system keeps until the server accepts them."""
 
@@ -46,46 +43,20 @@ log = logging.getLogger("stt")
 
 
 def serve(
-    *,
-    announce: Callable[[str], None],
-    host: str = "127.0.0.1",
-    port: int = 8081,
-    model: str = BUNDLED_MODEL,
-    device: str = "auto",
-    compute_type: str | None = None,
-    api_key: str | None = None,
-    parallel: int | None = None,
-    batch: int | None = None,
-    queue: int = QUEUE,
-    max_bytes: int = MAX_BYTES,
+    make_service: Callable[[], Service], *, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests in progress are finished within `GRACE_SECONDS`.
 
-    Connections are refused until the model is loaded. Uvicorn raises the signal again at the end,
-    so the caller's own handlers decide how the process ends.
-
-    Args:
-        announce: Receives the URL once requests are accepted.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        model: Name of a Whisper model, or a folder with its weights.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        compute_type: A type of CTranslate2; by default the best that the device supports.
-        api_key: Key that every request for text must contain.
-        parallel: Requests computed at a time; by default one per core, on a GPU as many as `batch`.
-        batch: Windows of speech that a call of the model decodes at most; by default 1 on a CPU,
-            16 on a GPU.
-        queue: Requests that may wait for their turn.
-        max_bytes: Maximum size of a request.
+    The port is taken first, but connections are refused until the service is made, which loads the
+    model. Port 0 stands for a free one; `announce` receives the URL once requests are accepted.
+    Uvicorn raises the signal again at the end, so the caller's own handlers decide how the process
+    ends.
 
     Raises:
-        ConfigurationError: The port is in use, or the model does not load.
+        ConfigurationError: The port is in use.
     """
     with _bound(host, port) as listener:
-        transcriber = Transcriber(
-            model, device=device, compute_type=compute_type, parallel=parallel, batch=batch
-        )
-        service = Service(transcriber, api_key=api_key, queue=queue, max_bytes=max_bytes)
+        service = make_service()
         try:
             _Server(_config(service), announce).run(sockets=[listener])
         finally:
@@ -239,19 +210,15 @@ class AccessLog:
             await self._app(scope, receive, watched)
         finally:
             self._metrics.count(scope["path"], status)
-            _log_access(scope, status, time.monotonic() - began)
-
-
-def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    files = scope.get(FILES_KEY, 0)
-    log.info(
-        "%s %s | %d | %.2fs | %d %s",
-        scope["method"],
-        # As it was sent: a decoded path could contain line breaks.
-        scope["raw_path"].decode("latin-1"),
-        status,
-        seconds,
-        files,
-        "file" if files == 1 else "files",
-        extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
-    )
+            seconds, files = time.monotonic() - began, scope.get(FILES_KEY, 0)
+            log.info(
+                "%s %s | %d | %.2fs | %d %s",
+                scope["method"],
+                # As it was sent: a decoded path could contain line breaks.
+                scope["raw_path"].decode("latin-1"),
+                status,
+                seconds,
+                files,
+                "file" if files == 1 else "files",
+                extra=Event.REQUEST.of(seconds=round(seconds, 3), status=status),
+            )

@@ -21,6 +21,12 @@ from stt_lib.local.server.protocol import FORMATS, Body, Form, Refusal, Upload, 
 from stt_lib.local.transcriber import HungUp, Transcriber
 from stt_lib.telemetry.events import Event
 
+QUEUE = 8
+"""Requests that may wait for their turn."""
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Bytes. Maximum size of a request."""
+
 MAX_AUDIO_SECONDS = 3600.0
 """Seconds of sound in a request, because silence compresses to next to nothing. An hour takes
 230 MB while it is transcribed."""
@@ -38,10 +44,18 @@ log = logging.getLogger("stt")
 
 
 class Service:
-    """Answers requests for text, at most `transcriber.parallel` at a time."""
+    """Answers requests for text, at most `transcriber.parallel` at a time.
+
+    Each has to contain the `api_key`, if there is one.
+    """
 
     def __init__(
-        self, transcriber: Transcriber, *, api_key: str | None, queue: int, max_bytes: int
+        self,
+        transcriber: Transcriber,
+        *,
+        api_key: str | None,
+        queue: int = QUEUE,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._transcriber = transcriber
         self._api_key = api_key

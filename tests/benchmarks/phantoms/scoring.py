@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from stt_lib import filtering
 from stt_lib.domain.models import Detection, Segment
-from stt_lib.filtering import Surroundings, normal_form
+from stt_lib.domain.text import normal_form
+from stt_lib.filtering import Surroundings
 from tests.benchmarks.phantoms.cases import CHUNK_SECONDS
 from tests.benchmarks.phantoms.first_filter import kept_at_first
 from tests.benchmarks.phantoms.hearing import Heard
