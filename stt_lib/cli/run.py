@@ -1,4 +1,4 @@
-"""The run itself, `stt` without a command, and its rehearsal with `--dry-run`."""
+"""The run itself: `stt` without a command."""
 
 import contextlib
 import dataclasses
@@ -8,25 +8,23 @@ import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from stt_lib.cli import exit_codes
+from stt_lib.cli.dry_run import rehearse
 from stt_lib.cli.session import opened_store, reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import unknown_variables
 from stt_lib.config.settings import OPTIONS, Group, Settings
-from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, ChunkSequence
-from stt_lib.domain.units import about, age, audio, counted
+from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
 from stt_lib.pipeline.worker import Worker
-from stt_lib.reports.status import Status, look
 from stt_lib.servers.discovery import following, is_dynamic
 from stt_lib.servers.pool import ServerPool
 from stt_lib.servers.protocols import Options
@@ -34,15 +32,11 @@ from stt_lib.servers.transport import http_channels
 from stt_lib.store import Store
 from stt_lib.telemetry import logs
 from stt_lib.telemetry.events import Event
-from stt_lib.telemetry.formatters import local_time, short_id
+from stt_lib.telemetry.formatters import short_id
 from stt_lib.telemetry.stats import Figures, Stats
 from stt_lib.telemetry.summary import Left, Summary
 
 log = logging.getLogger("stt")
-
-_PLAN_HEAD: Final = (
-    f"{'#':>7}  {'start':<19}  {'chunks':>6}  {'audio':>6}  {'done in':>20}  recording"
-)
 
 Work = Callable[[Store, Settings], tuple[Source, Sink]]
 
@@ -76,6 +70,14 @@ def _halted(error: SttError) -> int:
     log.error("%s", error, extra=Event.HALTED.of())
     is_usage = isinstance(error, ConfigurationError)
     return exit_codes.USAGE if is_usage else exit_codes.UNAVAILABLE
+
+
+def _dry_run(settings: Settings) -> int:
+    """Show what a run would do; not even the log file is touched."""
+    logs.set_up(None, secrets(settings))
+    with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
+        rehearse(store, source_and_sink(store, settings)[0], settings)
+    return exit_codes.OK
 
 
 def set_up_log(settings: Settings, file: Path | None) -> None:
@@ -254,56 +256,3 @@ def secrets(settings: Settings) -> list[str]:
         userinfo = re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[0]
         found += [userinfo, userinfo.partition(":")[2]]
     return found
-
-
-# -- dry run ----------------------------------------------------------------------------------
-
-
-def _dry_run(settings: Settings) -> int:
-    """Show what a run would do, in order; not even the log file is touched."""
-    logs.set_up(None, secrets(settings))
-    with opened_store(dataclasses.replace(settings, mongo_wait=0.0)) as store:
-        source, _ = source_and_sink(store, settings)
-        status = look(store)
-        store.with_retries(lambda: _print_plan(source, status, settings, store))
-    return exit_codes.OK
-
-
-def _print_plan(source: Source, status: Status, settings: Settings, store: Store) -> None:
-    """Print each sequence as it is found, so that a long backlog needs no memory."""
-    chunks, seconds, number = 0, 0.0, 0
-    needed: timedelta | None = None
-    planned = source.sequences(run_started=store.now(), excluding=frozenset())
-    for number, sequence in enumerate(islice(planned, settings.limit), 1):
-        if number == 1:
-            print(_PLAN_HEAD)
-        chunks += len(sequence)
-        seconds += _seconds(sequence)
-        needed = timedelta(seconds=seconds / status.speed) if status.speed else None
-        print(_planned(number, sequence, needed))
-    if not number:
-        print("Nothing to do.")
-        return
-    end = "no estimate: nothing was transcribed recently"
-    if needed is not None:
-        end = f"done in {about(needed)} at the speed of the {status.speed_of}"
-    amount = f"{counted(number, 'sequence')}, {counted(chunks, 'chunk')}"
-    print(f"\n{amount}, {audio(seconds)} of audio; {end}. Nothing was changed.")
-
-
-def _planned(number: int, sequence: ChunkSequence, needed: timedelta | None) -> str:
-    columns = (
-        f"{number:>7}",
-        local_time(sequence.start).ljust(19),
-        f"{len(sequence):>6}",
-        f"{audio(_seconds(sequence)):>6}",
-        f"{'unknown' if needed is None else age(needed):>20}",
-        short_id(sequence.original_id),
-    )
-    will_fail = f"  (will fail: {sequence.problem.message})" if sequence.problem else ""
-    return "  ".join(columns) + will_fail
-
-
-def _seconds(sequence: ChunkSequence) -> float:
-    """An estimate: the audio itself is not read."""
-    return len(sequence) * NOMINAL_CHUNK_SECONDS
