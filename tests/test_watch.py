@@ -73,6 +73,27 @@ def test_a_replica_set_tells_at_once(tmp_path: Path, whisper: FakeWhisper, crew:
         world.close()
 
 
+def test_a_restored_collection_is_watched_as_the_old_one(
+    tmp_path: Path, whisper: FakeWhisper, crew: Crew
+) -> None:
+    """`mongorestore --drop` ends every change stream of a collection."""
+    with ReplicaSet(tmp_path / "set", members=1) as replicas:
+        world = World(replicas.uri, tmp_path, whisper.url)
+        world.record([0], original_id="first")
+        hand = crew.start(world, "--watch", "600")
+        eventually_done(world, 1, hand)
+        eventually(lambda: has_change_stream(world), 20, "a change stream")
+        world.chunks.drop()
+        world.record([0], original_id="second")
+        eventually_done(world, 2, hand)
+        eventually(lambda: has_change_stream(world), 20, "another change stream")
+        world.client.drop_database(world.database)
+        world.record([0], original_id="third")
+        eventually_done(world, 1, hand)
+        assert "MongoDB reports no changes" not in hand.log
+        world.close()
+
+
 def has_change_stream(world: World) -> bool:
     current = world.client.admin.aggregate([{"$currentOp": {"idleCursors": True}}])
     return any("$changeStream" in str(operation.get("cursor")) for operation in current)

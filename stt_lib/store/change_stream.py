@@ -44,15 +44,17 @@ class ChangeStream:
     def events(self) -> Iterator[None]:
         """Yield whenever there may be new work; ends where MongoDB has no change streams.
 
-        Changes before the stream is open, or while it is broken, are missed: poll as well.
+        Changes while the stream is broken are missed: poll as well.
 
         Raises:
             SttError: the stream broke; it may be opened again.
         """
         try:
-            with self._db.chunks.watch(_MAY_BE_WORK, max_await_time_ms=AWAIT_MS) as stream:
-                for _ in stream:
-                    yield
+            while True:  # a stream ends when the collection is dropped
+                with self._db.chunks.watch(_MAY_BE_WORK, max_await_time_ms=AWAIT_MS) as stream:
+                    yield  # what came before it was open
+                    for _ in stream:
+                        yield
         except mongo_errors.PyMongoError as error:
             if not _is_impossible(error):
                 raise self._db.translated(error) from None
