@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
@@ -15,7 +15,9 @@ from stt_lib.cli.session import local_hint, opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
+from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS
 from stt_lib.domain.search import Hit, Query, query
+from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import InputError
 from stt_lib.export.scope import title
@@ -50,28 +52,31 @@ def search(words: tuple[str, ...], limit: int, as_json: bool, **flags: Any) -> N
             if len(hits) > limit:
                 break
         names = {of: store.recordings.name(of) for of in {hit.recording for hit in hits[:limit]}}
-    is_unfinished = reached is not None and len(hits) <= limit
+    unfinished = None if reached is None or len(hits) > limit else _unfinished(reached, settings)
     if as_json:
         print_json(
             [dataclasses.asdict(hit) | {"name": names[hit.recording]} for hit in hits[:limit]]
         )
     elif not hits:
         nothing = f"no transcript contains these words{local_hint(settings)}"
-        raise InputError(_unfinished(reached, settings) if is_unfinished else nothing)
+        raise InputError(unfinished or nothing)
     else:
         click.echo("\n".join(lines(hits[:limit], names, columns())))
         click.echo(f"\nExport: {PROGRAM} export RECORDING_ID{same_place(settings)}")
         if len(hits) > limit:
             click.echo(f"More:   {PROGRAM} search --limit {limit * 5}{same_place(settings)} …")
-    if is_unfinished:
-        click.echo(_unfinished(reached, settings), err=True)
+    if unfinished is not None:
+        click.echo(unfinished, err=True)
 
 
-def _unfinished(reached: datetime | None, settings: Settings) -> str:
-    moment = at(reached)
-    more = f"{PROGRAM} search --until {shlex.quote(moment)}{same_place(settings)} …"
+def _unfinished(reached: datetime, settings: Settings) -> str:
+    # Transcripts that began earlier were not searched, and go on for up to a sequence.
+    overlap = timedelta(seconds=MAX_CHUNKS * NOMINAL_CHUNK_SECONDS)
+    until = shlex.quote(at(reached + overlap))
+    more = f"{PROGRAM} search --until {until}{same_place(settings)} …"
     return (
-        f"Searched back to {moment} only: a search stops after {SECONDS:g} s. To continue: {more}"
+        f"Searched back to {at(reached)} only: a search stops after {SECONDS:g} s."
+        f" To continue: {more}"
     )
 
 

@@ -1,6 +1,7 @@
 """`search` on a real MongoDB: what is found, in which order, and what the index must not break."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -230,13 +231,17 @@ def test_a_search_that_takes_too_long_says_how_far_it_came_and_how_to_go_on(
     for name, value in {"RECENT": 1, "SECONDS": 0.0, "_WINDOW": 1}.items():
         monkeypatch.setattr(f"stt_lib.store.search.{name}", value)
     save(world, "今日は図書館に行きます。")
+    overlapping = LATER + timedelta(minutes=1, seconds=50)
+    save(world, *12 * ["Nothing."], "図書館。", start=overlapping)
     surround(world)
     assert main(["search", "図書館"]) == exit_codes.FAILURES
     said = capsys.readouterr()
     assert said.out == ""
-    end = local_time(LATER + timedelta(minutes=2))
-    assert f"Searched back to {end} only" in said.err
-    assert f"--until '{end}'" in said.err
+    assert f"Searched back to {local_time(LATER + timedelta(minutes=2))} only" in said.err
+    (until,) = re.findall(r"--until '(.*?)'", said.err)
+    with monkeypatch.context() as patch:
+        patch.setattr("stt_lib.store.search.SECONDS", 10.0)
+        assert len(search.found("図書館", "--until", until)) == 2
     assert len(search.found("図書館", "--until", local_time(LATER))) == 1
     monkeypatch.setattr("stt_lib.store.search._WINDOW", 2)
     assert main(["search", "図書館", "--until", local_time(LATER)]) == exit_codes.OK
