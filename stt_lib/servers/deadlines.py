@@ -67,11 +67,6 @@ class Deadlines:
         self._measured_from = 0.0
         self._chunks = self._seconds = 0.0
 
-    @property
-    def ends_at(self) -> float | None:
-        """When the last pending request is answered or given up; None without any."""
-        return max((request.ends_at for request in self._pending), default=None)
-
     def held(self, now: float) -> int:
         """Chunks that the server still has to compute for this process.
 

@@ -130,7 +130,7 @@ class ServerPool:
     def in_flight(self) -> int:
         """The number of requests, from the moment at which each may be sent."""
         with self._lock:
-            return sum(server.in_flight for server in self.servers)
+            return len(self._channels) - len(self._idle)
 
     # -- deadlines ----------------------------------------------------------------------------
 
@@ -145,8 +145,8 @@ class ServerPool:
     def ends_at(self) -> float | None:
         """Monotonic seconds at which the last request in flight is answered or given up."""
         with self._lock:
-            ends = (server.deadlines.ends_at for server in self.servers)
-            return max((end for end in ends if end is not None), default=None)
+            requests = (request for _, request in self._under_way.values())
+            return max((request.ends_at for request in requests), default=None)
 
     # -- servers that come and go -------------------------------------------------------------
 

@@ -215,6 +215,16 @@ def test_audio_that_was_never_sent_is_no_failure_of_the_server(
     assert "Summary: server" not in world.log
 
 
+def test_a_request_at_a_server_that_has_gone_is_still_in_flight() -> None:
+    lab = Lab()
+    pool = lab.pool(dataclasses.replace(lab.settings(), server_url=()))
+    pool.follow("name", ["http://memory"])
+    with pool.slot(1, audio=1.0):
+        pool.follow("name", [])
+        assert pool.in_flight == 1
+    assert pool.in_flight == 0
+
+
 class Stepwise(ManualTiming):
     """Whoever waits for an event takes the next step of the test instead."""
 
