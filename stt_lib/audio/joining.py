@@ -67,7 +67,7 @@ def wav_file(chunks: Iterable[Chunk], server: str) -> Sound:
     if not can_decode():
         message = (
             f"the chunks have to be decoded and joined for {server}, which needs PyAV and NumPy:"
-            " pip install -r requirements-local.txt"
+            " pip install av numpy"
         )
         raise ServerMisconfigured(FailureKind.REJECTED, message, server)
     samples = b"".join(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stt_lib.config.installation import IS_CHECKOUT
+from stt_lib.config.installation import INSTALL_STACK
 from stt_lib.config.loader import child_environment
 from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError, StoreUnavailable
@@ -73,7 +73,6 @@ def same_place(settings: Settings) -> str:
 
 def not_installed(error: ImportError) -> ConfigurationError:
     """The error of a command that needs the embedded stack where it is not installed."""
-    command = "pip install -r requirements-local.txt" if IS_CHECKOUT else "pip install 'stt[local]'"
     return ConfigurationError(
-        f"the embedded stack is not installed ({error.name} is missing): {command}"
+        f"the embedded stack is not installed ({error.name} is missing): {INSTALL_STACK}"
     )

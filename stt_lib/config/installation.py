@@ -17,6 +17,11 @@ IS_CHECKOUT: Final = (ROOT / "stt.py").is_file()
 PROGRAM: Final = "python stt.py" if IS_CHECKOUT else "stt"
 """How a person starts the program, for messages that suggest a command."""
 
+INSTALL_STACK: Final = (
+    "pip install -r requirements-local.txt" if IS_CHECKOUT else "pip install 'stt[local]'"
+)
+"""The command that installs the embedded stack."""
+
 LOG_FILE: Final = (
     ROOT / "logs" / "stt.log" if IS_CHECKOUT else platformdirs.user_state_path("stt") / "stt.log"
 )

