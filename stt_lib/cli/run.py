@@ -95,7 +95,8 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
 
 def on_its_own(settings: Settings) -> Settings:
     """The settings without those that the environment may contain for other kinds of runs."""
-    groups, others = (Group.SELECTION, Group.RUNTIME), ("limit", "settle", "summary")
+    groups = (Group.SELECTION, Group.RUNTIME)
+    others = ("limit", "settle", "summary", "metrics_port", "metrics_file")
     defaults: dict[str, Any] = {
         name: option.default
         for name, option in OPTIONS.items()
