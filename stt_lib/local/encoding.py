@@ -25,8 +25,9 @@ BANDWIDTH = "8000"
 frequencies are wasted: without this limit 65 of 3470 words were wrong, with it 45 (same size)."""
 
 BIT_RATE = 40_000
-"""Bits per second. At 24, 32, 40, 48 and 64 kbit/s, 48, 45, 35, 35 and 34 of the same words were
-wrong; without this coding, 39."""
+"""Bits per second, about 18 MB per hour. At 24, 32 and 40 kbit/s, 48, 45 and 35 of the same words
+were wrong; 64 and 96 kbit/s are no better on real speech, with or without music (see
+docs/benchmarks.md)."""
 
 APPLICATION = "voip"
 """Opus' mode for speech. Its default, "audio", took a third more bytes and led to more errors: 15
