@@ -77,7 +77,7 @@ class Failures:
             "newest": {"$max": "$stt.error.at"},
         }
         stages = [{"$group": summary}]
-        found = [mapping.failed_kind(row) for row in self._failed(stages)]
+        found = map(mapping.failed_kind, self._chunks.backlog(stages, only_failed=True))
         return sorted(found, key=lambda kind: (-kind.chunks, kind.kind))
 
     def stories(self, text: str, limit: int = 100) -> list[ChunkStory]:
@@ -96,13 +96,7 @@ class Failures:
         """The failed chunks that were recorded last, from the index alone."""
         of_kind: list[Document] = [] if kind is None else [{"$match": {"stt.error.kind": kind}}]
         stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
-        return [mapping.failed_chunk(document) for document in self._failed(stages)]
-
-    def _failed(self, stages: list[Document]) -> list[Document]:
-        """From the index alone."""
-        return self._db.run(
-            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
-        )
+        return list(map(mapping.failed_chunk, self._chunks.backlog(stages, only_failed=True)))
 
     def discarded(self, limit: int) -> list[FailedChunk]:
         """The chunks that were discarded last."""
