@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -334,27 +334,19 @@ def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool)
     )
 
 
-def restored(document: Document, places: Container[int] | None) -> dict[str, Any] | None:
-    """The segments of a transcript once dropped ones are back in their place in time.
+def restored(document: Document) -> dict[str, Any] | None:
+    """The segments of a transcript once the dropped ones are back in their place in time.
 
-    `places` are those of `Transcript.everything`, from 1 on; without them, all go back. None
-    when nothing is to go back.
+    None if nothing was dropped.
     """
-    kept = [(segment, False) for segment in document.get("segments") or ()]
-    dropped = [(segment, True) for segment in document.get("dropped_segments") or ()]
-    segments, left = [], []
-    for place, (segment, is_dropped) in enumerate(sorted([*kept, *dropped], key=_time), start=1):
-        if is_dropped and places is not None and place not in places:
-            left.append(segment)
-        else:
-            segments.append(_taken_back(segment) if is_dropped else segment)
-    if len(left) == len(dropped):
+    dropped = [_taken_back(segment) for segment in document.get("dropped_segments") or ()]
+    if not dropped:
         return None
-    return {"segments": segments, "dropped_segments": left}
+    segments = sorted([*(document.get("segments") or ()), *dropped], key=_time)
+    return {"segments": segments, "dropped_segments": []}
 
 
-def _time(entry: tuple[Document, bool]) -> tuple[float, float, str]:
-    segment, _ = entry
+def _time(segment: Document) -> tuple[float, float, str]:
     return segment["start"], segment["end"], segment["text"]
 
 
