@@ -61,12 +61,6 @@ def nested(document: Document, path: str) -> Any:
     return value
 
 
-def _part(document: Document, name: str) -> Document:
-    """The document inside of another; an empty one where it is missing, or is something else."""
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def chunk_ref(document: Document) -> ChunkRef:
     """A chunk for the planner."""
     original_id = document.get("original_id")
@@ -76,7 +70,7 @@ def chunk_ref(document: Document) -> ChunkRef:
         recording=identity(original_id),
         index=_index(document.get("index")),
         start=_usable_date(document.get("start")),
-        prob=_probability(_part(document, "vad").get("prob")),
+        prob=_probability(nested(document, "vad.prob")),
         priority=_priority(document.get("priority")),
         problem=_misplaced(document),
     )
@@ -142,7 +136,6 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 def chunk(document: Document) -> Chunk:
     """A chunk with its audio, or with the reason why it cannot be posted."""
     data, form = document.get("data"), document.get("format", "opus")
-    vad, ours = _part(document, "vad"), _part(document, "stt")
     problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
     opus = ogg.read(audio) if audio and form in _OGG_FORMATS else None
@@ -155,12 +148,12 @@ def chunk(document: Document) -> Chunk:
         seconds=opus.seconds if opus else NOMINAL_CHUNK_SECONDS,
         is_measured=opus is not None,
         is_whole=opus is None or opus.is_whole,
-        prob=_probability(vad.get("prob")),
-        has_speech=vad.get("has_speech") is not False,
+        prob=_probability(nested(document, "vad.prob")),
+        has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        failures=_count(ours.get("failures")),
-        excuses=_count(ours.get("excuses")),
-        was_duplicate=_part(ours, "error").get("kind") == FailureKind.DUPLICATE_INDEX,
+        failures=_count(nested(document, "stt.failures")),
+        excuses=_count(nested(document, "stt.excuses")),
+        was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
         problem=problem,
     )
 
@@ -425,14 +418,13 @@ def _work(claim: Document) -> Work:
 
 def failed_chunk(document: Document) -> FailedChunk:
     """A chunk that failed, or was discarded after it had."""
-    error = nested(document, "stt.error") or nested(document, "stt.discarded") or {}
-    known = error if isinstance(error, dict) else {}
+    error = "stt.error" if nested(document, "stt.error") else "stt.discarded"
     return FailedChunk(
         id=document["_id"],
         original_id=document.get("original_id"),
         start=document.get("start"),
-        kind=str(known.get("kind")),
-        failed_at=_date(known.get("at")),
+        kind=str(nested(document, f"{error}.kind")),
+        failed_at=_date(nested(document, f"{error}.at")),
         retry_at=_date(nested(document, "stt.retry_at")),
         parked_at=_date(nested(document, "stt.parked_at")),
         discarded_at=_date(nested(document, "stt.discarded_at")),
