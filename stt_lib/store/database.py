@@ -5,7 +5,6 @@ An operation is repeated while MongoDB is away, for up to `mongo_wait` seconds; 
 different effect. The driver's errors are mapped to ours here and nowhere else.
 """
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -132,14 +131,15 @@ class Database:
         """
         began = self._timing.monotonic()
         patience = self._mongo_wait if wait is None else wait
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return self._limited(operation, seconds, began + patience)
             except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
                 if not _is_transient(error) or self._is_too_late(began, patience):
                     raise self.translated(error) from None  # its text may quote documents
                 self._prepare_retry(error, attempt)
-        raise AssertionError("unreachable")
 
     def _limited(self, operation: Callable[[], T], seconds: float | None, deadline: float) -> T:
         """The limit includes the search for a server, which precedes the operation."""
@@ -203,8 +203,8 @@ class Database:
             try:
                 collection.bulk_write(operations, ordered=False)
             except mongo_errors.BulkWriteError as error:
-                _raise_unknown(error.details or {})
-                return {refusal["index"]: refusal for refusal in (error.details)["writeErrors"]}
+                _raise_unknown(error.details)
+                return {refusal["index"]: refusal for refusal in error.details["writeErrors"]}
             return {}
 
         return self.run(write)
@@ -303,17 +303,15 @@ def _client(uri: str) -> pymongo.MongoClient[Document]:
 
 def _is_transient(error: BaseException) -> bool:
     """Whether MongoDB, or the way to it, is away for a while."""
-    if isinstance(error, mongo_errors.ConnectionFailure | mongo_errors.WTimeoutError):
-        return True
     if not isinstance(error, mongo_errors.PyMongoError):
         return False
     return (
-        error.timeout
+        isinstance(error, mongo_errors.ConnectionFailure)
+        or error.timeout
         or getattr(error, "code", None) in _TRANSIENT_CODES
         or _lacks_index(error)
         or _is_refused_retry(error)
         or error.has_error_label("RetryableWriteError")
-        or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
 
 
