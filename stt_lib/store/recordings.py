@@ -70,7 +70,7 @@ class Recordings:
 
     def _begun(self, limit: int, since: datetime | None, until: datetime | None) -> list[Document]:
         """The first chunk of each: MongoDB jumps from one recording to the next in the index."""
-        first = {name: {"$first": f"${field}"} for name, field in _FIRST.items()}
+        first = {"start": {"$first": "$start"}, "name": {"$first": "$file"}}
         span: Document = {"$gte": since or datetime.min}
         if until is not None:
             span["$lt"] = until
@@ -144,7 +144,6 @@ class Recordings:
         return counts
 
 
-_FIRST: Final = {"start": "start", "name": "file"}
 _RANK: Final = list(RecordingState).index
 
 
