@@ -239,12 +239,12 @@ class Chunks:
     def pending_of(self, recording: str) -> list[Any]:
         """The ids of the pending chunks of a recording, parked ones included."""
         stages = only_selected(Selection(recording=recording), {"_id": 1})
-        found = [
-            document["_id"]
+        found = {
+            identity(document["_id"]): document["_id"]
             for only_failed in (False, True)
             for document in self.backlog(stages, only_failed=only_failed)
-        ]
-        return list({identity(chunk_id): chunk_id for chunk_id in found}.values())
+        }
+        return list(found.values())
 
     def _update_pending(self, ids: list[Any], update: Document) -> int:
         query = {"_id": {"$in": ids}, **PENDING}

@@ -9,7 +9,7 @@ from stt_lib.store.chunks import Chunks, ChunkUpdate, update_chunks
 from stt_lib.store.claims import Claims
 from stt_lib.store.database import Database, Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import DISCARDED, FAILED, NEWEST_FIRST
+from stt_lib.store.indexes import DISCARDED, FAILED, IS_PARKED, NEWEST_FIRST
 
 HISTORY: Final = 10
 """Count. Past failures kept on a chunk."""
@@ -65,12 +65,11 @@ class Failures:
 
     def kinds(self) -> list[FailedKind]:
         """Chunks that failed and are not transcribed yet, by kind, the most frequent first."""
-        is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
-        waits = {"$and": [{"$not": [is_parked]}, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+        waits = {"$and": [{"$not": [IS_PARKED]}, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
         summary: Document = {
             "_id": "$stt.error.kind",
             "chunks": {"$sum": 1},
-            "parked": {"$sum": {"$cond": [is_parked, 1, 0]}},
+            "parked": {"$sum": {"$cond": [IS_PARKED, 1, 0]}},
             "waiting": {"$sum": {"$cond": [waits, 1, 0]}},
             "next_due": {"$min": {"$cond": [waits, "$stt.retry_at", None]}},
             "oldest": {"$min": "$stt.error.at"},

@@ -18,6 +18,7 @@ log = logging.getLogger("stt")
 PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
 WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
 FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
+IS_PARKED: Final[Document] = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
 DISCARDED: Final[Document] = {"stt.discarded_at": {"$exists": True}}
 
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]

@@ -101,11 +101,11 @@ class Search:
 
     def _older(self, word: str, start: Document, *, is_indexed: bool) -> Iterator[Batch]:
         named = self._containing(word, start) if is_indexed else None
-        return self._windows(word, start) if named is None else self._named(named)
-
-    def _named(self, rows: list[Document]) -> Iterator[Batch]:
-        for at in range(0, len(rows), _PAGE):
-            page = rows[at : at + _PAGE]
+        if named is None:
+            yield from self._windows(word, start)
+            return
+        for at in range(0, len(named), _PAGE):
+            page = named[at : at + _PAGE]
             yield self._read({"_id": {"$in": [row["_id"] for row in page]}}), page[-1]["start"]
 
     def _windows(self, word: str, start: Document) -> Iterator[Batch]:

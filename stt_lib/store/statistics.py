@@ -13,12 +13,11 @@ from bson import ObjectId
 from stt_lib.domain.models import Activity, Span
 from stt_lib.store.chunks import Chunks
 from stt_lib.store.database import Database, Document
-from stt_lib.store.indexes import Indexes
+from stt_lib.store.indexes import IS_PARKED, Indexes
 
 _QUICK: Final = ("stt_pending", "stt_failed", "stt_by_start")
 _NEWEST_ID: Final = ObjectId("f" * 24)
 _OWNED: Final[Document] = {"$cond": [{"$isArray": "$chunk_ids"}, {"$size": "$chunk_ids"}, 0]}
-_IS_PARKED: Final[Document] = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
 
 Counts = Mapping[datetime, int]
 """Chunks by the boundary at or before their time."""
@@ -46,7 +45,7 @@ class Statistics:
         begun = self._in_transcripts({"start": {"$gte": times[0]}}, "$start", times)
         saved = self._in_transcripts(_saved_since(times[0]), {"$toDate": "$_id"}, times)
         pending = self._in_backlog("$start", times, 1, only_failed=False)
-        parked = self._in_backlog("$start", times, {"$cond": [_IS_PARKED, 1, 0]}, only_failed=True)
+        parked = self._in_backlog("$start", times, {"$cond": [IS_PARKED, 1, 0]}, only_failed=True)
         failed = self._in_backlog("$stt.error.at", times, 1, only_failed=True)
         return [
             Activity(
