@@ -151,8 +151,8 @@ def chunk(document: Document) -> Chunk:
         prob=_probability(nested(document, "vad.prob")),
         has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        failures=_count(nested(document, "stt.failures")),
-        excuses=_count(nested(document, "stt.excuses")),
+        failures=_whole_number(nested(document, "stt.failures")) or 0,
+        excuses=_whole_number(nested(document, "stt.excuses")) or 0,
         was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
         problem=problem,
     )
@@ -237,7 +237,7 @@ def read_transcript(document: Document) -> Transcript:
     Raises:
         KeyError, TypeError: it is not what we or an older program save.
     """
-    revision, joined = document.get("revision"), document.get("joined")
+    joined = document.get("joined")
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
@@ -252,7 +252,7 @@ def read_transcript(document: Document) -> Transcript:
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
-        revision=revision if isinstance(revision, int) else 1,
+        revision=_revision(document),
         joined=tuple(joined) if isinstance(joined, list) else None,
     )
 
@@ -355,16 +355,19 @@ def old_transcript(document: Document) -> OldTranscript:
     Raises:
         TypeError: it cannot be placed in time.
     """
-    number = document.get("revision")
     silent = nested(document, "stt.heard_nothing.model")
     return OldTranscript(
-        revision=Revision(document["_id"], number if isinstance(number, int) else 1),
+        revision=Revision(document["_id"], _revision(document)),
         original_id=document.get("original"),
         start=_required_date(document.get("start")),
         chunk_ids=tuple(owned_ids(document)),
         origin=origin(document),
         heard_nothing=silent if isinstance(silent, str) else None,
     )
+
+
+def _revision(document: Document) -> int:
+    return _whole_number(document.get("revision")) or 1
 
 
 def owned_ids(document: Document) -> list[Any]:
@@ -444,7 +447,7 @@ def story(document: Document, claim: Document | None) -> ChunkStory:
         retry_at=_date(nested(document, "stt.retry_at")),
         claimed_by=None if claim is None else str(claim.get("worker")),
         claimed_until=None if claim is None else _date(claim.get("until")),
-        failures=_count(nested(document, "stt.failures")),
+        failures=_whole_number(nested(document, "stt.failures")) or 0,
         history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
     )
 
@@ -457,10 +460,6 @@ def _past_failure(entry: Document) -> PastFailure:
         message=str(entry.get("message")),
         server=None if server is None else str(server),
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _date(value: Any) -> datetime | None:
