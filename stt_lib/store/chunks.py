@@ -271,10 +271,10 @@ class Chunks:
         return bool(self._db.find_one(self._db.chunks, due, {"_id": 1}, sort=[("index", 1)]))
 
     def _insert(self, document: Document) -> bool:
-        refusals = self._db.bulk(self._db.chunks, [InsertOne(document)])
-        if refusals and not is_duplicate(refusals[0]):
-            raise self._db.refused(refusals[0], [document["_id"]])
-        return not refusals
+        [refusal] = self._db.bulk(self._db.chunks, [InsertOne(document)])
+        if refusal is not None and not is_duplicate(refusal):
+            raise self._db.refused(refusal, [document["_id"]])
+        return refusal is None
 
 
 # -- updates of chunks ------------------------------------------------------------------------
@@ -302,8 +302,8 @@ def update_chunks(
     """
     refusals = database.bulk(collection, [update.of(update.ids) for update in updates])
     return [
-        _update_one_by_one(database, collection, update) if position in refusals else None
-        for position, update in enumerate(updates)
+        None if refusal is None else _update_one_by_one(database, collection, update)
+        for update, refusal in zip(updates, refusals, strict=True)
     ]
 
 
@@ -311,8 +311,8 @@ def _update_one_by_one(
     database: Database, collection: Collection[Document], update: ChunkUpdate
 ) -> WriteRefused | None:
     refusals = database.bulk(collection, [update.of([chunk_id]) for chunk_id in update.ids])
-    refused = [update.ids[position] for position in refusals]
-    return database.refused(next(iter(refusals.values())), refused) if refused else None
+    refused = [(i, refusal) for i, refusal in zip(update.ids, refusals, strict=True) if refusal]
+    return database.refused(refused[0][1], [i for i, _ in refused]) if refused else None
 
 
 # -- queries ----------------------------------------------------------------------------------

@@ -27,9 +27,6 @@ from stt_lib.timing import Event as StopEvent
 from stt_lib.timing import Timing
 
 Document = dict[str, Any]
-Refusals = Mapping[int, Document]
-"""Write errors by the position of their operation in a bulk write."""
-
 T = TypeVar("T")
 
 log = logging.getLogger("stt")
@@ -193,19 +190,23 @@ class Database:
         """Whether a document matches."""
         return self.find_one(collection, query, {"_id": 1}) is not None
 
-    def bulk(self, collection: Collection[Document], operations: Sequence[Any]) -> Refusals:
-        """Write operations side by side, whatever becomes of each; returns those refused.
+    def bulk(
+        self, collection: Collection[Document], operations: Sequence[Any]
+    ) -> list[Document | None]:
+        """Write operations side by side; returns for each of them the write error, if any.
 
         When the write concern failed, nobody knows what was written: all is repeated.
         """
 
-        def write() -> Refusals:
+        def write() -> list[Document | None]:
+            refusals: list[Document | None] = [None] * len(operations)
             try:
                 collection.bulk_write(operations, ordered=False)
             except mongo_errors.BulkWriteError as error:
                 _raise_unknown(error.details)
-                return {refusal["index"]: refusal for refusal in error.details["writeErrors"]}
-            return {}
+                for refusal in error.details["writeErrors"]:
+                    refusals[refusal["index"]] = refusal
+            return refusals
 
         return self.run(write)
 

@@ -133,10 +133,10 @@ class Dropped:
         return mapping.nested(old or {}, "stt.dropped") or {}
 
     def _save_as_transcript(self, document: Document) -> None:
-        refusals = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
-        if refusals and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
-            if not is_duplicate(refusals[0]):
-                raise self._db.refused(refusals[0])
+        [refusal] = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
+        if refusal and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
+            if not is_duplicate(refusal):
+                raise self._db.refused(refusal)
             raise InputError("another transcript owns these chunks now: explain that one instead")
 
     def _forget(self, record: Transcript) -> None:

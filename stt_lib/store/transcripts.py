@@ -76,8 +76,7 @@ class Transcripts:
 
     def _insert(self, documents: Sequence[Any]) -> list[Document | None]:
         inserts = [InsertOne(document) for document in documents]
-        refusals = self._db.bulk(self._db.transcriptions, inserts)
-        return list(map(refusals.get, range(len(documents))))
+        return self._db.bulk(self._db.transcriptions, inserts)
 
     def _refused(self, refusal: Document, transcript: Transcript) -> WriteRefused:
         if not is_duplicate(refusal):
