@@ -1,8 +1,6 @@
-"""The connection to MongoDB: how operations run, and what their failures mean.
+"""The connection to MongoDB: how operations run and are repeated, and what their failures mean.
 
-An operation is repeated while MongoDB is away, for up to `mongo_wait` seconds; then
-`StoreUnavailable` is raised. Every operation can be repeated after a lost answer without a
-different effect. The driver's errors are mapped to ours here and nowhere else.
+The driver's errors are mapped to our own here and nowhere else.
 """
 
 import logging
@@ -117,7 +115,7 @@ class Database:
         seconds: float | None = OPERATION_SECONDS,
         wait: float | None = None,
     ) -> T:
-        """Run an operation, and repeat it while MongoDB is away.
+        """Run an operation, and repeat it while MongoDB is away or an answer was lost.
 
         `seconds` limits one attempt (None: no limit), `wait` all of them (default: `mongo_wait`).
 
@@ -338,7 +336,7 @@ def _raise_unknown(details: Mapping[str, Any]) -> None:
             raise mongo_errors.OperationFailure(error.get("errmsg", ""), error["code"], error)
 
 
-def short(error: BaseException | None) -> str:
+def short(error: BaseException) -> str:
     """What went wrong, without the driver's long text, which may quote documents."""
     if isinstance(error, SttError):
         return str(error)

@@ -209,7 +209,7 @@ class Transcripts:
     def _page(self, query: Document, seen: set[Hashable]) -> list[Document]:
         """What comes next; `seen` are those with the first start that were read before."""
         options: Document = {"sort": [("start", 1)], "limit": _PAGE + len(seen)}
-        # Without an index MongoDB has to sort, which takes as long as it takes.
+        # There is no time limit: without an index, MongoDB has to sort everything.
         found = self._db.find(
             self._db.transcriptions, query, _SAID, seconds=None, allow_disk_use=True, **options
         )
