@@ -65,9 +65,9 @@ class Claims:
         return list(map(self._verdict, self._db.bulk(self._db.claims, upserts)))
 
     def _verdict(self, refusal: Document | None) -> bool | Exception:
-        if refusal is None or is_duplicate(refusal):
-            return refusal is None
-        return self._db.refused(refusal)
+        if refusal is None:
+            return True
+        return False if is_duplicate(refusal) else self._db.refused(refusal)
 
     def _extended(self) -> Document:
         return {"until": {"$add": ["$$NOW", self._lease_ms]}, "lease_ms": self._lease_ms}
