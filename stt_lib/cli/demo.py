@@ -60,5 +60,5 @@ def _show_transcripts(settings: Settings, *, had_work: bool) -> None:
     click.echo()
     with Store(settings.mongodb_uri, settings.mongodb_database) as store:
         scope = Scope(None, None, None, zero=SAMPLES_START, name_of=store.recordings.name)
-        for part in text.write(readable(store.transcripts.stretches(None)), scope):
+        for part in text.write(readable(store.transcripts.stretches()), scope):
             click.echo(part, nl=False)

@@ -86,9 +86,7 @@ class _Exporter:
         """Write the files of those recordings that changed since they were written."""
         written = unchanged = 0
         with locked(folder) as versions:
-            changed = self.store.transcripts.versions(
-                selection.recording, since=selection.since, until=selection.until
-            )
+            changed = self.store.transcripts.versions(selection)
             for recording, version in changed.items():
                 name = file_name(recording, self.format)
                 if versions.get(name) == version and (folder / name).exists():
@@ -109,10 +107,7 @@ class _Exporter:
         return True
 
     def _stretches(self, selection: Selection) -> Iterator[Stretch]:
-        found = self.store.transcripts.stretches(
-            selection.recording, since=selection.since, until=selection.until
-        )
-        for stretch in readable(found):
+        for stretch in readable(self.store.transcripts.stretches(selection)):
             if self.stop.is_set():
                 raise Stopped
             yield stretch

@@ -17,7 +17,7 @@ from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
 from stt_lib.config.settings import Settings
-from stt_lib.domain.models import Chunk, Failure, Transcript
+from stt_lib.domain.models import Chunk, Failure, Selection, Transcript
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError, Stopped
@@ -186,7 +186,8 @@ class _Texts:
 
     def _write(self, path: Path) -> None:
         recording, target = self._recordings[path], self._targets[path]
-        stretches = list(readable(self._store.transcripts.stretches(recording)))
+        said = self._store.transcripts.stretches(Selection(recording=recording))
+        stretches = list(readable(said))
         zero = self._store.recordings.beginning(recording) or datetime.now(UTC)
         missing = len(self._store.chunks.pending_of(recording))
         try:

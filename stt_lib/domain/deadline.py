@@ -42,4 +42,4 @@ class Deadline:
 
     def leaves_time(self, now: float, at_first: float) -> bool:
         """Whether a sequence that is started now will end in time."""
-        return math.isinf(self._seconds) or now + self.expected(at_first) <= self.cuts_at
+        return now + self.expected(at_first) <= self.cuts_at

@@ -1,6 +1,6 @@
 """The user's MongoDB: the only package that knows its queries.
 
-Each may be repeated after a lost answer without a different effect, so each is. Times are the
+Every query may be repeated after a lost answer without a different effect. Times are the
 database's own: the clocks of the workers do not matter.
 """
 

@@ -1,7 +1,7 @@
 """The change stream: MongoDB reports when there may be new work, so that nobody has to poll."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from pymongo import errors as mongo_errors
 
@@ -10,8 +10,8 @@ from stt_lib.store.database import UNAUTHORIZED_CODES, Database, Document
 AWAIT_MS: Final = 10_000
 """Milliseconds. MongoDB answers after this long when nothing has happened."""
 
-_NO_CHANGE_STREAMS: Final = 40573
-"""Error code of a standalone mongod."""
+_NO_CHANGE_STREAMS: Final = UNAUTHORIZED_CODES | {40573}
+"""Error codes of a missing right, and of a standalone mongod."""
 
 _CHANGED: Final[Document] = {
     "$objectToArray": {"$ifNull": ["$updateDescription.updatedFields", {}]}
@@ -56,10 +56,5 @@ class ChangeStream:
                     for _ in stream:
                         yield
         except mongo_errors.PyMongoError as error:
-            if not _is_impossible(error):
+            if getattr(error, "code", None) not in _NO_CHANGE_STREAMS:
                 raise self._db.translated(error) from None
-
-
-def _is_impossible(error: mongo_errors.PyMongoError) -> bool:
-    code: Any = getattr(error, "code", None)
-    return code == _NO_CHANGE_STREAMS or code in UNAUTHORIZED_CODES

@@ -72,14 +72,17 @@ class Chunks:
             command = {"count": "audio_chunks", "query": {}, "hint": index}
             return int(self._db.run(lambda: self._db.raw.command(command), seconds=None)["n"])
         stages = [*only_selected(selection, {"_id": 1}), {"$count": "chunks"}]
-        rows = self._db.run(lambda: list(self.backlog(stages, only_failed)), seconds=None)
+        rows = self.backlog(stages, only_failed=only_failed)
         return int(rows[0]["chunks"]) if rows else 0
 
-    def backlog(self, stages: list[Document], only_failed: bool) -> CommandCursor[Document]:
-        """Pending chunks, or those that failed before, through the stages of a pipeline.
+    def backlog(self, stages: list[Document], *, only_failed: bool) -> list[Document]:
+        """Pending chunks, or those that failed before, through the stages of a pipeline."""
+        return self._db.run(lambda: list(self._backlog(stages, only_failed)), seconds=None)
 
-        The partial index holds these chunks and no others. With a filter, MongoDB would read
-        every document to check it once more, audio included.
+    def _backlog(self, stages: list[Document], only_failed: bool) -> CommandCursor[Document]:
+        """The partial index holds these chunks and no others.
+
+        With a filter, MongoDB would read every document to check it once more, audio included.
         """
         index, wanted = ("stt_failed", FAILED) if only_failed else ("stt_pending", WORKABLE)
         if self._indexes.has(index):
@@ -101,7 +104,7 @@ class Chunks:
         May raise errors of the driver half-way: call through `with_retries`, and start again.
         """
         newest_first = {"$sort": dict(NEWEST_FIRST)}
-        with self.backlog([newest_first, *only_selected(selection, PLAN)], only_failed) as cursor:
+        with self._backlog([newest_first, *only_selected(selection, PLAN)], only_failed) as cursor:
             for document in cursor:
                 if identity(document["_id"]) in excluding:
                     continue
@@ -110,8 +113,7 @@ class Chunks:
 
     def first_and_last_pending(self, limit: int) -> tuple[list[ChunkRef], list[ChunkRef]]:
         """The first `limit` pending chunks in the order of work, and the last."""
-        first = self._db.run(lambda: self._some_pending(NEWEST_FIRST, limit), seconds=None)
-        last = self._db.run(lambda: self._some_pending(OLDEST_FIRST, limit), seconds=None)
+        first, last = (self._some_pending(order, limit) for order in (NEWEST_FIRST, OLDEST_FIRST))
         return first, last[::-1]
 
     def _some_pending(self, order: list[tuple[str, int]], limit: int) -> list[ChunkRef]:
@@ -237,15 +239,12 @@ class Chunks:
     def pending_of(self, recording: str) -> list[Any]:
         """The ids of the pending chunks of a recording, parked ones included."""
         stages = only_selected(Selection(recording=recording), {"_id": 1})
-        found = [
-            document["_id"]
+        found = {
+            identity(document["_id"]): document["_id"]
             for only_failed in (False, True)
-            for document in self._db.run(
-                lambda f=only_failed: list(self.backlog(stages, f)),  # type: ignore[misc]
-                seconds=None,
-            )
-        ]
-        return list({identity(chunk_id): chunk_id for chunk_id in found}.values())
+            for document in self.backlog(stages, only_failed=only_failed)
+        }
+        return list(found.values())
 
     def _update_pending(self, ids: list[Any], update: Document) -> int:
         query = {"_id": {"$in": ids}, **PENDING}
@@ -272,10 +271,10 @@ class Chunks:
         return bool(self._db.find_one(self._db.chunks, due, {"_id": 1}, sort=[("index", 1)]))
 
     def _insert(self, document: Document) -> bool:
-        refusals = self._db.bulk(self._db.chunks, [InsertOne(document)])
-        if refusals and not is_duplicate(refusals[0]):
-            raise self._db.refused(refusals[0], [document["_id"]])
-        return not refusals
+        [refusal] = self._db.bulk(self._db.chunks, [InsertOne(document)])
+        if refusal is not None and not is_duplicate(refusal):
+            raise self._db.refused(refusal, [document["_id"]])
+        return refusal is None
 
 
 # -- updates of chunks ------------------------------------------------------------------------
@@ -303,8 +302,8 @@ def update_chunks(
     """
     refusals = database.bulk(collection, [update.of(update.ids) for update in updates])
     return [
-        _update_one_by_one(database, collection, update) if position in refusals else None
-        for position, update in enumerate(updates)
+        None if refusal is None else _update_one_by_one(database, collection, update)
+        for update, refusal in zip(updates, refusals, strict=True)
     ]
 
 
@@ -312,8 +311,8 @@ def _update_one_by_one(
     database: Database, collection: Collection[Document], update: ChunkUpdate
 ) -> WriteRefused | None:
     refusals = database.bulk(collection, [update.of([chunk_id]) for chunk_id in update.ids])
-    refused = [update.ids[position] for position in refusals]
-    return database.refused(next(iter(refusals.values())), refused) if refused else None
+    refused = [(i, refusal) for i, refusal in zip(update.ids, refusals, strict=True) if refusal]
+    return database.refused(refused[0][1], [i for i, _ in refused]) if refused else None
 
 
 # -- queries ----------------------------------------------------------------------------------

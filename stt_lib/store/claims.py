@@ -62,15 +62,12 @@ class Claims:
         return self._db.has(self._db.claims, {"_id": token})  # its first try, without an answer
 
     def _upsert(self, upserts: Sequence[UpdateOne]) -> Sequence[bool | Exception]:
-        refusals = self._db.bulk(self._db.claims, upserts)
-        return [
-            True
-            if refusal is None
-            else False
-            if is_duplicate(refusal)
-            else self._db.refused(refusal)
-            for refusal in map(refusals.get, range(len(upserts)))
-        ]
+        return list(map(self._verdict, self._db.bulk(self._db.claims, upserts)))
+
+    def _verdict(self, refusal: Document | None) -> bool | Exception:
+        if refusal is None:
+            return True
+        return False if is_duplicate(refusal) else self._db.refused(refusal)
 
     def _extended(self) -> Document:
         return {"until": {"$add": ["$$NOW", self._lease_ms]}, "lease_ms": self._lease_ms}

@@ -1,11 +1,8 @@
-"""The connection to MongoDB: how operations run, and what their failures mean.
+"""The connection to MongoDB: how operations run and are repeated, and what their failures mean.
 
-An operation is repeated while MongoDB is away, for up to `mongo_wait` seconds; then
-`StoreUnavailable` is raised. Every operation can be repeated after a lost answer without a
-different effect. The driver's errors are mapped to ours here and nowhere else.
+The driver's errors are mapped to our own here and nowhere else.
 """
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -28,9 +25,6 @@ from stt_lib.timing import Event as StopEvent
 from stt_lib.timing import Timing
 
 Document = dict[str, Any]
-Refusals = Mapping[int, Document]
-"""Write errors by the position of their operation in a bulk write."""
-
 T = TypeVar("T")
 
 log = logging.getLogger("stt")
@@ -121,7 +115,7 @@ class Database:
         seconds: float | None = OPERATION_SECONDS,
         wait: float | None = None,
     ) -> T:
-        """Run an operation, and repeat it while MongoDB is away.
+        """Run an operation, and repeat it while MongoDB is away or an answer was lost.
 
         `seconds` limits one attempt (None: no limit), `wait` all of them (default: `mongo_wait`).
 
@@ -132,14 +126,15 @@ class Database:
         """
         began = self._timing.monotonic()
         patience = self._mongo_wait if wait is None else wait
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return self._limited(operation, seconds, began + patience)
             except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
                 if not _is_transient(error) or self._is_too_late(began, patience):
                     raise self.translated(error) from None  # its text may quote documents
                 self._prepare_retry(error, attempt)
-        raise AssertionError("unreachable")
 
     def _limited(self, operation: Callable[[], T], seconds: float | None, deadline: float) -> T:
         """The limit includes the search for a server, which precedes the operation."""
@@ -193,19 +188,23 @@ class Database:
         """Whether a document matches."""
         return self.find_one(collection, query, {"_id": 1}) is not None
 
-    def bulk(self, collection: Collection[Document], operations: Sequence[Any]) -> Refusals:
-        """Write operations side by side, whatever becomes of each; returns those refused.
+    def bulk(
+        self, collection: Collection[Document], operations: Sequence[Any]
+    ) -> list[Document | None]:
+        """Write operations side by side; returns for each of them the write error, if any.
 
         When the write concern failed, nobody knows what was written: all is repeated.
         """
 
-        def write() -> Refusals:
+        def write() -> list[Document | None]:
+            refusals: list[Document | None] = [None] * len(operations)
             try:
                 collection.bulk_write(operations, ordered=False)
             except mongo_errors.BulkWriteError as error:
-                _raise_unknown(error.details or {})
-                return {refusal["index"]: refusal for refusal in (error.details)["writeErrors"]}
-            return {}
+                _raise_unknown(error.details)
+                for refusal in error.details["writeErrors"]:
+                    refusals[refusal["index"]] = refusal
+            return refusals
 
         return self.run(write)
 
@@ -303,17 +302,15 @@ def _client(uri: str) -> pymongo.MongoClient[Document]:
 
 def _is_transient(error: BaseException) -> bool:
     """Whether MongoDB, or the way to it, is away for a while."""
-    if isinstance(error, mongo_errors.ConnectionFailure | mongo_errors.WTimeoutError):
-        return True
     if not isinstance(error, mongo_errors.PyMongoError):
         return False
     return (
-        error.timeout
+        isinstance(error, mongo_errors.ConnectionFailure)
+        or error.timeout
         or getattr(error, "code", None) in _TRANSIENT_CODES
         or _lacks_index(error)
         or _is_refused_retry(error)
         or error.has_error_label("RetryableWriteError")
-        or isinstance(error, mongo_errors.WaitQueueTimeoutError)
     )
 
 
@@ -339,7 +336,7 @@ def _raise_unknown(details: Mapping[str, Any]) -> None:
             raise mongo_errors.OperationFailure(error.get("errmsg", ""), error["code"], error)
 
 
-def short(error: BaseException | None) -> str:
+def short(error: BaseException) -> str:
     """What went wrong, without the driver's long text, which may quote documents."""
     if isinstance(error, SttError):
         return str(error)

@@ -38,18 +38,19 @@ class Diagnostics:
 
     def _trials(self) -> Mapping[str, Callable[[], object]]:
         nobody, nothing = {"_id": ObjectId()}, {"$set": {"stt": None}}
+        impossible: Document = {"_id": []}
         db = self._db
         return {
             "find in audio_chunks": lambda: db.chunks.find_one(nobody),
             "update audio_chunks": lambda: db.chunks.update_one(nobody, nothing),
             "find in transcriptions": lambda: db.transcriptions.find_one(nobody),
             # An _id must not be a list: what passes the check of rights fails at the next one.
-            "insert into transcriptions": lambda: db.transcriptions.insert_one(_impossible()),
+            "insert into transcriptions": lambda: db.transcriptions.insert_one(impossible),
             "update transcriptions": lambda: db.transcriptions.update_one(nobody, nothing),
-            "insert into stt_claims": lambda: db.claims.insert_one(_impossible()),
+            "insert into stt_claims": lambda: db.claims.insert_one(impossible),
             "update stt_claims": lambda: db.claims.update_one(nobody, nothing),
             "delete from stt_claims": lambda: db.claims.delete_one(nobody),
-            "insert into stt_dropped": lambda: db.dropped.insert_one(_impossible()),
+            "insert into stt_dropped": lambda: db.dropped.insert_one(impossible),
             "update stt_dropped": lambda: db.dropped.update_one(nobody, nothing),
         }
 
@@ -70,7 +71,3 @@ class Diagnostics:
             return None
         total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
         return Disk(int(total - used), int(total)) if total and used else None
-
-
-def _impossible() -> Document:
-    return {"_id": []}

@@ -1,6 +1,6 @@
 """What the hallucination filter dropped: kept, found again, and restored."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -90,8 +90,8 @@ class Dropped:
 
     # -- restoring ----------------------------------------------------------------------------
 
-    def restore(self, explained: Explained, places: Collection[int] | None = None) -> int:
-        """Put dropped segments back, all or those at these places; returns how many.
+    def restore(self, explained: Explained) -> int:
+        """Put all dropped segments back; returns how many.
 
         What was dropped as a whole becomes a transcript. Repeating it changes nothing.
 
@@ -99,20 +99,20 @@ class Dropped:
             InputError: another transcript owns the chunks, or it was changed meanwhile.
         """
         if explained.is_saved:
-            return self._put_back(explained.transcript, places)
+            return self._put_back(explained.transcript)
         document = self._kept(explained.transcript)
-        segments = mapping.restored(document, places) if document else None
-        if document is None or segments is None:
+        segments = mapping.restored(document)
+        if segments is None:
             return 0
         self._save_as_transcript({**document, **segments})
         self._forget(explained.transcript)
         return len(segments["segments"])
 
-    def _put_back(self, record: Transcript, places: Collection[int] | None) -> int:
+    def _put_back(self, record: Transcript) -> int:
         query = {"_id": record.id}
-        document = self._db.find_one(self._db.transcriptions, query)
-        segments = mapping.restored(document, places) if document else None
-        if document is None or segments is None:
+        document = self._db.find_one(self._db.transcriptions, query) or {}
+        segments = mapping.restored(document)
+        if segments is None:
             return 0
         before = {name: document[name] for name in ("segments", "dropped_segments")}
         unchanged, update = {**query, **before}, {"$set": segments}
@@ -121,23 +121,22 @@ class Dropped:
             self._db.transcriptions, {**query, **segments}
         ):
             raise InputError(f"transcript {record.id} was changed by another program: try again")
-        return len(document["dropped_segments"]) - len(segments["dropped_segments"])
+        return len(document["dropped_segments"])
 
-    def _kept(self, record: Transcript) -> Document | None:
-        """The document of a transcript that was dropped as a whole."""
+    def _kept(self, record: Transcript) -> Document:
+        """The document of a transcript that was dropped as a whole; empty if it is gone."""
         query = {"_id": record.chunk_ids[0]}
         found = self._db.find_one(self._db.dropped, query)
         if found is not None:
             return mapping.undropped(found)
         old = self._db.find_one(self._db.chunks, query, {"stt.dropped": 1})
-        kept: Document | None = mapping.nested(old or {}, "stt.dropped")
-        return kept
+        return mapping.nested(old or {}, "stt.dropped") or {}
 
     def _save_as_transcript(self, document: Document) -> None:
-        refusals = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
-        if refusals and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
-            if not is_duplicate(refusals[0]):
-                raise self._db.refused(refusals[0])
+        [refusal] = self._db.bulk(self._db.transcriptions, [InsertOne(document)])
+        if refusal and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
+            if not is_duplicate(refusal):
+                raise self._db.refused(refusal)
             raise InputError("another transcript owns these chunks now: explain that one instead")
 
     def _forget(self, record: Transcript) -> None:

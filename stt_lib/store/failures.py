@@ -9,7 +9,7 @@ from stt_lib.store.chunks import Chunks, ChunkUpdate, update_chunks
 from stt_lib.store.claims import Claims
 from stt_lib.store.database import Database, Document
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import DISCARDED, FAILED, NEWEST_FIRST
+from stt_lib.store.indexes import DISCARDED, FAILED, IS_PARKED, NEWEST_FIRST
 
 HISTORY: Final = 10
 """Count. Past failures kept on a chunk."""
@@ -65,19 +65,18 @@ class Failures:
 
     def kinds(self) -> list[FailedKind]:
         """Chunks that failed and are not transcribed yet, by kind, the most frequent first."""
-        is_parked = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
-        waits = {"$and": [{"$not": [is_parked]}, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
+        waits = {"$and": [{"$not": [IS_PARKED]}, {"$gt": ["$stt.retry_at", "$$NOW"]}]}
         summary: Document = {
             "_id": "$stt.error.kind",
             "chunks": {"$sum": 1},
-            "parked": {"$sum": {"$cond": [is_parked, 1, 0]}},
+            "parked": {"$sum": {"$cond": [IS_PARKED, 1, 0]}},
             "waiting": {"$sum": {"$cond": [waits, 1, 0]}},
             "next_due": {"$min": {"$cond": [waits, "$stt.retry_at", None]}},
             "oldest": {"$min": "$stt.error.at"},
             "newest": {"$max": "$stt.error.at"},
         }
         stages = [{"$group": summary}]
-        found = [mapping.failed_kind(row) for row in self._failed(stages)]
+        found = map(mapping.failed_kind, self._chunks.backlog(stages, only_failed=True))
         return sorted(found, key=lambda kind: (-kind.chunks, kind.kind))
 
     def stories(self, text: str, limit: int = 100) -> list[ChunkStory]:
@@ -96,13 +95,7 @@ class Failures:
         """The failed chunks that were recorded last, from the index alone."""
         of_kind: list[Document] = [] if kind is None else [{"$match": {"stt.error.kind": kind}}]
         stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
-        return [mapping.failed_chunk(document) for document in self._failed(stages)]
-
-    def _failed(self, stages: list[Document]) -> list[Document]:
-        """From the index alone."""
-        return self._db.run(
-            lambda: list(self._chunks.backlog(stages, only_failed=True)), seconds=None
-        )
+        return list(map(mapping.failed_chunk, self._chunks.backlog(stages, only_failed=True)))
 
     def discarded(self, limit: int) -> list[FailedChunk]:
         """The chunks that were discarded last."""

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from pymongo import IndexModel
@@ -18,6 +19,7 @@ log = logging.getLogger("stt")
 PENDING: Final[Document] = {"vad.has_speech": True, "transcribed_at": None}
 WORKABLE: Final[Document] = {**PENDING, "stt.parked_at": None}
 FAILED: Final[Document] = {**PENDING, "stt.error.at": {"$exists": True}}
+IS_PARKED: Final[Document] = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
 DISCARDED: Final[Document] = {"stt.discarded_at": {"$exists": True}}
 
 NEWEST_FIRST: Final = [("priority", -1), ("start", -1), ("index", -1)]
@@ -229,7 +231,7 @@ class Indexes:
         query = f"db.{index.collection}.aggregate({json.dumps(_duplicate_groups(index))})"
         return (
             f"There are duplicates, such as {named}; this lists all of them: {query}."
-            f" Remove one of each pair, then run again"
+            " Remove one of each pair, then run again"
         )
 
     def _duplicates(self, index: Index) -> list[Any]:
@@ -248,7 +250,7 @@ class Indexes:
         chunks = self._db.chunks
         try:
             for name in set(OBSOLETE).intersection(self._db.run(chunks.index_information)):
-                self._db.run(lambda name=name: chunks.drop_index(name))  # type: ignore[misc]
+                self._db.run(partial(chunks.drop_index, name))
                 log.info(
                     "Dropped index %s on audio_chunks, which is no longer needed",
                     name,

@@ -5,7 +5,7 @@ Nothing here talks to MongoDB, and nothing that a document holds is trusted.
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,12 +61,6 @@ def nested(document: Document, path: str) -> Any:
     return value
 
 
-def _part(document: Document, name: str) -> Document:
-    """The document inside of another; an empty one where it is missing, or is something else."""
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def chunk_ref(document: Document) -> ChunkRef:
     """A chunk for the planner."""
     original_id = document.get("original_id")
@@ -76,7 +70,7 @@ def chunk_ref(document: Document) -> ChunkRef:
         recording=identity(original_id),
         index=_index(document.get("index")),
         start=_usable_date(document.get("start")),
-        prob=_probability(_part(document, "vad").get("prob")),
+        prob=_probability(nested(document, "vad.prob")),
         priority=_priority(document.get("priority")),
         problem=_misplaced(document),
     )
@@ -142,7 +136,6 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 def chunk(document: Document) -> Chunk:
     """A chunk with its audio, or with the reason why it cannot be posted."""
     data, form = document.get("data"), document.get("format", "opus")
-    vad, ours = _part(document, "vad"), _part(document, "stt")
     problem = _misplaced(document) or _unusable(data) or _unknown_format(form)
     audio = bytes(data) if isinstance(data, bytes) and not problem else b""
     opus = ogg.read(audio) if audio and form in _OGG_FORMATS else None
@@ -155,12 +148,12 @@ def chunk(document: Document) -> Chunk:
         seconds=opus.seconds if opus else NOMINAL_CHUNK_SECONDS,
         is_measured=opus is not None,
         is_whole=opus is None or opus.is_whole,
-        prob=_probability(vad.get("prob")),
-        has_speech=vad.get("has_speech") is not False,
+        prob=_probability(nested(document, "vad.prob")),
+        has_speech=nested(document, "vad.has_speech") is not False,
         is_done=document.get("transcribed_at") is not None,
-        failures=_count(ours.get("failures")),
-        excuses=_count(ours.get("excuses")),
-        was_duplicate=_part(ours, "error").get("kind") == FailureKind.DUPLICATE_INDEX,
+        failures=_whole_number(nested(document, "stt.failures")) or 0,
+        excuses=_whole_number(nested(document, "stt.excuses")) or 0,
+        was_duplicate=nested(document, "stt.error.kind") == FailureKind.DUPLICATE_INDEX,
         problem=problem,
     )
 
@@ -244,7 +237,7 @@ def read_transcript(document: Document) -> Transcript:
     Raises:
         KeyError, TypeError: it is not what we or an older program save.
     """
-    revision, joined = document.get("revision"), document.get("joined")
+    joined = document.get("joined")
     return Transcript(
         id=document["_id"],
         original_id=document["original"],
@@ -259,7 +252,7 @@ def read_transcript(document: Document) -> Transcript:
         protocol=document.get("protocol"),
         parameters=document.get("parameters") or {},
         dropped=tuple(map(_read_dropped, document.get("dropped_segments") or ())),
-        revision=revision if isinstance(revision, int) else 1,
+        revision=_revision(document),
         joined=tuple(joined) if isinstance(joined, list) else None,
     )
 
@@ -334,27 +327,19 @@ def explained(document: Document, chunks: Iterable[Document], *, is_saved: bool)
     )
 
 
-def restored(document: Document, places: Container[int] | None) -> dict[str, Any] | None:
-    """The segments of a transcript once dropped ones are back in their place in time.
+def restored(document: Document) -> dict[str, Any] | None:
+    """The segments of a transcript once the dropped ones are back in their place in time.
 
-    `places` are those of `Transcript.everything`, from 1 on; without them, all go back. None
-    when nothing is to go back.
+    None if nothing was dropped.
     """
-    kept = [(segment, False) for segment in document.get("segments") or ()]
-    dropped = [(segment, True) for segment in document.get("dropped_segments") or ()]
-    segments, left = [], []
-    for place, (segment, is_dropped) in enumerate(sorted([*kept, *dropped], key=_time), start=1):
-        if is_dropped and places is not None and place not in places:
-            left.append(segment)
-        else:
-            segments.append(_taken_back(segment) if is_dropped else segment)
-    if len(left) == len(dropped):
+    dropped = [_taken_back(segment) for segment in document.get("dropped_segments") or ()]
+    if not dropped:
         return None
-    return {"segments": segments, "dropped_segments": left}
+    segments = sorted([*(document.get("segments") or ()), *dropped], key=_time)
+    return {"segments": segments, "dropped_segments": []}
 
 
-def _time(entry: tuple[Document, bool]) -> tuple[float, float, str]:
-    segment, _ = entry
+def _time(segment: Document) -> tuple[float, float, str]:
     return segment["start"], segment["end"], segment["text"]
 
 
@@ -370,16 +355,19 @@ def old_transcript(document: Document) -> OldTranscript:
     Raises:
         TypeError: it cannot be placed in time.
     """
-    number = document.get("revision")
     silent = nested(document, "stt.heard_nothing.model")
     return OldTranscript(
-        revision=Revision(document["_id"], number if isinstance(number, int) else 1),
+        revision=Revision(document["_id"], _revision(document)),
         original_id=document.get("original"),
         start=_required_date(document.get("start")),
         chunk_ids=tuple(owned_ids(document)),
         origin=origin(document),
         heard_nothing=silent if isinstance(silent, str) else None,
     )
+
+
+def _revision(document: Document) -> int:
+    return _whole_number(document.get("revision")) or 1
 
 
 def owned_ids(document: Document) -> list[Any]:
@@ -433,14 +421,13 @@ def _work(claim: Document) -> Work:
 
 def failed_chunk(document: Document) -> FailedChunk:
     """A chunk that failed, or was discarded after it had."""
-    error = nested(document, "stt.error") or nested(document, "stt.discarded") or {}
-    known = error if isinstance(error, dict) else {}
+    error = "stt.error" if nested(document, "stt.error") else "stt.discarded"
     return FailedChunk(
         id=document["_id"],
         original_id=document.get("original_id"),
         start=document.get("start"),
-        kind=str(known.get("kind")),
-        failed_at=_date(known.get("at")),
+        kind=str(nested(document, f"{error}.kind")),
+        failed_at=_date(nested(document, f"{error}.at")),
         retry_at=_date(nested(document, "stt.retry_at")),
         parked_at=_date(nested(document, "stt.parked_at")),
         discarded_at=_date(nested(document, "stt.discarded_at")),
@@ -460,7 +447,7 @@ def story(document: Document, claim: Document | None) -> ChunkStory:
         retry_at=_date(nested(document, "stt.retry_at")),
         claimed_by=None if claim is None else str(claim.get("worker")),
         claimed_until=None if claim is None else _date(claim.get("until")),
-        failures=_count(nested(document, "stt.failures")),
+        failures=_whole_number(nested(document, "stt.failures")) or 0,
         history=tuple(map(_past_failure, history if isinstance(history, list) else [])),
     )
 
@@ -473,10 +460,6 @@ def _past_failure(entry: Document) -> PastFailure:
         message=str(entry.get("message")),
         server=None if server is None else str(server),
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _date(value: Any) -> datetime | None:

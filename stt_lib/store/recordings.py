@@ -16,6 +16,9 @@ from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
 from stt_lib.store.mapping import nested
 
 _STATE: Final[Document] = {"_id": 0, "original_id": 1, "stt.error.at": 1}
+_REPRESENTABLE: Final[Document] = {"$gte": datetime.min, "$lte": datetime.max}
+"""Dates that Python can represent: MongoDB's go far beyond."""
+
 _WORDS: Final[Document] = {"original": 1, "segments.text": 1}
 
 
@@ -34,7 +37,8 @@ class Recordings:
         if not begun:
             return []
         ids = [row["_id"] for row in begun.values()]
-        ends = self._ends(ids)
+        # A recording may have been deleted since.
+        ends = {key: row["start"] for key, row in begun.items()} | self._ends(ids)
         states = self._states(ids, min(r["start"] for r in begun.values()), max(ends.values()))
         words = self._words(ids)
         return [
@@ -70,8 +74,8 @@ class Recordings:
 
     def _begun(self, limit: int, since: datetime | None, until: datetime | None) -> list[Document]:
         """The first chunk of each: MongoDB jumps from one recording to the next in the index."""
-        first = {name: {"$first": f"${field}"} for name, field in _FIRST.items()}
-        span: Document = {"$gte": since or datetime.min}
+        first = {"start": {"$first": "$start"}, "name": {"$first": "$file"}}
+        span = {**_REPRESENTABLE, "$gte": since or datetime.min}
         if until is not None:
             span["$lt"] = until
         return self._from_index(
@@ -88,7 +92,7 @@ class Recordings:
         """When the last chunk of each began."""
         rows = self._from_index(
             [
-                {"$match": {"original_id": {"$in": ids}, "start": {"$type": "date"}}},
+                {"$match": {"original_id": {"$in": ids}, "start": _REPRESENTABLE}},
                 {"$group": {"_id": "$original_id", "start": {"$max": "$start"}}},
             ]
         )
@@ -144,7 +148,6 @@ class Recordings:
         return counts
 
 
-_FIRST: Final = {"start": "start", "name": "file"}
 _RANK: Final = list(RecordingState).index
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from stt_lib.domain.models import identity
+from stt_lib.domain.models import Selection, identity
 from stt_lib.domain.search import Query, is_spaced
 from stt_lib.domain.utterances import Stretch, stretch
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable
@@ -78,7 +78,8 @@ class Search:
 
         Everything was searched if, and only if, the last page has reached the end.
         """
-        for documents, reached in self._newest_first(query.rarest, said_in(None, since, until)):
+        span = said_in(Selection(since, until))
+        for documents, reached in self._newest_first(query.rarest, span):
             found = [document for document in documents if query.is_in(_text(document))]
             read = self._db.readable(found, lambda document: stretch(document, shown_id))
             yield Page(list(filter(None, read)), reached)
@@ -100,11 +101,11 @@ class Search:
 
     def _older(self, word: str, start: Document, *, is_indexed: bool) -> Iterator[Batch]:
         named = self._containing(word, start) if is_indexed else None
-        return self._windows(word, start) if named is None else self._named(named)
-
-    def _named(self, rows: list[Document]) -> Iterator[Batch]:
-        for at in range(0, len(rows), _PAGE):
-            page = rows[at : at + _PAGE]
+        if named is None:
+            yield from self._windows(word, start)
+            return
+        for at in range(0, len(named), _PAGE):
+            page = named[at : at + _PAGE]
             yield self._read({"_id": {"$in": [row["_id"] for row in page]}}), page[-1]["start"]
 
     def _windows(self, word: str, start: Document) -> Iterator[Batch]:

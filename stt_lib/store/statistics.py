@@ -4,7 +4,7 @@ Reading only, and no index exists for it alone: the time at which a transcript w
 id, and what is still to do is counted in the indexes that planning uses.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,12 +13,11 @@ from bson import ObjectId
 from stt_lib.domain.models import Activity, Span
 from stt_lib.store.chunks import Chunks
 from stt_lib.store.database import Database, Document
-from stt_lib.store.indexes import Indexes
+from stt_lib.store.indexes import IS_PARKED, Indexes
 
 _QUICK: Final = ("stt_pending", "stt_failed", "stt_by_start")
 _NEWEST_ID: Final = ObjectId("f" * 24)
 _OWNED: Final[Document] = {"$cond": [{"$isArray": "$chunk_ids"}, {"$size": "$chunk_ids"}, 0]}
-_IS_PARKED: Final[Document] = {"$eq": [{"$type": "$stt.parked_at"}, "date"]}
 
 Counts = Mapping[datetime, int]
 """Chunks by the boundary at or before their time."""
@@ -46,7 +45,7 @@ class Statistics:
         begun = self._in_transcripts({"start": {"$gte": times[0]}}, "$start", times)
         saved = self._in_transcripts(_saved_since(times[0]), {"$toDate": "$_id"}, times)
         pending = self._in_backlog("$start", times, 1, only_failed=False)
-        parked = self._in_backlog("$start", times, {"$cond": [_IS_PARKED, 1, 0]}, only_failed=True)
+        parked = self._in_backlog("$start", times, {"$cond": [IS_PARKED, 1, 0]}, only_failed=True)
         failed = self._in_backlog("$stt.error.at", times, 1, only_failed=True)
         return [
             Activity(
@@ -57,17 +56,14 @@ class Statistics:
 
     def _in_transcripts(self, query: Document, time: Any, times: list[datetime]) -> Counts:
         stages = [{"$match": query}, _buckets(time, times, _OWNED)]
-        return self._counted(lambda: self._db.transcriptions.aggregate(stages))
+        saved = self._db.transcriptions
+        return _counted(self._db.run(lambda: list(saved.aggregate(stages)), seconds=None))
 
     def _in_backlog(
         self, time: str, times: list[datetime], weight: Any, *, only_failed: bool
     ) -> Counts:
         stages = [_buckets(time, times, weight)]
-        return self._counted(lambda: self._chunks.backlog(stages, only_failed))
-
-    def _counted(self, query: Callable[[], Iterable[Document]]) -> Counts:
-        rows = self._db.run(lambda: list(query()), seconds=None)
-        return {row["_id"]: row["chunks"] for row in rows if isinstance(row["_id"], datetime)}
+        return _counted(self._chunks.backlog(stages, only_failed=only_failed))
 
     def first_done_since(self, moment: datetime) -> datetime | None:
         """When the first transcript was saved since then."""
@@ -91,6 +87,10 @@ def _buckets(time: Any, times: list[datetime], weight: Any) -> Document:
     """A stage that counts by the intervals between these times."""
     chunks = {"chunks": {"$sum": weight}}
     return {"$bucket": {"groupBy": time, "boundaries": times, "default": "other", "output": chunks}}
+
+
+def _counted(rows: list[Document]) -> Counts:
+    return {row["_id"]: row["chunks"] for row in rows if isinstance(row["_id"], datetime)}
 
 
 def _within(span: Span, *counts: Counts) -> int:

@@ -12,6 +12,7 @@ from bson import ObjectId
 from pymongo import InsertOne
 
 from stt_lib.domain.models import (
+    ALL,
     OldTranscript,
     Origin,
     Revision,
@@ -75,8 +76,7 @@ class Transcripts:
 
     def _insert(self, documents: Sequence[Any]) -> list[Document | None]:
         inserts = [InsertOne(document) for document in documents]
-        refusals = self._db.bulk(self._db.transcriptions, inserts)
-        return list(map(refusals.get, range(len(documents))))
+        return self._db.bulk(self._db.transcriptions, inserts)
 
     def _refused(self, refusal: Document, transcript: Transcript) -> WriteRefused:
         if not is_duplicate(refusal):
@@ -183,24 +183,17 @@ class Transcripts:
         query = {"original": {"$in": possible_ids(recording)}, "chunk_ids": {"$exists": True}}
         return self._db.has(self._db.transcriptions, query)
 
-    def stretches(
-        self,
-        recording: str | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[Stretch]:
-        """Stream transcripts by their start, of one recording or of all, within a span of time.
+    def stretches(self, selection: Selection = ALL) -> Iterator[Stretch]:
+        """Stream transcripts by their start.
 
-        Of those at the edges of the span, only the utterances that begin in it.
+        Of those at the edges of the selected span, only the utterances that begin in it.
         """
-        documents = self._oldest_first(said_in(recording, since, until))
-        for found in self._db.readable(documents, lambda document: stretch(document, shown_id)):
-            inside = (
-                [u for u in found.utterances if _is_within(u.start, since, until)] if found else []
-            )
-            if found and inside:
-                yield Stretch(found.start, tuple(inside))
+        documents = self._oldest_first(said_in(selection))
+        read = self._db.readable(documents, lambda document: stretch(document, shown_id))
+        for found in filter(None, read):
+            inside = tuple(u for u in found.utterances if _is_within(u.start, selection))
+            if inside:
+                yield Stretch(found.start, inside)
 
     def _oldest_first(self, query: Document) -> Iterator[Document]:
         """Page by page, so that MongoDB may go away in between and come back."""
@@ -216,25 +209,19 @@ class Transcripts:
     def _page(self, query: Document, seen: set[Hashable]) -> list[Document]:
         """What comes next; `seen` are those with the first start that were read before."""
         options: Document = {"sort": [("start", 1)], "limit": _PAGE + len(seen)}
-        # Without an index MongoDB has to sort, which takes as long as it takes.
+        # There is no time limit: without an index, MongoDB has to sort everything.
         found = self._db.find(
             self._db.transcriptions, query, _SAID, seconds=None, allow_disk_use=True, **options
         )
         return [document for document in found if identity(document["_id"]) not in seen]
 
-    def versions(
-        self,
-        recording: str | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> dict[str, str]:
-        """The recordings with transcripts in a span, each with a version of its text.
+    def versions(self, selection: Selection = ALL) -> dict[str, str]:
+        """The recordings with selected transcripts, each with a version of its text.
 
         The version changes with every transcript that is added, replaced or restored.
         """
-        query = said_in(recording, since, until)
-        if recording is None and (since or until):
+        query = said_in(selection)
+        if selection.recording is None and (selection.since or selection.until):
             query = {"original": {"$in": [row["_id"] for row in self._by_recording(query, {})]}}
         segments = {"$cond": [{"$isArray": "$segments"}, {"$size": "$segments"}, 0]}
         version: Document = {
@@ -274,13 +261,11 @@ def _in_history(revision: Revision) -> Document:
     return {"transcript": revision.transcript_id, "revision": revision.number}
 
 
-def said_in(recording: str | None, since: datetime | None, until: datetime | None) -> Document:
-    """The transcripts that may reach into a span of time, of one recording or of all."""
-    start: Document = {"$gte": datetime.min if since is None else _before(since)}
-    if until is not None:
-        start["$lt"] = until
-    of = {} if recording is None else {"original": {"$in": possible_ids(recording)}}
-    return {**of, "start": start}
+def said_in(selection: Selection) -> Document:
+    """The transcripts that may reach into the selected span, of one recording or of all."""
+    earliest = datetime.min if selection.since is None else _before(selection.since)
+    query = _selected(selection)
+    return {**query, "start": {**query.get("start", {}), "$gte": earliest}}
 
 
 def _version(row: Document) -> str:
@@ -294,5 +279,6 @@ def _before(since: datetime) -> datetime:
         return datetime.min
 
 
-def _is_within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
+def _is_within(moment: datetime, selection: Selection) -> bool:
+    since, until = selection.since, selection.until
     return (since is None or since <= moment) and (until is None or moment < until)

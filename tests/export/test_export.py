@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from bson import Binary, ObjectId
 
+from stt_lib.domain.models import Selection
 from stt_lib.errors import Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
@@ -126,15 +127,15 @@ def test_of_a_span_only_what_begins_in_it_is_there(world: World) -> None:
 )
 def test_an_id_can_be_typed_as_it_is_shown(world: World, store: Store, identity: Any) -> None:
     save(world, identity, START, "here")
-    [found] = store.transcripts.stretches(shown_id(identity))
+    [found] = store.transcripts.stretches(Selection(recording=shown_id(identity)))
     assert found.utterances[0].recording == shown_id(identity)
-    assert list(store.transcripts.stretches("another")) == []
+    assert list(store.transcripts.stretches(Selection(recording="another"))) == []
 
 
 def test_an_id_that_is_no_number_of_mongodbs_is_just_not_found(store: Store) -> None:
     for text in ("9" * 30, "{", '{"$oid": 1}', "{}" * 5, "٣", ""):
         assert text in possible_ids(text)
-        assert list(store.transcripts.stretches(text)) == []
+        assert list(store.transcripts.stretches(Selection(recording=text))) == []
 
 
 def test_transcripts_that_are_not_what_we_hope_cost_only_themselves(
@@ -227,10 +228,9 @@ def test_indexes_serve_every_reading_without_a_sort(world: World, store: Store) 
     for number in range(300):
         save(world, number % 20, START + timedelta(minutes=number), "words")
     world.db.command("profile", 2)
-    assert len(list(store.transcripts.stretches("7"))) == 15
-    assert (
-        len(list(store.transcripts.stretches(since=LATER, until=LATER + timedelta(minutes=5)))) == 5
-    )
+    assert len(list(store.transcripts.stretches(Selection(recording="7")))) == 15
+    period = Selection(LATER, LATER + timedelta(minutes=5))
+    assert len(list(store.transcripts.stretches(period))) == 5
     world.db.command("profile", 0)
     queries = list(world.db["system.profile"].find({"command.find": "transcriptions"}))
     assert queries
@@ -428,7 +428,9 @@ def test_dates_at_the_ends_of_the_calendar_do_no_harm(world: World, store: Store
     for hours in (-12, 13):
         scope = Scope("r", None, None, START, zone=timezone(timedelta(hours=hours)))
         for name, write in WRITERS.items():
-            text = "".join(write(readable(store.transcripts.stretches("r")), scope))
+            text = "".join(
+                write(readable(store.transcripts.stretches(Selection(recording="r"))), scope)
+            )
             assert text.count("odd") == 2, name
 
 

@@ -180,6 +180,21 @@ def test_a_claim_on_a_transcript_is_ignored_and_goes(world: World, store: Store)
     assert "claim" not in world.transcriptions.find()[0]["stt"]
 
 
+def test_whole_numbers_may_be_doubles_as_javascript_drivers_store_them(
+    world: World, store: Store
+) -> None:
+    world.record(range(2), stt={"failures": 3.0, "excuses": 2.0})
+    [sequence] = plan(store)
+    chunk = load(store, sequence).chunks[0]
+    assert (chunk.failures, chunk.excuses) == (3, 2)
+    first = transcript(sequence)
+    assert store.transcripts.save(first)
+    world.transcriptions.update_one({}, {"$set": {"revision": 2.0}})
+    [old] = store.transcripts.to_retranscribe(ALL)
+    assert old.revision == Revision(first.id, 2)
+    assert store.transcripts.is_current(old.revision)
+
+
 def test_the_indexes_of_the_old_version_serve_the_new_one(world: World) -> None:
     """They hold one key more, which costs little; a name is never reused for other keys."""
     keys = [("priority", -1), ("start", -1), ("index", -1)]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from stt_lib.domain.models import RecordingSummary
 from stt_lib.store import Store
@@ -69,6 +70,33 @@ def test_the_newest_of_a_period_are_listed(world: World, store: Store) -> None:
     period = store.recordings.newest(20, START + HOUR, START + 3 * HOUR)
     assert states(period) == {n: EXPECTED[n] for n in ("failed", "failed in part", "silent")}
     assert store.recordings.newest(20, START + 9 * HOUR) == []
+
+
+def test_a_date_beyond_the_calendar_costs_only_its_recording(world: World, store: Store) -> None:
+    fill(world)
+    world.record([0, 1], original_id="odd", start=START)
+    year_10000 = DatetimeMS(253_402_300_800_000)
+    for odd, index in (("odd", 0), ("7", 2)):
+        query = {"original_id": 7 if odd == "7" else odd, "index": index}
+        world.chunks.update_one(query, {"$set": {"start": year_10000}})
+    assert states(store.recordings.newest(20)) == EXPECTED
+    assert list(states(store.recordings.newest(1))) == ["urgent"]
+
+
+def test_a_recording_that_is_deleted_meanwhile_is_still_listed(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(world)
+    begun = store.recordings._begun
+
+    def then_deleted(*arguments: Any) -> list[dict[str, Any]]:
+        found = begun(*arguments)
+        world.chunks.delete_many({"original_id": {"$in": ["silent", "done"]}})
+        return found
+
+    monkeypatch.setattr(store.recordings, "_begun", then_deleted)
+    found = {recording.id: recording for recording in store.recordings.newest(20)}
+    assert found["silent"].seconds == 10.0
 
 
 def test_no_chunk_is_read_for_it(world: World, store: Store) -> None:

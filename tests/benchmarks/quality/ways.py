@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 from faster_whisper import WhisperModel
 
-from stt_lib.domain.models import NewChunk
+from stt_lib.domain.models import NewChunk, Selection
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.utterances import SpokenWord, Utterance
 from stt_lib.export import subtitles
@@ -206,7 +206,7 @@ def _texts(store: Store, chunks: Mapping[str, Sequence[NewChunk]]) -> Texts:
 def _heard(store: Store, chunks: Sequence[NewChunk], parts: Sequence[Part]) -> Heard:
     """What the store holds of a recording, in seconds from its start."""
     zero, recording = chunks[0].start, _recording_of(chunks).hex()
-    stretches = list(readable(store.transcripts.stretches(recording)))
+    stretches = list(readable(store.transcripts.stretches(Selection(recording=recording))))
     words = (word for stretch in stretches for said in stretch.utterances for word in _words(said))
     cues = subtitles.cues(stretches, Scope(recording, None, None, zero))
     dropped = (
