@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt_lib.domain.models import ChunkRef, ChunkSequence, Problem
-from stt_lib.domain.sequences import MAX_CHUNKS, PATIENCE, group, settled
+from stt_lib.domain.sequences import LONGEST_SPAN, MAX_CHUNKS, PATIENCE, group, settled
 from stt_lib.errors import FailureKind
 from tests.support.world import START
 
@@ -43,6 +43,17 @@ def indexes(sequences: list[ChunkSequence]) -> list[list[int | None]]:
 def test_a_gap_ends_a_sequence_and_the_chunk_in_hand_starts_the_next() -> None:
     chunks = newest_first([ref("a", i) for i in (0, 1, 3, 4, 5)])
     assert indexes(list(group(chunks))) == [[3, 4, 5], [0, 1]]
+
+
+def test_chunks_that_are_minutes_apart_make_no_sequence_of_hours() -> None:
+    chunks = newest_first([ref("a", i, start=240 * i) for i in range(30)])
+    found = list(group(chunks))
+    assert sum(map(len, found)) == 30
+    for sequence in found:
+        first, last = sequence.chunks[0].start, sequence.newest.start
+        assert first is not None
+        assert last is not None
+        assert last - first <= LONGEST_SPAN
 
 
 def test_the_cap_ends_a_sequence_and_repeats_no_chunk() -> None:

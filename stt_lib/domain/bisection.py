@@ -1,19 +1,27 @@
-"""Finding the chunk that makes a server reject a whole sequence: a pure search.
+"""Finding the chunk that costs a whole sequence its transcript: a pure search.
 
 A server only says that it rejects the audio, not which chunk is bad. Bisection finds the longest
 prefix that it accepts; the chunk after that is the bad one. A bad chunk costs about log2 n requests
 to find and two more to confirm and to continue after it, and the rest ends up in as few pieces as
 there are gaps.
+
+A chunk that makes servers crash or hang is not rejected at all. Its sequence fails in run after
+run, and is posted in ever smaller parts, until that chunk is alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stt_lib.domain.models import Answer, Chunk
+from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.timeline import Timeline
 from stt_lib.errors import AttemptError, AudioRejected, Suspect
 
 Post = Callable[[Sequence[Chunk]], Answer]
+
+WHOLE_FAILURES = 2
+"""Runs. After their requests failed in more than these, chunks are posted in halves, then quarters,
+and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,13 @@ def salvage(chunks: Sequence[Chunk], post: Post) -> Iterator[Heard | Unusable]:
                     continue  # rejected only in this company, as when it is too much at once
         yield Unusable(rest[0], tried)
         rest = rest[1:]
+
+
+def divided(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
+    """The parts in which consecutive chunks are posted, by the failures of servers so far."""
+    beyond = max(chunk.excuses for chunk in chunks) - WHOLE_FAILURES
+    size = max(1, MAX_CHUNKS >> max(0, beyond))
+    return [chunks[at : at + size] for at in range(0, len(chunks), size)]
 
 
 def _tried(chunks: tuple[Chunk, ...], post: Post) -> Heard | AttemptError:

@@ -11,6 +11,12 @@ from stt_lib.errors import FailureKind
 
 MAX_CHUNKS = 30
 """Chunks. Maximum length of a sequence: five minutes of audio, one request."""
+LONGEST_SPAN = timedelta(minutes=30)
+"""Maximum distance of the first and the last chunk of a sequence by their times.
+
+Somebody who records only while people speak may number chunks without gaps that are minutes apart.
+Readers of a period rely on transcripts that are shorter than an hour.
+"""
 PATIENCE = timedelta(minutes=5)
 """Maximum distance of a recording's next chunk before its sequence is complete.
 
@@ -45,6 +51,13 @@ class _Run:
             and oldest.index is not None
             and chunk.index == oldest.index - 1
             and chunk.priority == oldest.priority
+            and not self._would_be_long(chunk)
+        )
+
+    def _would_be_long(self, chunk: ChunkRef) -> bool:
+        newest = self.placed[0][1].start
+        return (
+            newest is not None and chunk.start is not None and newest - chunk.start > LONGEST_SPAN
         )
 
     def is_complete(self, chunk: ChunkRef) -> bool:

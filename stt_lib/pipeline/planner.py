@@ -52,17 +52,24 @@ def plan(
     store.indexes.ensure_unique()
     free: list[ChunkSequence] = []
     held: list[ChunkSequence] = []
+    found: list[ChunkSequence] = []
     may_grow = source.is_growing  # before the query, which would miss what arrives later
 
     def read() -> None:
         if source.has_priorities:  # otherwise it continues where an error interrupted it
-            free.clear()
-            held.clear()
-        sequences = source.sequences(run_started=run_started, excluding=excluding)
-        while found := list(islice(sequences, size + 1 - len(free))):
+            for sequences in (free, held, found):
+                sequences.clear()
+        rest = source.sequences(run_started=run_started, excluding=excluding)
+        while True:
+            # One by one, because what the source has passed does not come again after an error.
+            for sequence in islice(rest, size + 1 - len(free) - len(found)):
+                found.append(sequence)
+            if not found:
+                return
             claimed = store.claims.held(ends(found))
             for sequence in found:
                 (held if _is_in(sequence, claimed) else free).append(sequence)
+            found.clear()
 
     store.with_retries(read)
     return Batch(tuple(free[:size]), tuple(held), is_complete=len(free) <= size and not may_grow)

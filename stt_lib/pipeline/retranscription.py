@@ -149,6 +149,8 @@ class TranscriptSink:
         return self._store.transcripts.replace(transcript)
 
     def no_speech(self, transcript: Transcript) -> None:
+        if transcript.dropped:
+            return  # with another filter, there may be text
         replaced = Revision(transcript.id, transcript.revision - 1)
         self._store.transcripts.note_nothing_heard(replaced, transcript.model)
 

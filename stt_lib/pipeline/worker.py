@@ -14,7 +14,7 @@ from typing import Any
 from stt_lib import filtering
 from stt_lib.config.settings import Settings
 from stt_lib.domain import backoff
-from stt_lib.domain.bisection import Heard, Unusable, salvage
+from stt_lib.domain.bisection import Heard, Unusable, divided, salvage
 from stt_lib.domain.models import (
     Answer,
     Chunk,
@@ -198,9 +198,10 @@ class _Job:
             self._fail_unusable()
             self._report_damage()
             for run in self._runs():
-                self._transcribe(run)
-        except AttemptError as error:
-            self._fail_rest(error)
+                try:
+                    self._transcribe(run)
+                except AttemptError as error:
+                    self._excuse(run, error)
         except (ClaimLost, Stopped, Unavailable, ConfigurationError):
             raise
         except Exception as error:  # noqa: BLE001 - a defect must not stop the other sequences
@@ -245,16 +246,18 @@ class _Job:
     def _runs(self) -> Iterable[tuple[Chunk, ...]]:
         """The chunks in groups that are posted together."""
         chunks = tuple(self._open.values())
-        return consecutive_runs(chunks) if self._is_divisible or not chunks else [chunks]
+        if not self._is_divisible:
+            return [chunks] if chunks else []
+        return [part for run in consecutive_runs(chunks) for part in divided(run)]
 
     def _transcribe(self, run: tuple[Chunk, ...]) -> None:
         heard = self._heard_in_context(run)
-        if heard is None and not self._is_divisible:
-            heard = Heard(run, self._post(run, run), run)
-        if heard is not None:
-            self._save(heard)
-        else:
+        if heard is not None and self._save(heard):
+            return
+        if self._is_divisible:
             self._salvage(run)
+        else:
+            self._save(Heard(run, self._post(run, run), run))
 
     def _heard_in_context(self, run: tuple[Chunk, ...]) -> Heard | None:
         """Post chunks with their neighbours; None if there are none, or the server rejects it.
@@ -305,6 +308,8 @@ class _Job:
                     continue
                 except ServerTrouble as error:
                     failures += 1
+                    if self._worker.stop.is_set():
+                        raise Stopped from None  # perhaps it was cut off at the end of the run
                     if failures > self._settings.retries:
                         raise
                     if slot.server.serves:  # otherwise the pool has logged it
@@ -346,13 +351,20 @@ class _Job:
 
     # -- after the request --------------------------------------------------------------------
 
-    def _save(self, heard: Heard) -> None:
+    def _save(self, heard: Heard) -> bool:
+        """Write what was heard; False if all text lies in the audio of neighbours.
+
+        It does if the chunks hold no speech, but also if the server makes up times. Then they have
+        to be heard alone.
+        """
         began = self._timing.monotonic()
         surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
         # Before anything is written: after a freeze the chunks may be someone else's work.
         self._worker.heartbeat.refresh(self._claim.token)
         own, joined = self._context.own(heard, verdict)
+        if verdict.kept and not own.kept and len(heard.audio) > len(heard.chunks):
+            return False
         transcript = self._transcript(heard, own, joined)
         if not own.kept:
             self._sink.no_speech(transcript)
@@ -360,6 +372,7 @@ class _Job:
             raise ClaimLost("another worker has saved a transcript of these chunks")
         self._close(heard.chunks, Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
         self._worker.stats.saved(self._timing.monotonic() - began)
+        return True
 
     def _transcript(
         self, heard: Heard, verdict: filtering.Verdict, joined: tuple[Any, ...]
@@ -419,9 +432,9 @@ class _Job:
         for chunk in list(self._open.values()):
             self._fail_one(chunk, error)
 
-    def _fail_rest(self, error: AttemptError) -> None:
-        """The servers or the network are at fault."""
-        chunks = list(self._open.values())
+    def _excuse(self, run: tuple[Chunk, ...], error: AttemptError) -> None:
+        """The servers or the network are at fault that some of these chunks are still open."""
+        chunks = [chunk for chunk in run if identity(chunk.id) in self._open]
         due_in = self._delay_after(max(chunk.excuses for chunk in chunks) + 1)
         self._fail(chunks, error, audio_at_fault=False, due_in=due_in)
 

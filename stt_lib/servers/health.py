@@ -218,12 +218,12 @@ class Server:
         return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
 
     def _pause_seconds(self, asked: float | datetime | None) -> float:
-        if asked is None:
-            rng = self._timing.random
-            return delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
         if isinstance(asked, datetime):
             asked = (asked - self._timing.now()).total_seconds()
-        return min(max(asked, 0.0), LONGEST_PAUSE_SECONDS)
+        if asked is None or asked <= 0:  # a date that is past is a wrong clock's
+            rng = self._timing.random
+            return delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
+        return min(asked, LONGEST_PAUSE_SECONDS)
 
     def _rest(self, error: AttemptError, now: float) -> News:
         self.limit.restart()

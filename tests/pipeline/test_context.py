@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stt_lib.domain.models import Seam, Selection
 from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
-from tests.pipeline.lab import Lab, Posted, answer, refuse
+from tests.pipeline.lab import Lab, Posted, Script, answer, refuse
 from tests.support.manual_time import START
 from tests.support.waiting import eventually
 
@@ -132,6 +132,32 @@ def test_a_server_that_takes_at_most_thirty_files_loses_no_word() -> None:
     lab.record(range(95))
     done_by_hand(lab)
     assert lab.text == speech.text
+
+
+def at_once(posted: Posted) -> Reply:
+    return answer([{"start": 0.0, "end": 0.0, "text": f" {text}"} for text in posted])
+
+
+def in_milliseconds(posted: Posted) -> Reply:
+    times = [(10_000 * n + 1000, 10_000 * n + 9000) for n in range(len(posted))]
+    return answer(
+        [{"start": a, "end": b, "text": text} for (a, b), text in zip(times, posted, strict=True)]
+    )
+
+
+def from_zero_in_each_file(posted: Posted) -> Reply:
+    return answer([{"start": 1.0, "end": 9.0, "text": f" {text}"} for text in posted])
+
+
+@pytest.mark.parametrize("script", [at_once, in_milliseconds, from_zero_in_each_file])
+def test_times_that_a_server_makes_up_lose_no_word(script: Script) -> None:
+    """By them, all text lies in the audio of a neighbour."""
+    lab = Lab()
+    lab.script = script
+    lab.record(range(60))
+    lab.run(max_workers=1)
+    lab.assert_all_done()
+    assert set(lab.text) == {f"rec{n}" for n in range(60)}
 
 
 def test_late_chunks_in_the_middle_are_heard_with_both_neighbours() -> None:

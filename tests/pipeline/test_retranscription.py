@@ -1,14 +1,26 @@
 """Replacing transcripts, on a store in memory."""
 
+import json
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from stt_lib.domain.models import ALL, Condition, Outcome, Revision, identity
+from stt_lib.domain.models import (
+    ALL,
+    Condition,
+    OldTranscript,
+    Outcome,
+    Revision,
+    Selection,
+    identity,
+)
+from stt_lib.pipeline.planner import plan
 from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.servers.transport import Reply
 from stt_lib.timing import REAL
 from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
 from tests.support.manual_time import START
+from tests.support.memory_store import Away
 
 OLD_SERVER = (Condition("server", "http://old"),)
 
@@ -126,6 +138,37 @@ def test_where_nothing_better_is_heard_the_old_text_stays() -> None:
     assert texts(lab) == ["old", "old", "rec002.0 rec002.1"]
     assert list(lab.database.claims) == []
     assert all("stt" not in chunk for chunk in lab.database.chunks)
+
+
+def test_text_that_the_filter_dropped_is_asked_for_again() -> None:
+    lab = transcribed(1)
+    thanks = {"start": 0.0, "end": 2.0, "text": " Thanks for watching!", "no_speech_prob": 0.9}
+    named = {"model": "large", "language": "en", "segments": [thanks]}
+    lab.script = lambda posted: Reply(200, {}, json.dumps(named).encode())
+    for level, outcome in (("strict", Outcome.EMPTY), ("off", Outcome.TRANSCRIBED)):
+        store = lab.store()
+        again = source(store, model="large")
+        report = lab.runner(store, again, TranscriptSink(store, ()), filter=level).run()
+        assert report.tally.counts[outcome] == 1
+    assert texts(lab) == ["Thanks for watching!"]
+
+
+def test_none_is_passed_over_when_the_query_breaks_off() -> None:
+    lab = transcribed(60)
+    store = lab.store()
+    complete = store.transcripts.to_retranscribe
+    breaks = iter([True])
+
+    def to_retranscribe(selection: Selection, *, before: Any = None) -> Iterator[OldTranscript]:
+        for number, old in enumerate(complete(selection, before=before)):
+            if number == 55 and next(breaks, False):
+                raise Away("for a moment")
+            yield old
+
+    store.transcripts.to_retranscribe = to_retranscribe
+    batch = plan(store, source(store), run_started=START, excluding=(), size=80)
+    assert len(batch.sequences) == len(set(batch.sequences)) == 60
+    assert next(breaks, None) is None
 
 
 def test_lost_audio_is_left_as_it_is() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from stt_lib.domain.models import ChunkSequence, Outcome
-from stt_lib.errors import Stopped, StoreError, StoreUnavailable
+from stt_lib.errors import FailureKind, ServerTrouble, Stopped, StoreError, StoreUnavailable
 from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.servers.transport import Reply
 from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
-from tests.support.manual_time import ManualTiming
+from tests.support.manual_time import START, ManualTiming
 from tests.support.memory_store import Away, Network
 from tests.support.speech import spoken_chunks
 
@@ -248,6 +248,40 @@ def test_a_broken_server_is_not_the_fault_of_the_audio(lab: Lab) -> None:
     lab.probe = lambda: refuse(502)
     assert lab.process(only(lab), retries=0).outcome is Outcome.ERROR
     assert set(failures(lab).values()) == {("server_error", 0, 1)}
+    assert list(lab.database.claims) == []
+
+
+def test_a_request_that_is_cut_off_at_the_end_of_a_run_has_not_failed(lab: Lab) -> None:
+    lab.record(range(3))
+
+    def cut_off(posted: Posted) -> Reply:
+        lab.stop.set()
+        raise ServerTrouble(FailureKind.CONNECTION, "the connection broke", "http://memory")
+
+    lab.script = cut_off
+    with pytest.raises(Stopped):
+        lab.process(only(lab), retries=0)
+    assert failures(lab) == {}
+    assert list(lab.database.claims) == []
+
+
+def test_a_chunk_that_makes_servers_crash_ends_up_alone(lab: Lab) -> None:
+    """No answer says which chunk it is, and the servers are well with everything else."""
+    lab.record(range(30))
+
+    def crash(posted: Posted) -> Reply:
+        if "rec7" in posted:
+            raise ServerTrouble(FailureKind.CONNECTION, "the connection broke", "http://memory")
+        return echo(posted)
+
+    lab.script = crash
+    for _ in range(7):
+        assert lab.run(retries=0).halted_by is None
+        for chunk in lab.pending:
+            chunk["stt"]["retry_at"] = START
+            lab.database.chunks.put(chunk)
+    assert set(failures(lab)) == {"rec-7"}
+    assert sorted(lab.text) == sorted(f"rec{n}" for n in range(30) if n != 7)
     assert list(lab.database.claims) == []
 
 
