@@ -137,7 +137,7 @@ class Indexes:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._known: set[str] | None = None
+        self._known: dict[str, str] | None = None
         self._refused: set[str] = set()
         self._is_doubtful = False
         database.when_hint_fails = self._doubt
@@ -161,7 +161,7 @@ class Indexes:
         Raises:
             ConfigurationError: a unique index is missing and cannot be created.
         """
-        if self._is_doubtful or not all(map(self._exists, (OWNER, CLAIM))):
+        if self._is_doubtful or not all(map(self._found, (OWNER, CLAIM))):
             self.ensure()
 
     def missing(self) -> list[Index]:
@@ -170,23 +170,29 @@ class Indexes:
 
     def has(self, name: str) -> bool:
         """Whether one of our indexes exists, or another one that serves its purpose."""
-        if self._known is None:
-            self._known = self._read()
-        return name in self._known
+        return self.hint(name) is not None
+
+    def hint(self, name: str) -> str | None:
+        """What the index is called that is one of ours, or serves its purpose, if there is one."""
+        known = self._known  # another thread may forget it meanwhile
+        if known is None:
+            known = self._known = self._read()
+        return known.get(name)
 
     def _doubt(self) -> None:
         """A hint failed: the index was dropped, or somebody is still building it."""
         self._known, self._is_doubtful = None, True
 
-    def _read(self) -> set[str]:
+    def _read(self) -> dict[str, str]:
         try:
-            return {index.name for index in INDEXES if self._exists(index)}
+            return {index.name: found for index in INDEXES if (found := self._found(index))}
         except ConfigurationError:
-            return set()
+            return {}
 
-    def _exists(self, index: Index) -> bool:
+    def _found(self, index: Index) -> str | None:
         existing = self._db.run(self._db.raw[index.collection].index_information)
-        return any(index.is_served_by(name, details) for name, details in existing.items())
+        names = (name for name, details in existing.items() if index.is_served_by(name, details))
+        return next(names, None)
 
     # -- creating -----------------------------------------------------------------------------
 

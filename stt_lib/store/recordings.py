@@ -15,10 +15,11 @@ from stt_lib.store.ids import possible_ids, shown_id
 from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
 from stt_lib.store.mapping import nested
 
-_STATE: Final[Document] = {"_id": 0, "original_id": 1, "stt.error.at": 1}
-_REPRESENTABLE: Final[Document] = {"$gte": datetime.min, "$lte": datetime.max}
-"""Dates that Python can represent: MongoDB's go far beyond."""
+_A_DATE: Final[Document] = {"$gte": datetime.min, "$lt": datetime.max}
+"""What fits a calendar: MongoDB's dates go far beyond it."""
 
+_STATE: Final[Document] = {"_id": 0, "original_id": 1, "stt.error.at": 1}
+_FAILED_STATE: Final[Document] = {**_STATE, "stt.parked_at": 1}
 _WORDS: Final[Document] = {"original": 1, "segments.text": 1}
 
 
@@ -75,9 +76,7 @@ class Recordings:
     def _begun(self, limit: int, since: datetime | None, until: datetime | None) -> list[Document]:
         """The first chunk of each: MongoDB jumps from one recording to the next in the index."""
         first = {"start": {"$first": "$start"}, "name": {"$first": "$file"}}
-        span = {**_REPRESENTABLE, "$gte": since or datetime.min}
-        if until is not None:
-            span["$lt"] = until
+        span = {"$gte": since or datetime.min, "$lt": until or datetime.max}
         return self._from_index(
             [
                 {"$sort": {"original_id": 1, "index": 1}},
@@ -92,18 +91,19 @@ class Recordings:
         """When the last chunk of each began."""
         rows = self._from_index(
             [
-                {"$match": {"original_id": {"$in": ids}, "start": _REPRESENTABLE}},
+                {"$match": {"original_id": {"$in": ids}, "start": _A_DATE}},
                 {"$group": {"_id": "$original_id", "start": {"$max": "$start"}}},
             ]
         )
         return {identity(row["_id"]): row["start"] for row in rows}
 
     def _from_index(self, stages: list[Document]) -> list[Document]:
-        options: Document = {"allowDiskUse": True}
-        if self._indexes.has("stt_recordings"):
-            options["hint"] = "stt_recordings"
-        chunks = self._db.chunks
-        return self._db.run(lambda: list(chunks.aggregate(stages, **options)), seconds=None)
+        def read() -> list[Document]:
+            hint = self._indexes.hint("stt_recordings")
+            options: Document = {"hint": hint} if hint else {}
+            return list(self._db.chunks.aggregate(stages, allowDiskUse=True, **options))
+
+        return self._db.run(read, seconds=None)
 
     # -- states -------------------------------------------------------------------------------
 
@@ -113,7 +113,9 @@ class Recordings:
         """Of recordings that are not done; if chunks differ, the state of those with most hope."""
         states: dict[Hashable, RecordingState] = {}
         wanted = set(map(identity, ids))
-        for document in self._unfinished(ids, first, last):
+        for document in self._db.run(
+            lambda: list(self._unfinished(ids, first, last)), seconds=None
+        ):
             key = identity(document.get("original_id"))
             if key in wanted:
                 states[key] = min(_state(document), states.get(key, RecordingState.DONE), key=_RANK)
@@ -124,18 +126,18 @@ class Recordings:
 
         A filter would make MongoDB read every document to check it once more.
         """
+        find = self._db.chunks.find
         if not (self._indexes.has("stt_pending") and self._indexes.has("stt_failed")):
-            yield from self._find({**PENDING, "original_id": {"$in": ids}}, {})
+            yield from find({**PENDING, "original_id": {"$in": ids}}, _FAILED_STATE)
             return
-        for name, keys in (("stt_pending", PLAN_KEYS), ("stt_failed", FAILED_KEYS)):
+        for name, keys, fields in (
+            ("stt_pending", PLAN_KEYS, _STATE),
+            ("stt_failed", FAILED_KEYS, _FAILED_STATE),
+        ):
             prioritized = _bound(keys, MaxKey(), MaxKey()), _bound(keys, None, MaxKey())
             others = _bound(keys, None, last), _bound(keys, None, first, is_end=True)
             for start, end in (prioritized, others):
-                yield from self._find({}, {"hint": name, "min": start, "max": end})
-
-    def _find(self, query: Document, options: Document) -> list[Document]:
-        fields = {**_STATE, "stt.parked_at": 1} if options.get("hint") != "stt_pending" else _STATE
-        return self._db.find(self._db.chunks, query, fields, seconds=None, **options)
+                yield from find({}, fields, hint=name, min=start, max=end)
 
     # -- words --------------------------------------------------------------------------------
 

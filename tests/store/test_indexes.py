@@ -13,7 +13,7 @@ from bson import ObjectId
 from stt_lib.errors import ConfigurationError, StoreUnavailable
 from stt_lib.local.mongod import Mongod
 from stt_lib.store import Store
-from stt_lib.store.indexes import CLAIM, INDEXES, OBSOLETE, OWNER
+from stt_lib.store.indexes import CLAIM, INDEXES, OBSOLETE, OWNER, Indexes
 from tests.store.conftest import plan
 from tests.support.ports import free_port
 from tests.support.whisper import FakeWhisper
@@ -43,13 +43,24 @@ def test_an_index_that_is_listed_but_not_built_yet_is_waited_for(world: World) -
         Store(world.uri, world.database, mongo_wait=10) as early,
         Store(world.uri, world.database) as builder,
     ):
-        early.indexes._known = {"stt_pending"}
+        early.indexes._known = {"stt_pending": "stt_pending"}
         early._db.when_hint_fails = lambda: None
         later = threading.Timer(0.5, builder.indexes.ensure)
         later.start()
         assert early.chunks.count_pending() == 3
         assert [len(sequence) for sequence in early.with_retries(lambda: plan(early))] == [3]
         later.join()
+
+
+def test_an_index_may_be_doubted_while_another_thread_asks_for_it(
+    store: Store,
+) -> None:
+    class Doubted(Indexes):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, None if name == "_known" else value)
+
+    indexes = Doubted(store._db)
+    assert indexes.has("stt_owner")
 
 
 def test_planning_reads_the_index_and_no_document(world: World, store: Store) -> None:

@@ -120,6 +120,36 @@ def test_without_indexes_the_list_is_the_same(world: World) -> None:
         assert bare.recordings.name("done") is None
 
 
+def test_an_index_of_another_program_serves_as_well(world: World) -> None:
+    keys = ["original_id", "index", "vad.has_speech", "start", "file"]
+    world.chunks.create_index([(key, 1) for key in keys], name="theirs")
+    fill(world)
+    with Store(world.uri, world.database, mongo_wait=1) as other:
+        other.indexes.ensure()
+        assert "stt_recordings" not in world.chunks.index_information()
+        assert states(other.recordings.newest(20)) == EXPECTED
+
+
+def test_an_index_that_is_dropped_meanwhile_is_done_without(world: World, store: Store) -> None:
+    fill(world)
+    store.recordings.newest(20)
+    for name in ("stt_recordings", "stt_failed"):
+        world.chunks.drop_index(name)
+        assert states(store.recordings.newest(20)) == EXPECTED
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_date_that_no_calendar_holds_does_not_spoil_the_list(
+    world: World, store: Store, index: int
+) -> None:
+    fill(world)
+    odd = {"$set": {"start": DatetimeMS(9_000_000_000_000_000)}}
+    world.chunks.update_one({"original_id": "done", "index": index}, odd)
+    others = {name: state for name, state in EXPECTED.items() if name != "done"}
+    found = states(store.recordings.newest(20))
+    assert {name: state for name, state in found.items() if name != "done"} == others
+
+
 @pytest.mark.parametrize("original", [None, 1.5, datetime(2026, 1, 1, tzinfo=UTC), {"a": 1}])
 def test_any_id_may_be_listed(world: World, store: Store, original: Any) -> None:
     world.chunks.insert_many(
