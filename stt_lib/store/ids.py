@@ -1,13 +1,12 @@
 """Ids of any BSON type, as people type and read them."""
 
 import uuid
-from typing import Any, Final
+from typing import Any
 
+import bson
 from bson import Binary, Int64, ObjectId, Regex, json_util
 from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE
 from bson.errors import BSONError
-
-_INT64: Final = range(-(2**63), 2**63)
 
 
 def possible_ids(text: str) -> list[Any]:
@@ -16,22 +15,15 @@ def possible_ids(text: str) -> list[Any]:
     Any other than text, numbers, ObjectIds and UUIDs can be given as MongoDB's Extended JSON
     writes it, as {"$date": "2026-03-01T08:00:00Z"}.
     """
-    ids: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        ids.append(ObjectId(text))
-    for read in (_integer, _real, _uuid, _old_uuid, _extended_json):
+    ids: list[Any] = []
+    for read in (str, ObjectId, Int64, _real, _uuid, _old_uuid, _extended_json):
         try:
-            ids.append(read(text))
-        except (ValueError, TypeError, KeyError, BSONError):
+            value = read(text)
+            bson.encode({"_id": value})
+        except (ValueError, TypeError, KeyError, ArithmeticError, BSONError):
             continue
+        ids.append(value)
     return ids
-
-
-def _integer(text: str) -> Int64:
-    number = int(text)
-    if number not in _INT64:
-        raise ValueError("too large for BSON")
-    return Int64(number)
 
 
 def _real(text: str) -> float:
@@ -49,12 +41,13 @@ def _old_uuid(text: str) -> Binary:
 
 
 def _extended_json(text: str) -> Any:
-    """Not a pattern: it would name chunks that nobody named."""
+    """Neither a pattern nor an operator: they would name chunks that nobody named."""
     if not text.startswith("{") and text != "null":
         raise ValueError("no Extended JSON")
     value = json_util.loads(text)
-    if isinstance(value, Regex):
-        raise TypeError("a pattern is no id")
+    is_operator = isinstance(value, dict) and next(iter(value), "").startswith("$")
+    if is_operator or isinstance(value, Regex):
+        raise TypeError("no id")
     return value
 
 

@@ -138,6 +138,20 @@ def test_an_id_that_is_no_number_of_mongodbs_is_just_not_found(store: Store) -> 
         assert list(store.transcripts.stretches(Selection(recording=text))) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\udcff",
+        '{"$gt": 1}',
+        '{"$numberDecimal": "x"}',
+        '{"a": 99999999999999999999}',
+        '{"$numberLong": "99999999999999999999"}',
+    ],
+)
+def test_what_can_be_no_id_is_just_not_found(store: Store, text: str) -> None:
+    assert list(store.transcripts.stretches(text)) == []
+
+
 def test_transcripts_that_are_not_what_we_hope_cost_only_themselves(
     world: World, store: Store
 ) -> None:
