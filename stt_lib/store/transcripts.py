@@ -225,7 +225,7 @@ class Transcripts:
             query = {"original": {"$in": [row["_id"] for row in self._by_recording(query, {})]}}
         segments = {"$cond": [{"$isArray": "$segments"}, {"$size": "$segments"}, 0]}
         version: Document = {
-            "transcripts": {"$sum": 1},
+            "revisions": {"$sum": {"$ifNull": ["$revision", 1]}},
             "segments": {"$sum": segments},
             "newest": {"$max": "$created_at"},
         }
@@ -269,7 +269,7 @@ def said_in(selection: Selection) -> Document:
 
 
 def _version(row: Document) -> str:
-    return f"{row['transcripts']}/{row['segments']}/{row['newest']};"
+    return f"{row['revisions']}/{row['segments']}/{row['newest']};"
 
 
 def _before(since: datetime) -> datetime:

@@ -107,6 +107,18 @@ def test_a_transcript_that_is_replaced_or_restored_is_a_change(
     assert store.transcripts.versions() != after
 
 
+def test_a_transcript_is_a_change_whatever_the_clock_of_its_worker_says(
+    world: World, store: Store
+) -> None:
+    save(world, "a", START, "first")
+    save(world, "a", START + timedelta(minutes=5), "second")
+    world.transcriptions.update_many({}, {"$set": {"created_at": START}})
+    before = store.transcripts.versions()
+    replaced = {"created_at": START - timedelta(minutes=1), "revision": 2}
+    world.transcriptions.update_one({}, {"$set": replaced})
+    assert store.transcripts.versions() != before
+
+
 def test_ids_that_are_shown_alike_share_a_file(world: World) -> None:
     save(world, "7", START, "text")
     save(world, 7, START, "number")
