@@ -109,6 +109,7 @@ def guarded(auth_mongod: Mongod, whisper: FakeWhisper, tmp_path: Path) -> Iterat
     [
         ("readWrite", ""),
         ("read", "update audio_chunks, insert into transcriptions, update transcriptions"),
+        ("read", "update stt_dropped, insert into stt_seams, update stt_seams"),
     ],
 )
 def test_missing_rights_are_named_and_tried_without_a_trace(
