@@ -173,7 +173,7 @@ class Indexes:
         return self.hint(name) is not None
 
     def hint(self, name: str) -> str | None:
-        """What the index is called that is one of ours, or serves its purpose, if there is one."""
+        """The name in MongoDB of one of our indexes, or of another one that serves its purpose."""
         known = self._known  # another thread may forget it meanwhile
         if known is None:
             known = self._known = self._read()
