@@ -52,7 +52,7 @@ class Diagnostics:
             "delete from stt_claims": lambda: db.claims.delete_one(nobody),
             "insert into stt_dropped": lambda: db.dropped.insert_one(impossible),
             "update stt_dropped": lambda: db.dropped.update_one(nobody, nothing),
-            "insert into stt_seams": lambda: db.seams.insert_one(_impossible()),
+            "insert into stt_seams": lambda: db.seams.insert_one(impossible),
             "update stt_seams": lambda: db.seams.update_one(nobody, nothing),
         }
 
