@@ -149,7 +149,7 @@ def test_an_id_that_is_no_number_of_mongodbs_is_just_not_found(store: Store) -> 
     ],
 )
 def test_what_can_be_no_id_is_just_not_found(store: Store, text: str) -> None:
-    assert list(store.transcripts.stretches(text)) == []
+    assert list(store.transcripts.stretches(Selection(recording=text))) == []
 
 
 def test_transcripts_that_are_not_what_we_hope_cost_only_themselves(
