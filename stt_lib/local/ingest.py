@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,7 +102,7 @@ class Recording:
             data=encoding.encode(piece),
             prob=prob,
             has_speech=vad.has_speech(prob),
-            file=self.path.name,
+            file=_utf8(self.path.name),
             is_last=not piece.after.size,
         )
 
@@ -199,6 +200,11 @@ def _with_neighbours(chunks: Iterable[Samples]) -> Iterator[Piece]:
         if current.size:
             yield Piece(current, before, following[: encoding.FRAME])
         before, current = current[-encoding.PRE_ROLL :], following
+
+
+def _utf8(name: str) -> str:
+    """Replace what MongoDB cannot hold: a file name may be any bytes."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _id(content: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """`transcribe`: files become texts beside them, whatever happens on the way."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
     assert Path("subtitles/vtt/talk.vtt").read_text().startswith("WEBVTT")
     assert len(whisper.requests) == count
     assert world.chunks.count_documents({}) == 0, "the user's own database is left alone"
+
+
+def test_a_file_name_need_not_be_utf_8(world: World) -> None:
+    sound = Path("talk.mp3").rename(os.fsdecode(b"caf\xe9.mp3"))
+    done = world.run("transcribe", str(sound), "tides.opus")
+    assert done.returncode == 0, done.stderr
+    assert "caf?.mp3: caf?.txt" in done.stdout.splitlines()
+    assert "testing" in sound.with_suffix(".txt").read_text()
 
 
 def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:

@@ -1,6 +1,8 @@
 """`ingest` and `serve` from the command line."""
 
+import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -31,6 +33,17 @@ def test_good_files_are_stored_and_bad_ones_are_listed_at_the_end(
     again = world.run("ingest", str(SAMPLES / "library.opus"))
     assert again.returncode == 0
     assert "4 chunks, 4 with speech, 4 stored before" in again.stdout
+
+
+def test_a_file_name_need_not_be_utf_8(world: World, tmp_path: Path) -> None:
+    sound = tmp_path / os.fsdecode(b"caf\xe9.opus")
+    shutil.copy(SAMPLES / "library.opus", sound)
+    missing = tmp_path / os.fsdecode(b"no\xe9l.opus")
+    done = world.run("ingest", str(sound), str(missing), str(SAMPLES / "phone.opus"))
+    assert done.returncode == 1, done.stderr
+    assert "caf?.opus: 4 chunks" in done.stdout
+    assert re.fullmatch(r"stt: .*no\?l\.opus cannot be read: No such file or.*\n", done.stderr)
+    assert set(world.chunks.distinct("file")) == {"caf\ufffd.opus", "phone.opus"}
 
 
 @pytest.mark.parametrize(
