@@ -1,6 +1,8 @@
 """`ingest`: audio and video files become chunks."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,7 @@ import click
 
 from stt_lib.cli import exit_codes
 from stt_lib.cli.options import settings_options
+from stt_lib.cli.rendering import at
 from stt_lib.cli.session import not_installed, opened_store
 from stt_lib.config import parsers
 from stt_lib.config.loader import load
@@ -18,6 +21,9 @@ from stt_lib.store import Store
 
 if TYPE_CHECKING:
     from stt_lib.local.ingest import Recording
+
+PRECISION = timedelta(milliseconds=1)
+"""Duration. What MongoDB's dates are cut off to."""
 
 
 @click.command()
@@ -33,8 +39,9 @@ if TYPE_CHECKING:
 def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
     """Store audio or video FILES as 10 s chunks in MongoDB, ready to transcribe.
 
-    A file that was stored before is not stored again. Files that cannot be read are listed at the
-    end, with exit code 1; the others are stored.
+    A file that was stored before is not stored again and keeps its start; what is missing after an
+    interruption is added. Files that cannot be read, or whose start --start contradicts, are listed
+    at the end, with exit code 1; the others are stored.
     """
     try:
         from stt_lib.local.ingest import survey
@@ -48,12 +55,30 @@ def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
     with opened_store(load(flags)) as store:
         for path in files:
             try:
-                _store_recording(store, survey(path, began))
+                recording = survey(path, began)
+                stored = continued(store, recording)
+                if began is not None and abs(stored.start - recording.start) >= PRECISION:
+                    raise InputError(_begins_already(stored))
+                _store_recording(store, stored)
             except InputError as error:
                 problems.append(error)
     for problem in problems:
         click.echo(f"stt: {problem}", err=True)
     return exit_codes.FAILURES if problems else exit_codes.OK
+
+
+def continued(store: Store, recording: "Recording") -> "Recording":
+    """A recording that begins when its first chunk does, if that is stored.
+
+    The file may have been touched since the command that stored it was interrupted.
+    """
+    start = store.chunks.start(recording.first_chunk)
+    return recording if start is None else dataclasses.replace(recording, start=start)
+
+
+def _begins_already(stored: "Recording") -> str:
+    began = at(stored.start)
+    return f"{stored.path} was stored before and begins at {began}, which --start cannot change"
 
 
 def _store_recording(store: Store, recording: "Recording") -> None:

@@ -75,6 +75,11 @@ class Recording:
         """The same id as people and `show` write it."""
         return self.id_bytes.hex()
 
+    @property
+    def first_chunk(self) -> bytes:
+        """The id of its first chunk."""
+        return self._chunk_id(0)
+
     def count_speech(self) -> int:
         """The number of chunks with speech, give or take one at the end of the file."""
         return sum(map(vad.has_speech, _verdicts(self.speech)))
@@ -95,7 +100,7 @@ class Recording:
 
     def _chunk(self, index: int, piece: Piece, prob: float) -> NewChunk:
         return NewChunk(
-            id_bytes=_id(self.content + index.to_bytes(8, "big")),
+            id_bytes=self._chunk_id(index),
             original_id_bytes=self.id_bytes,
             index=index,
             start=self.start + timedelta(seconds=CHUNK_SECONDS * index),
@@ -105,6 +110,9 @@ class Recording:
             file=_utf8(self.path.name),
             is_last=not piece.after.size,
         )
+
+    def _chunk_id(self, index: int) -> bytes:
+        return _id(self.content + index.to_bytes(8, "big"))
 
 
 def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
