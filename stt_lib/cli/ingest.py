@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from stt_lib.cli.rendering import at
 from stt_lib.cli.session import not_installed, opened_store
 from stt_lib.config import parsers
 from stt_lib.config.loader import load
-from stt_lib.domain.models import NewChunk
+from stt_lib.domain.models import USABLE_YEARS, NewChunk
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError
 from stt_lib.store import Store
@@ -47,10 +47,7 @@ def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
         from stt_lib.local.ingest import survey
     except ImportError as error:
         raise not_installed(error) from None
-    try:
-        began = None if start is None else parsers.moment(start)
-    except ValueError as error:
-        raise ConfigurationError(f"--start {error}, not {start!r}") from None
+    began = None if start is None else _moment(start)
     problems: list[InputError] = []
     with opened_store(load(flags)) as store:
         for path in files:
@@ -65,6 +62,17 @@ def ingest(files: tuple[Path, ...], start: str | None, **flags: Any) -> int:
     for problem in problems:
         click.echo(f"stt: {problem}", err=True)
     return exit_codes.FAILURES if problems else exit_codes.OK
+
+
+def _moment(start: str) -> datetime:
+    try:
+        began = parsers.moment(start)
+    except ValueError as error:
+        raise ConfigurationError(f"--start {error}, not {start!r}") from None
+    if began.year not in USABLE_YEARS:
+        years = f"{USABLE_YEARS[0]} to {USABLE_YEARS[-1]}"
+        raise ConfigurationError(f"--start must be in the years {years}, not {start!r}")
+    return began
 
 
 def continued(store: Store, recording: "Recording") -> "Recording":

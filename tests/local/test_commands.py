@@ -83,6 +83,14 @@ def test_another_start_for_a_stored_file_is_refused(world: World, half: Path) ->
     assert world.chunks.count_documents({"file": half.name}) == 2
 
 
+@pytest.mark.parametrize("start", ["9999-12-31T23:59:55Z", "0001-01-01T00:00:00Z"])
+def test_a_start_at_an_end_of_the_calendar_is_a_usage_error(world: World, start: str) -> None:
+    done = world.run("ingest", str(SAMPLES / "library.opus"), "--start", start)
+    assert done.returncode == 2
+    assert done.stderr == f"stt: --start must be in the years 2 to 9998, not '{start}'\n"
+    assert world.chunks.count_documents({}) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
