@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from stt_lib.cli import exit_codes, run
+from stt_lib.cli.ingest import continued
 from stt_lib.cli.options import settings_options
 from stt_lib.cli.session import reachable, same_place
 from stt_lib.cli.signals import StopSignal
@@ -271,7 +272,7 @@ def _read(
         speech = 0
         for number, path in enumerate(files, start=1):
             try:
-                recording = survey(path)
+                recording = continued(store, survey(path))
                 speech += recording.count_speech()
                 source.expect(recording.id_text, speech * sum(sizes) // sum(sizes[:number]))
                 chunks = recording.chunks()

@@ -13,6 +13,9 @@ from stt_lib.errors import FailureKind
 NOMINAL_CHUNK_SECONDS = 10.0
 """What an ingester cuts; used only where the real duration cannot be read off the audio."""
 
+USABLE_YEARS = range(2, 9999)
+"""Years. Dates in them can be shifted by time zones and by the length of a recording."""
+
 
 def identity(value: Any) -> Hashable:
     """A hashable stand-in for any BSON value; it is equal where MongoDB finds the values equal.

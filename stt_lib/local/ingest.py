@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,10 +24,11 @@ from stt_lib.audio.decoding import (
     stream,
 )
 from stt_lib.domain.models import NewChunk
-from stt_lib.errors import InputError
+from stt_lib.errors import InputError, Stopped
 from stt_lib.local import encoding, vad
 from stt_lib.local.cores import cores
 from stt_lib.local.encoding import Piece
+from stt_lib.timing import Event
 
 CHUNK_SECONDS = 10
 CHUNK_SAMPLES = CHUNK_SECONDS * encoding.RATE
@@ -74,6 +76,11 @@ class Recording:
         """The same id as people and `show` write it."""
         return self.id_bytes.hex()
 
+    @property
+    def first_chunk(self) -> bytes:
+        """The id of its first chunk."""
+        return self._chunk_id(0)
+
     def count_speech(self) -> int:
         """The number of chunks with speech, give or take one at the end of the file."""
         return sum(map(vad.has_speech, _verdicts(self.speech)))
@@ -94,16 +101,19 @@ class Recording:
 
     def _chunk(self, index: int, piece: Piece, prob: float) -> NewChunk:
         return NewChunk(
-            id_bytes=_id(self.content + index.to_bytes(8, "big")),
+            id_bytes=self._chunk_id(index),
             original_id_bytes=self.id_bytes,
             index=index,
             start=self.start + timedelta(seconds=CHUNK_SECONDS * index),
             data=encoding.encode(piece),
             prob=prob,
             has_speech=vad.has_speech(prob),
-            file=self.path.name,
+            file=_utf8(self.path.name),
             is_last=not piece.after.size,
         )
+
+    def _chunk_id(self, index: int) -> bytes:
+        return _id(self.content + index.to_bytes(8, "big"))
 
 
 def read_recording(path: Path, start: datetime | None = None) -> list[NewChunk]:
@@ -129,7 +139,7 @@ def recording_id(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
-def survey(path: Path, start: datetime | None = None) -> Recording:
+def survey(path: Path, start: datetime | None = None, *, stop: Event | None = None) -> Recording:
     """Decode an audio or video file and find the speech in it.
 
     Of several audio tracks the one with most speech is taken. By default the recording began at
@@ -137,13 +147,14 @@ def survey(path: Path, start: datetime | None = None) -> Recording:
 
     Raises:
         InputError: The file cannot be read, or not to its end; the message is one line.
+        Stopped: `stop` was set before the file was read to its end.
     """
     try:
         with path.open("rb") as source:
             content = hashlib.file_digest(source, "sha256").digest()
             source.seek(0)
             media = probe(source, str(path))
-            track, speech = _most_speech(source, str(path), len(media.offsets))
+            track, speech = _most_speech(source, str(path), len(media.offsets), stop)
         began = start or media.created or _began(path, speech, media, track)
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
@@ -151,7 +162,9 @@ def survey(path: Path, start: datetime | None = None) -> Recording:
     return Recording(path, content, first_sample, track, len(media.offsets), speech)
 
 
-def _most_speech(source: BinaryIO, name: str, tracks: int) -> tuple[int, Samples]:
+def _most_speech(
+    source: BinaryIO, name: str, tracks: int, stop: Event | None
+) -> tuple[int, Samples]:
     """Return the audio track with most speech and the probabilities in it."""
     heard: dict[int, Samples] = {}
     problem: NotAudio | None = None
@@ -159,12 +172,19 @@ def _most_speech(source: BinaryIO, name: str, tracks: int) -> tuple[int, Samples
         try:
             source.seek(0)
             blocks = stream(source, name, WHISPER_RATE, track=track)
-            heard[track] = vad.probabilities(blocks)
+            heard[track] = vad.probabilities(_until(stop, blocks))
         except NotAudio as exc:
             problem = problem or exc
     if not heard and problem is not None:
         raise problem
     return max(heard.items(), key=lambda item: float(item[1].sum()))
+
+
+def _until(stop: Event | None, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    for block in blocks:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        yield block
 
 
 def _began(path: Path, speech: Samples, media: Media, track: int) -> datetime:
@@ -199,6 +219,11 @@ def _with_neighbours(chunks: Iterable[Samples]) -> Iterator[Piece]:
         if current.size:
             yield Piece(current, before, following[: encoding.FRAME])
         before, current = current[-encoding.PRE_ROLL :], following
+
+
+def _utf8(name: str) -> str:
+    """Replace what MongoDB cannot hold: a file name may be any bytes."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _id(content: bytes) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from bson import ObjectId
 from pymongo import InsertOne, UpdateMany
 from pymongo.collection import Collection
 from pymongo.command_cursor import CommandCursor
@@ -254,6 +255,12 @@ class Chunks:
         """Insert chunks of the embedded ingester; returns how many were new."""
         now = datetime.now(UTC)
         return sum(self._insert(mapping.new_chunk(chunk, now)) for chunk in new_chunks)
+
+    def start(self, id_bytes: bytes) -> datetime | None:
+        """When a chunk that `insert` has stored begins; None if there is none."""
+        query = {"_id": ObjectId(id_bytes)}
+        found = self._db.find_one(self._db.chunks, query, {"start": 1})
+        return mapping.chunk_ref(found).start if found else None
 
     def is_whole(self, recording: str) -> bool:
         """Whether `insert` has stored a recording to its last chunk."""

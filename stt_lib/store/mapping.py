@@ -15,6 +15,7 @@ from stt_lib import __version__
 from stt_lib.audio import ogg
 from stt_lib.domain.models import (
     NOMINAL_CHUNK_SECONDS,
+    USABLE_YEARS,
     Chunk,
     ChunkRef,
     ChunkStory,
@@ -47,7 +48,6 @@ _OGG_FORMATS = frozenset({"opus", "ogg", "oga"})
 _LARGEST_INDEX = 2**53 - 1
 """Beyond this, a double cannot tell an index from the next."""
 
-_YEARS = range(2, 9999)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -112,7 +112,7 @@ def _misplaced(document: Document) -> Problem | None:
         return _invalid(f"index is beyond {_LARGEST_INDEX:,}")
     if not isinstance(start, datetime):
         return _invalid(_wrong("start", start, "a date"))
-    if start.year not in _YEARS:
+    if start.year not in USABLE_YEARS:
         return _invalid(f"start is in the year {start.year}")
     return None
 
@@ -120,7 +120,7 @@ def _misplaced(document: Document) -> Problem | None:
 def _usable_date(value: Any) -> datetime | None:
     """A date that durations and time zones can be added to."""
     date = _date(value)
-    return date if date is not None and date.year in _YEARS else None
+    return date if date is not None and date.year in USABLE_YEARS else None
 
 
 def _invalid(message: str) -> Problem:

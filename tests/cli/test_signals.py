@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.local.sounds import encoded, noise
 from tests.support.whisper import FakeWhisper, Reply, Request, echo
 from tests.support.world import World
 
@@ -93,7 +94,9 @@ def test_the_second_ends_a_run_whose_mongodb_hangs(world: World, whisper: FakeWh
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("arguments", [("--local",), ("export", "--local")])
+@pytest.mark.parametrize(
+    "arguments", [("--local",), ("export", "--local"), ("ingest", "--local", "talk.opus")]
+)
 def test_the_start_of_the_embedded_stack_can_be_stopped(
     world: World, arguments: tuple[str, ...]
 ) -> None:
@@ -105,6 +108,29 @@ def test_the_start_of_the_embedded_stack_can_be_stopped(
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 143, err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_ingest_stops_between_chunks_and_is_continued(
+    world: World, number: signal.Signals, code: int
+) -> None:
+    path = world.folder / "hiss.wav"
+    path.write_bytes(encoded(noise(600, 0.1), "wav", "pcm_s16le", rate=16_000))
+    process = world.start("ingest", str(path))
+    wait_for(lambda: world.chunks.count_documents({}))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (code, ""), err
+    assert err == (
+        "stt: 0 of 1 file stored; run the same command again to continue:"
+        " what is stored so far is kept\n"
+    )
+    count = world.chunks.count_documents({})
+    assert 0 < count < 60
+    done = world.run("ingest", str(path))
+    assert f"60 chunks, 0 with speech, {count} stored before" in done.stdout, done.stderr
 
 
 def test_under_nohup_a_closed_terminal_does_not_stop_the_run(

@@ -1,5 +1,7 @@
 """`transcribe`: files become texts beside them, whatever happens on the way."""
 
+import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -8,10 +10,12 @@ import pytest
 
 from stt_lib.local.cores import cores
 from stt_lib.local.ingest import read_recording
+from stt_lib.local.stack import running_stack
+from stt_lib.store import Store
 from tests.local.sounds import SAMPLES
 from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
-from tests.support.world import World
+from tests.support.world import START, World
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,6 +60,14 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
     assert world.chunks.count_documents({}) == 0, "the user's own database is left alone"
 
 
+def test_a_file_name_need_not_be_utf_8(world: World) -> None:
+    sound = Path("talk.mp3").rename(os.fsdecode(b"caf\xe9.mp3"))
+    done = world.run("transcribe", str(sound), "tides.opus")
+    assert done.returncode == 0, done.stderr
+    assert "caf?.mp3: caf?.txt" in done.stdout.splitlines()
+    assert "testing" in sound.with_suffix(".txt").read_text()
+
+
 def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:
     done = world.run("transcribe", "talk.mp3", env={"STT_SERVER_URL": ""})
     assert done.returncode == 0, done.stderr
@@ -83,6 +95,20 @@ def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhi
     assert done.returncode == 0, done.stderr
     assert "testing" in Path("tides.txt").read_text()
     assert len(posted(whisper)) == 33
+
+
+def test_a_file_that_was_touched_after_an_interruption_keeps_its_start(world: World) -> None:
+    with (
+        running_stack(
+            world.folder / "data", whisper=False, model="tiny.en", env=world.env
+        ) as stack,
+        Store(stack.mongodb_uri, "stt", mongo_wait=5) as store,
+    ):
+        store.chunks.insert(read_recording(Path("talk.mp3"), START)[:2])
+    done = world.run("transcribe", "talk.mp3")
+    assert done.returncode == 0, done.stderr
+    (recording,) = json.loads(world.run("recordings", "--local", "--json").stdout)
+    assert (recording["start"], recording["seconds"]) == (START.isoformat(), 40)
 
 
 @pytest.mark.parametrize("has_failed", [False, True])

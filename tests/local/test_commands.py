@@ -1,13 +1,18 @@
 """`ingest` and `serve` from the command line."""
 
+import os
 import re
+import shutil
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from stt_lib.local.ingest import read_recording
+from stt_lib.store import Store
 from tests.local.sounds import SAMPLES, encoded, silent_video, tone
-from tests.support.world import World
+from tests.support.world import START, World
 
 
 def test_good_files_are_stored_and_bad_ones_are_listed_at_the_end(
@@ -31,6 +36,59 @@ def test_good_files_are_stored_and_bad_ones_are_listed_at_the_end(
     again = world.run("ingest", str(SAMPLES / "library.opus"))
     assert again.returncode == 0
     assert "4 chunks, 4 with speech, 4 stored before" in again.stdout
+
+
+def test_a_file_name_need_not_be_utf_8(world: World, tmp_path: Path) -> None:
+    sound = tmp_path / os.fsdecode(b"caf\xe9.opus")
+    shutil.copy(SAMPLES / "library.opus", sound)
+    missing = tmp_path / os.fsdecode(b"no\xe9l.opus")
+    done = world.run("ingest", str(sound), str(missing), str(SAMPLES / "phone.opus"))
+    assert done.returncode == 1, done.stderr
+    assert "caf?.opus: 4 chunks" in done.stdout
+    assert re.fullmatch(r"stt: .*no\?l\.opus cannot be read: No such file or.*\n", done.stderr)
+    assert set(world.chunks.distinct("file")) == {"caf\ufffd.opus", "phone.opus"}
+
+
+@pytest.fixture
+def half(store: Store, tmp_path: Path) -> Path:
+    """A file of which two chunks are stored, and which was touched a day later."""
+    path = tmp_path / "talk.opus"
+    shutil.copy(SAMPLES / "library.opus", path)
+    store.chunks.insert(read_recording(path, START)[:2])
+    later = (START + timedelta(days=1)).timestamp()
+    os.utime(path, (later, later))
+    return path
+
+
+@pytest.mark.parametrize("options", [(), ("--start", START.isoformat())])
+def test_a_file_that_is_half_stored_keeps_its_start(
+    world: World, half: Path, options: tuple[str, ...]
+) -> None:
+    done = world.run("ingest", str(half), *options)
+    assert done.returncode == 0, done.stderr
+    assert "4 chunks, 4 with speech, 2 stored before" in done.stdout
+    starts = [chunk["start"] for chunk in world.chunks.find().sort("index")]
+    assert starts == [START + timedelta(seconds=10 * index) for index in range(4)]
+
+
+def test_another_start_for_a_stored_file_is_refused(world: World, half: Path) -> None:
+    other = str(SAMPLES / "phone.opus")
+    done = world.run("ingest", str(half), other, "--start", "2026-03-02T08:00Z", env={"TZ": "UTC"})
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"stt: {half} was stored before and begins at 2026-03-01 08:00:00,"
+        " which --start cannot change\n"
+    )
+    assert "phone.opus" in done.stdout
+    assert world.chunks.count_documents({"file": half.name}) == 2
+
+
+@pytest.mark.parametrize("start", ["9999-12-31T23:59:55Z", "0001-01-01T00:00:00Z"])
+def test_a_start_at_an_end_of_the_calendar_is_a_usage_error(world: World, start: str) -> None:
+    done = world.run("ingest", str(SAMPLES / "library.opus"), "--start", start)
+    assert done.returncode == 2
+    assert done.stderr == f"stt: --start must be in the years 2 to 9998, not '{start}'\n"
+    assert world.chunks.count_documents({}) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import io
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from stt_lib.audio.decoding import Samples, decode, stream
 from stt_lib.domain.models import NewChunk
-from stt_lib.errors import InputError
+from stt_lib.errors import InputError, Stopped
 from stt_lib.local import encoding
 from stt_lib.local.ingest import read_recording, survey
 from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
@@ -184,6 +185,13 @@ def test_marks_speech_and_only_speech_within_a_recording(tmp_path: Path) -> None
     path = tmp_path / "mixed.wav"
     path.write_bytes(encoded(np.concatenate(parts), "wav", "pcm_s16le", rate=16_000))
     assert [c.has_speech for c in read_recording(path)] == [True, False, False, True]
+
+
+def test_reading_a_file_can_be_stopped() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        survey(SAMPLES / "birds.opus", START, stop=stop)
 
 
 @pytest.mark.parametrize("name", ["empty.mp3", "text.txt", "film.mkv", "missing.wav", "folder"])
