@@ -41,7 +41,7 @@ def written_whole(path: Path, *, waits: bool = True) -> Iterator[BinaryIO]:
             yield stream
         return
     file = Path(os.path.realpath(path))
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    draft = file.with_name(f".stt-{secrets.token_hex(8)}.part")  # a longer name might not fit
     try:
         with draft.open("wb") as stream:
             yield stream

@@ -168,3 +168,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_whole(tmp_path / "nowhere" / "file", "text")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path) -> None:
+    from stt_lib.files import write_whole
+
+    path = tmp_path / f"{'é' * 124}.part"
+    assert len(path.name.encode()) > 250
+    write_whole(path, "text")
+    assert path.read_text() == "text"
+    assert list(tmp_path.iterdir()) == [path]
