@@ -64,7 +64,7 @@ def errors(
     with opened_store(settings) as store:
         kinds = [k for k in store.failures.kinds() if kind in (None, k.kind)]
         chunks = store.failures.newest(limit, kind)
-        chunks += store.failures.discarded(limit) if everything else []
+        chunks += store.failures.discarded(limit, kind) if everything else []
         now = store.now()
     if as_json:
         counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
