@@ -133,8 +133,9 @@ def discard(
         count = store.failures.count(kind, id_)
         if not count:
             raise InputError("no failed chunk matches")
-        if not yes:
-            click.confirm(f"Discard {counted(count, 'failed chunk')}?", abort=True, err=True)
+        question = f"Discard {counted(count, 'failed chunk')}?"
+        if not yes and not click.confirm(question, err=True):
+            raise InputError("nothing was discarded")
         click.echo(f"{counted(store.failures.discard(kind, id_), 'chunk')} discarded.")
 
 

@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from stt_lib.errors import FailureKind
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import World
+from tests.support.world import ROOT, World
 
 
 def test_errors_shows_what_failed_and_brings_it_back(world: World, whisper: FakeWhisper) -> None:
@@ -173,6 +175,21 @@ def test_discarding_asks_first(world: World) -> None:
     done = world.run("errors", "discard")
     assert done.returncode == 2
     assert "give the ID of a chunk or a recording, or --kind" in done.stderr
+
+
+def test_declining_to_discard_is_not_an_interruption(world: World) -> None:
+    failed(world, "a")
+    done = subprocess.run(
+        [sys.executable, f"{ROOT}/stt.py", "errors", "discard", "a"],
+        env=world.env,
+        input="n\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("stt: nothing was discarded\n")
+    assert world.chunks.count_documents({"stt.discarded_at": {"$exists": True}}) == 0
 
 
 def test_retrying_with_nothing_failed_says_so(world: World) -> None:
