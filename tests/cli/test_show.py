@@ -166,6 +166,16 @@ def test_a_recording_is_told_in_the_order_of_time(
     assert [one["start"] for one in told] == sorted(one["start"] for one in told)
 
 
+def test_a_recording_of_an_older_program_is_shown(world: World, show: Show) -> None:
+    segment = {"start": 0, "end": 1, "text": SENTENCE}
+    spoken = {"segments": [segment], "language": "en", "start": START, "end": START}
+    world.transcriptions.insert_one({"_id": "t", "original": "r", **spoken})
+    by_id = show.heard("t")
+    assert [s["text"] for s in by_id[0]["segments"]] == [SENTENCE]
+    assert show.heard("r") == by_id
+    assert show("r", "--restore") == "0 segments put back\n"
+
+
 def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
     mixed: World, show: Show
 ) -> None:
