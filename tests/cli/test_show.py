@@ -191,6 +191,10 @@ def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
     assert [s["verdict"] for s in show.heard(id_)[0]["segments"]] == ["kept"] * 4
 
 
+def test_restoring_an_unknown_id_is_told(world: World, show: Show) -> None:
+    assert "nothing is known about typo" in show("typo", "--restore", code=exit_codes.FAILURES)
+
+
 def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World, show: Show) -> None:
     last = emptied.chunks.find_one({"index": 2})
     assert last is not None
