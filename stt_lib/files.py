@@ -3,24 +3,45 @@
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a device, or the file that our own output is redirected to.
+
+    These are written to and never replaced.
+    """
+    try:
+        found = path.stat()
+        outputs = [os.fstat(descriptor) for descriptor in (1, 2)]
+    except OSError:
+        return False
+    is_output = any(os.path.samestat(found, output) for output in outputs)
+    return is_output or not stat.S_ISREG(found.st_mode)
+
+
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def written_whole(path: Path, *, waits: bool = True) -> Iterator[BinaryIO]:
     """A stream whose content replaces the file once the block has ended well.
 
     Whoever reads the file sees the old content or the new, never a part, even after a power cut.
     It keeps its rights; a symbolic link keeps pointing to it.
 
+    Streams are written to as they are; `waits` says whether to wait until somebody reads a pipe.
+
     Raises:
         OSError: it cannot be written.
     """
+    if is_stream(path):
+        with _opened(path, waits=waits) as stream:
+            yield stream
+        return
     file = Path(os.path.realpath(path))
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    draft = file.with_name(f".stt-{secrets.token_hex(8)}.part")  # a longer name might not fit
     try:
         with draft.open("wb") as stream:
             yield stream
@@ -34,6 +55,13 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The same for a text that is there already."""
-    with written_whole(path) as stream:
+    """The same for a text that is there already; a pipe that nobody reads is an error."""
+    with written_whole(path, waits=False) as stream:
         stream.write(text.encode())
+
+
+def _opened(path: Path, *, waits: bool) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_APPEND | (0 if waits else os.O_NONBLOCK)
+    stream = os.fdopen(os.open(path, flags), "wb")
+    os.set_blocking(stream.fileno(), True)
+    return stream

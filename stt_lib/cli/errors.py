@@ -64,7 +64,7 @@ def errors(
     with opened_store(settings) as store:
         kinds = [k for k in store.failures.kinds() if kind in (None, k.kind)]
         chunks = store.failures.newest(limit, kind)
-        chunks += store.failures.discarded(limit) if everything else []
+        chunks += store.failures.discarded(limit, kind) if everything else []
         now = store.now()
     if as_json:
         counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
@@ -133,8 +133,9 @@ def discard(
         count = store.failures.count(kind, id_)
         if not count:
             raise InputError("no failed chunk matches")
-        if not yes:
-            click.confirm(f"Discard {counted(count, 'failed chunk')}?", abort=True, err=True)
+        question = f"Discard {counted(count, 'failed chunk')}?"
+        if not yes and not click.confirm(question, err=True):
+            raise InputError("nothing was discarded")
         click.echo(f"{counted(store.failures.discard(kind, id_), 'chunk')} discarded.")
 
 

@@ -113,7 +113,11 @@ class _Exporter:
             yield stretch
 
     def _scope(self, selection: Selection, first: Stretch) -> Scope:
-        """Subtitles of a recording count from its beginning; others show the time of the day."""
+        """Subtitles of a recording count from its beginning; others show the time of the day.
+
+        After a clock change they go on by the clock at the beginning: players need subtitles in
+        order, and an hour may be repeated.
+        """
         recording, since, until = selection.recording, selection.since, selection.until
         name_of = functools.cache(self.store.recordings.name)
         if recording is None:

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
         return _fail(f"{message} (see {_help_on(error)})", exit_codes.USAGE)
-    except click.Abort:  # Ctrl-C, or the answer to a question
+    except click.Abort:  # Ctrl-C, or a question without an answer
         return exit_codes.by_signal(signal.SIGINT)
     except ConfigurationError as error:
         return _fail(str(error), exit_codes.USAGE)

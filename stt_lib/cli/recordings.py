@@ -40,7 +40,7 @@ def recordings(limit: int, as_json: bool, **flags: Any) -> None:
 
 
 def _row(recording: RecordingSummary) -> tuple[str, ...]:
-    length = duration(timedelta(seconds=recording.seconds))
-    name = one_line(recording.name or "-")
+    id_, name = one_line(recording.id), one_line(recording.name or "-")
     start = to_the_minute(recording.start)
-    return recording.id, start, length, recording.state, f"{recording.words:,}", name
+    length = duration(timedelta(seconds=recording.seconds))
+    return id_, start, length, recording.state, f"{recording.words:,}", name

@@ -21,6 +21,7 @@ from stt_lib.config.loader import unknown_variables
 from stt_lib.config.settings import OPTIONS, Group, Settings
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
+from stt_lib.files import is_stream
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
@@ -49,8 +50,8 @@ def run(settings: Settings) -> int:
     signals = StopSignal()
     started = datetime.now(UTC)
     try:
-        _check_directory("summary", settings.summary)
-        _check_directory("metrics_file", settings.metrics_file)
+        _check_writable("summary", settings.summary)
+        _check_writable("metrics_file", settings.metrics_file)
     except ConfigurationError as error:
         return _halted(error)
     try:
@@ -105,12 +106,13 @@ def on_its_own(settings: Settings) -> Settings:
     return dataclasses.replace(settings, **defaults)
 
 
-def _check_directory(name: str, file: Path | None) -> None:
+def _check_writable(name: str, file: Path | None) -> None:
     """A report that can never be written is better noticed before hours of work than after."""
-    if file is not None and not os.access(file.absolute().parent, os.W_OK):
-        raise ConfigurationError(
-            f"{OPTIONS[name].flag}: {file.parent} does not exist or is not writable"
-        )
+    if file is None:
+        return
+    place = file if is_stream(file) else file.parent
+    if not os.access(place, os.W_OK):
+        raise ConfigurationError(f"{OPTIONS[name].flag}: {place} does not exist or is not writable")
 
 
 def source_and_sink(store: Store, settings: Settings) -> tuple[Source, Sink]:

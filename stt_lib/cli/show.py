@@ -37,16 +37,16 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
     policy = filtering.policy(settings.filter, settings.filter_phrases)
     with opened_store(settings) as store:
         heard = store.dropped.explained(id_)
+        stories = store.failures.stories(id_)
+        if not heard and not stories:
+            raise InputError(
+                f"nothing is known about {id_}: give the id of a chunk, of a recording with"
+                " transcripts or failures, or of a transcript"
+            )
         if restore:
             restored = sum(store.dropped.restore(explained) for explained in heard)
             click.echo(f"{counted(restored, 'segment')} put back")
             return
-        stories = store.failures.stories(id_)
-    if not heard and not stories:
-        raise InputError(
-            f"nothing is known about {id_}: give the id of a chunk, of a recording with"
-            " transcripts or failures, or of a transcript"
-        )
     if as_json:
         chunks = [dataclasses.asdict(story) for story in stories]
         print_json({"chunks": chunks, "transcripts": [_plain(e, policy) for e in heard]})

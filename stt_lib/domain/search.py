@@ -74,7 +74,7 @@ class Query:
         for match in first.finditer(text):
             start, end = match.span()
             is_new = not others or not places or start >= places[-1][1] + NEAR
-            if is_new and all(p.search(text, max(0, start - NEAR), end + NEAR) for p in others):
+            if is_new and all(_is_near(start, end, pattern, text) for pattern in others):
                 places.append((start, end))
         return places
 
@@ -122,6 +122,11 @@ def _pattern(term: tuple[str, ...]) -> re.Pattern[str]:
     if all(map(is_spaced, term)):
         return re.compile(r"(?<!\w)" + r"[\W_]+".join(words) + r"(?!\w)")
     return re.compile(r"[\W_]*".join(words))
+
+
+def _is_near(start: int, end: int, pattern: re.Pattern[str], text: str) -> bool:
+    found = pattern.search(text, max(0, start - NEAR), end + NEAR)
+    return found is not None and pattern.match(text, found.start()) is not None  # not cut short
 
 
 def _tail(text: str) -> str:

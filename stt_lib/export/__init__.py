@@ -12,9 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import ConfigurationError, InputError
@@ -64,7 +64,7 @@ def deliver(parts: Iterable[str], path: Path | None) -> None:
         BrokenPipeError: the reader of the pipe has gone.
     """
     try:
-        with _opened(path) as stream:
+        with nullcontext(sys.stdout.buffer) if path is None else written_whole(path) as stream:
             for part in parts:
                 stream.write(part.encode("utf-8", "replace"))
             stream.flush()
@@ -73,13 +73,6 @@ def deliver(parts: Iterable[str], path: Path | None) -> None:
     except OSError as error:
         target = "standard output" if path is None else path
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
-
-
-def _opened(path: Path | None) -> AbstractContextManager[BinaryIO]:
-    if path is None:
-        return nullcontext(sys.stdout.buffer)
-    is_special = path.exists() and not path.is_file()  # a pipe or device must not be replaced
-    return path.open("wb") if is_special else written_whole(path)
 
 
 # -- a folder with one file per recording ---------------------------------------------------------

@@ -41,7 +41,7 @@ class Dropped:
         ids = possible_ids(text)
         found = self._saved({"_id": {"$in": ids}}) or self._of_chunks(ids)
         if not found:
-            found = self._saved({"original": {"$in": ids}, "chunk_ids": {"$exists": True}})
+            found = self._saved({"original": {"$in": ids}})
             saved = {identity(explained.transcript.id) for explained in found}
             dropped = self._unsaved({"original": {"$in": ids}}) + self._on_chunks(
                 {"original_id": {"$in": ids}}

@@ -97,11 +97,12 @@ class Failures:
         stages = [{"$sort": dict(NEWEST_FIRST)}, *of_kind, {"$limit": limit}, {"$project": _LISTED}]
         return list(map(mapping.failed_chunk, self._chunks.backlog(stages, only_failed=True)))
 
-    def discarded(self, limit: int) -> list[FailedChunk]:
+    def discarded(self, limit: int, kind: str | None = None) -> list[FailedChunk]:
         """The chunks that were discarded last."""
+        query = DISCARDED if kind is None else {**DISCARDED, "stt.discarded.kind": kind}
         order = [("stt.discarded_at", -1)]
         found = self._db.find(
-            self._db.chunks, DISCARDED, {"data": 0}, seconds=None, sort=order, limit=limit
+            self._db.chunks, query, {"data": 0}, seconds=None, sort=order, limit=limit
         )
         return [mapping.failed_chunk(document) for document in found]
 

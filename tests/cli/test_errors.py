@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from stt_lib.errors import FailureKind
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import World
+from tests.support.world import ROOT, World
 
 
 def test_errors_shows_what_failed_and_brings_it_back(world: World, whisper: FakeWhisper) -> None:
@@ -146,6 +148,14 @@ def test_discarded_chunks_are_hidden_and_skipped_but_not_marked(
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
 
 
+def test_discarded_chunks_are_listed_by_their_kind(world: World) -> None:
+    failed(world, "a")
+    world.run("errors", "discard", "a", "--yes")
+    every = json.loads(world.run("errors", "--all", "--kind", "invalid_chunk", "--json").stdout)
+    assert [one["original_id"] for one in every["chunks"]] == ["a", "a"]
+    assert world.run("errors", "--all", "--kind", "timeout").stdout == "Nothing has failed.\n"
+
+
 def test_retrying_everything_leaves_discarded_chunks_alone(world: World) -> None:
     failed(world, "a", "b")
     world.run("errors", "discard", "a", "--yes")
@@ -165,6 +175,21 @@ def test_discarding_asks_first(world: World) -> None:
     done = world.run("errors", "discard")
     assert done.returncode == 2
     assert "give the ID of a chunk or a recording, or --kind" in done.stderr
+
+
+def test_declining_to_discard_is_not_an_interruption(world: World) -> None:
+    failed(world, "a")
+    done = subprocess.run(
+        [sys.executable, f"{ROOT}/stt.py", "errors", "discard", "a"],
+        env=world.env,
+        input="n\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("stt: nothing was discarded\n")
+    assert world.chunks.count_documents({"stt.discarded_at": {"$exists": True}}) == 0
 
 
 def test_retrying_with_nothing_failed_says_so(world: World) -> None:

@@ -128,6 +128,12 @@ def test_all_words_are_needed_near_each_other_and_phrases_in_order(
     assert search.found("roo") == [], "not a whole word"
 
 
+def test_a_word_that_only_begins_near_is_not_a_whole_word(world: World, search: Search) -> None:
+    for length in range(280, 300):
+        save(world, f"roof {'x' * length} catalogue", "and on" * 100, "cat")
+    assert search.found("roof", "cat") == []
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("text", "words"),

@@ -166,6 +166,16 @@ def test_a_recording_is_told_in_the_order_of_time(
     assert [one["start"] for one in told] == sorted(one["start"] for one in told)
 
 
+def test_a_recording_of_an_older_program_is_shown(world: World, show: Show) -> None:
+    segment = {"start": 0, "end": 1, "text": SENTENCE}
+    spoken = {"segments": [segment], "language": "en", "start": START, "end": START}
+    world.transcriptions.insert_one({"_id": "t", "original": "r", **spoken})
+    by_id = show.heard("t")
+    assert [s["text"] for s in by_id[0]["segments"]] == [SENTENCE]
+    assert show.heard("r") == by_id
+    assert show("r", "--restore") == "0 segments put back\n"
+
+
 def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
     mixed: World, show: Show
 ) -> None:
@@ -179,6 +189,10 @@ def test_restoring_puts_segments_back_in_their_place_and_again_changes_nothing(
     assert "0 segments" in show(id_, "--restore")
     assert only(mixed) == document
     assert [s["verdict"] for s in show.heard(id_)[0]["segments"]] == ["kept"] * 4
+
+
+def test_restoring_an_unknown_id_is_told(world: World, show: Show) -> None:
+    assert "nothing is known about typo" in show("typo", "--restore", code=exit_codes.FAILURES)
 
 
 def test_restoring_an_empty_sequence_makes_its_transcript_once(emptied: World, show: Show) -> None:

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -276,6 +277,22 @@ def test_subtitles_of_a_span_show_the_time_of_the_day(world: World) -> None:
     text = exported(world, "--since", "2026-03-01", "--format", "vtt", zone="Europe/Vienna")
     assert "\n09:00:00.000 --> 09:00:02.000\n[r] Hello.\n" in text
     assert "00:00:00.000 is 2026-02-28T23:00:00.000Z" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "shown"),
+    [
+        (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), ["01:30:00", "03:00:00"]),
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), ["02:30:00", "04:00:00"]),
+    ],
+)
+def test_subtitles_go_on_by_the_clock_at_the_beginning_when_clocks_change(
+    world: World, first: datetime, shown: list[str]
+) -> None:
+    save(world, "r", first, "Early.")
+    save(world, "r", first + timedelta(minutes=90), "Late.")
+    text = exported(world, "--format", "srt", zone="Europe/Berlin")
+    assert re.findall(r"^([\d:]{8}),000 -->", text, re.MULTILINE) == shown
 
 
 # -- the forms --------------------------------------------------------------------------------

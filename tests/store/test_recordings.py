@@ -179,3 +179,9 @@ def test_the_command_prints_a_table_or_json(world: World, store: Store) -> None:
             "words": 0,
         }
     ]
+
+
+def test_an_id_cannot_steer_the_terminal(world: World) -> None:
+    world.record(range(2), original_id="bell\x07\x1b[2J\nx")
+    [_, row] = world.run("recordings").stdout.splitlines()
+    assert row.startswith("bell[2J x  2026-03-01")

@@ -1,16 +1,20 @@
 """What a run says at its end, and how long it says that it will take."""
 
 import json
+import os
 import random
 import re
+import stat
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stt_lib.telemetry.stats import RECENT, Observations
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
-from tests.support.world import World
+from tests.support.world import ROOT, World
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,6 +113,49 @@ def test_a_summary_that_can_never_be_written_is_told_before_the_work(world: Worl
     assert len(world.pending()) == 1
 
 
+def test_the_summary_goes_into_a_pipe_and_does_not_replace_it(
+    world: World, whisper: FakeWhisper
+) -> None:
+    pipe = world.folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert world.run("--summary", str(pipe)).returncode == 0
+        assert json.loads(os.read(reader, 65536))["exit_code"] == 0
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("report", ["--summary", "--metrics-file"])
+def test_a_pipe_that_nobody_reads_does_not_block_the_run(
+    world: World, whisper: FakeWhisper, report: str
+) -> None:
+    pipe = world.folder / "pipe"
+    os.mkfifo(pipe)
+    done = world.run(report, str(pipe))
+    assert done.returncode == 0
+    assert done.stderr.count(f"{pipe} cannot be written") == 1
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_summary_on_standard_output_is_added_to_the_file_behind_it(
+    world: World, whisper: FakeWhisper
+) -> None:
+    file = world.folder / "summaries"
+    file.write_text("what was there\n")
+    with file.open("a") as stream:
+        subprocess.run(
+            [sys.executable, f"{ROOT}/stt.py", "--summary", "/dev/stdout"],
+            env=world.env,
+            stdout=stream,
+            check=True,
+        )
+    before, _, document = file.read_text().partition("\n")
+    assert before == "what was there"
+    assert json.loads(document)["exit_code"] == 0
+
+
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     from stt_lib.files import write_whole
 
@@ -121,3 +168,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_whole(tmp_path / "nowhere" / "file", "text")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path) -> None:
+    from stt_lib.files import write_whole
+
+    path = tmp_path / f"{'é' * 124}.part"
+    assert len(path.name.encode()) > 250
+    write_whole(path, "text")
+    assert path.read_text() == "text"
+    assert list(tmp_path.iterdir()) == [path]
