@@ -48,7 +48,7 @@ KIND: Final = click.option(
 def errors(
     context: click.Context, /, kind: str | None, everything: bool, as_json: bool, **flags: Any
 ) -> None:
-    """List what failed and is not transcribed yet.
+    """List chunks that failed and are not transcribed yet.
 
     The next run retries the chunks that are due. Others follow once their delay has passed, and
     parked ones only after `errors retry` or in a run with --retry-errors.

@@ -16,11 +16,11 @@ from stt_lib.config.settings import OPTIONS, RUN_OPTIONS, Group, Option
 
 COMMANDS: Final = {
     "transcribe": "Transcribe audio or video files to text files beside them",
-    "status": "Show whether the worker keeps up, who is working and what failed",
+    "status": "Show whether the worker keeps up, current work and failures",
     "doctor": "Check everything that a run needs and suggest what to do",
-    "errors": "List what failed, retry it or discard it",
+    "errors": "List, retry or discard failures",
     "show": "Show what happened to a chunk, a recording or a transcript",
-    "recordings": "List recordings and how far they have come",
+    "recordings": "List recordings and their progress",
     "prioritize": "Transcribe a recording before all others",
     "export": "Export transcripts as text, subtitles, tables or pages",
     "search": "Find where something was said, over all transcripts",
@@ -43,13 +43,13 @@ ENVIRONMENT: Final = (
     ("MONGODB_DATABASE", OPTIONS["mongodb_database"].help),
     ("STT_API_KEY", OPTIONS["api_key"].help),
     ("STT_SERVER_URL", "Same as --server"),
-    ("STT_MAX_WORKERS, …", "Any option has such a variable; the option takes precedence"),
+    ("STT_MAX_WORKERS, …", "Each option listed here has one; the option takes precedence"),
 )
 EXIT_CODES: Final = (
     ("0", "Everything done, or nothing to do"),
     ("1", "Finished, but some sequences failed"),
-    ("2", "Wrong option, setting or credentials"),
-    ("3", "MongoDB or every STT server unavailable"),
+    ("2", "Wrong option or setting, or MongoDB refuses the credentials"),
+    ("3", "MongoDB or every STT server unavailable, or the key refused"),
     ("129, 130, 143", "Stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM"),
 )
 

@@ -22,7 +22,7 @@ HEADER: Final = ("recording", "start", "length", "state", "words", "name")
 @JSON
 @settings_options("since", "until", "local", "data_dir")
 def recordings(limit: int, as_json: bool, **flags: Any) -> None:
-    """List recordings, newest first, and how far they have come.
+    """List recordings, newest first, and their progress.
 
     A recording is pending while some of it remains to be transcribed, failed or parked if only
     failures are left (see `errors`), and done otherwise. If `ingest` or `transcribe` stored it, the

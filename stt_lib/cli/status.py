@@ -40,7 +40,7 @@ _LEGEND: Final = f"{_FULL} transcribed  {_LACKING} recorded, not transcribed  {_
 @JSON
 @settings_options("local", "data_dir")
 def status(as_json: bool, **flags: Any) -> None:
-    """Show whether the worker keeps up, who is working and what failed.
+    """Show whether the worker keeps up, current work and failures.
 
     Only reads. Hours of audio are estimated from the number of chunks.
     """

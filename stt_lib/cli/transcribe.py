@@ -1,6 +1,7 @@
 """`transcribe`: from audio and video files to texts beside them, in one command."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,7 +18,7 @@ from stt_lib.cli.session import reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
-from stt_lib.config.settings import Settings
+from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.domain.models import Chunk, Failure, Selection, Transcript
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.units import counted
@@ -32,6 +33,9 @@ from stt_lib.telemetry.progress import print_above
 from stt_lib.timing import REAL, Event
 
 FORMATS = ("txt", "srt", "vtt", "json")
+
+ABOUT_THE_TEXT = ("model", "language", "prompt", "server_url", "protocol")
+"""Options that make another text of the same sound."""
 
 LONGEST_LEASE = 15.0
 """Seconds. How long somebody who repeats a killed command has to wait for its claims at most."""
@@ -73,6 +77,7 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
     targets = _targets(files, name, folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+    _check_writable(targets.values())
     run.set_up_log(dataclasses.replace(settings, quiet=True), settings.log_file)
     signals = StopSignal()
     with (
@@ -82,9 +87,10 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
     ):
         store.indexes.ensure()
         problems: list[InputError] = []
-        recordings = _recordings(store, files, problems)
+        recordings = _recordings(store, targets, problems)
         texts = _Texts(store, targets, name, problems, same_place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
+        _say_what_has_no_effect(set(recordings) - set(new), recordings, settings, flags)
         is_served = is_given("server_url", flags)
         if not is_served and not is_given("max_workers", flags):
             settings = dataclasses.replace(settings, max_workers=cores())
@@ -102,19 +108,49 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
 
 
 def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[Path, Path]:
-    """The text file for each file.
+    """The text file for each file, except for those that are the text of another one.
 
     Raises:
-        ConfigurationError: two files would have the same one.
+        ConfigurationError: two files would have the same one, or a file would be its own text.
     """
-    targets: dict[Path, Path] = {}
+    targets = {path: (folder or path.parent) / f"{path.stem}.{suffix}" for path in files}
     sources: dict[Path, Path] = {}
-    for path in files:
-        target = (folder or path.parent) / f"{path.stem}.{suffix}"
-        if sources.setdefault(target, path) != path:
-            raise ConfigurationError(f"{sources[target]} and {path} would both become {target}")
-        targets[path] = target
+    for path, target in targets.items():
+        if target.resolve() == path.resolve():
+            continue
+        if sources.setdefault(target.resolve(), path) != path:
+            first = sources[target.resolve()]
+            raise ConfigurationError(f"{first} and {path} would both become {target}")
+    for path in list(targets):
+        if (source := sources.get(path.resolve())) is not None:
+            click.echo(f"stt: {path} is left out: it is the text of {source}", err=True)
+            del targets[path]
+        elif targets[path].resolve() == path.resolve():
+            raise ConfigurationError(
+                f"{path} would be replaced by its own text: choose another --format or --output"
+            )
     return targets
+
+
+def _check_writable(targets: Iterable[Path]) -> None:
+    """A text that can never be written is better noticed before hours of work than after."""
+    for target in targets:
+        if target.is_dir() or not os.access(target.parent, os.W_OK):
+            raise ConfigurationError(f"{target} cannot be written: see its rights and its folder")
+
+
+def _say_what_has_no_effect(
+    known: Iterable[Path], recordings: dict[Path, str], settings: Settings, flags: dict[str, Any]
+) -> None:
+    """A file is not sent again because of other options."""
+    given = [OPTIONS[name].flag for name in ABOUT_THE_TEXT if flags.get(name)]
+    for path in sorted(known) if given else ():
+        click.echo(
+            f"stt: {path} was transcribed before, so {' and '.join(given)} had no effect; to"
+            f" transcribe it anew, run this with these options, and then this command again:"
+            f" {PROGRAM}{same_place(settings)} --retranscribe all --recording {recordings[path]}",
+            err=True,
+        )
 
 
 def _recordings(store: Store, files: Iterable[Path], problems: list[InputError]) -> dict[Path, str]:
@@ -191,6 +227,11 @@ class _Texts:
         stretches = list(readable(said))
         zero = self._store.recordings.beginning(recording) or datetime.now(UTC)
         missing = len(self._store.chunks.pending_of(recording))
+        del self._recordings[path]
+        if missing:
+            self.problems.append(InputError(f"{path}: {self._why_missing(recording, missing)}"))
+            if not stretches:
+                return  # what there may be is worth more than nothing
         try:
             scope = Scope(recording, None, None, zero=zero, name_of=lambda _: path.name)
             deliver(WRITERS[self._format](stretches, scope), target)
@@ -199,14 +240,12 @@ class _Texts:
         else:
             self.written += 1
             print_above(f"{path}: {target}{'' if stretches else ' (no speech found)'}")
-        del self._recordings[path]
-        if missing:
-            self.problems.append(
-                InputError(
-                    f"{path}: {counted(missing, 'chunk')} not transcribed; to see why:"
-                    f" {PROGRAM} errors{self._place}"
-                )
-            )
+
+    def _why_missing(self, recording: str, chunks: int) -> str:
+        missing = f"{counted(chunks, 'chunk')} not transcribed"
+        if self._store.chunks.has_due(recording, self._began):
+            return f"{missing}: another command is at work on it; run the same command again"
+        return f"{missing}; to see why: {PROGRAM} errors{self._place}"
 
 
 class _TextSink(ChunkSink):

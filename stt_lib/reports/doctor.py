@@ -141,7 +141,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         try:
             urls += expanded(url, addresses)
         except OSError as error:
-            advice = "is the service running, and --dns-server right?"
+            advice = "is the service running, and STT_DNS_SERVER right?"
             yield _problem("server", str(error), advice)
     with ThreadPoolExecutor(max(1, len(urls))) as threads:
         yield from threads.map(lambda url: _server(url, settings), urls)

@@ -137,7 +137,9 @@ class Dropped:
         if refusal and not self._db.has(self._db.transcriptions, {"_id": document["_id"]}):
             if not is_duplicate(refusal):
                 raise self._db.refused(refusal)
-            raise InputError("another transcript owns these chunks now: explain that one instead")
+            raise InputError(
+                "another transcript owns these chunks now: the dropped text cannot be put back"
+            )
 
     def _forget(self, record: Transcript) -> None:
         """The transcript holds it now."""

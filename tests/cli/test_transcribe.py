@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -109,6 +111,76 @@ def test_a_file_that_was_touched_after_an_interruption_keeps_its_start(world: Wo
     assert done.returncode == 0, done.stderr
     (recording,) = json.loads(world.run("recordings", "--local", "--json").stdout)
     assert (recording["start"], recording["seconds"]) == (START.isoformat(), 40)
+
+
+def test_a_text_is_not_replaced_by_nothing(world: World, whisper: FakeWhisper) -> None:
+    """Neither if the audio is rejected, nor while another command transcribes it."""
+    text = Path("talk.txt")
+    text.write_text("my notes")
+    whisper.script = lambda request: echo(request) if request.is_probe else status(422)
+    done = world.run("transcribe", "talk.mp3")
+    assert done.returncode == 1
+    assert "4 chunks not transcribed; to see why: python stt.py errors" in done.stderr
+    assert "no speech" not in done.stdout
+    assert text.read_text() == "my notes"
+
+    def hold(request: Request) -> Reply:
+        whisper.released.wait(60)
+        return echo(request)
+
+    whisper.script = hold
+    count = len(whisper.requests)
+    process = world.start("transcribe", "talk.mp3", "-o", "other")
+    try:
+        eventually(lambda: len(whisper.requests) > count, seconds=60)
+        done = world.run("transcribe", "talk.mp3", env={"STT_LEASE": "3"})
+        assert done.returncode == 1
+        assert "another command is at work on it; run the same command again" in done.stderr
+        assert text.read_text() == "my notes"
+    finally:
+        whisper.released.set()
+        process.communicate(timeout=60)
+    assert Path("other/talk.txt").read_text()
+
+
+def test_a_recording_is_not_replaced_by_its_text(world: World, whisper: FakeWhisper) -> None:
+    sound = Path("talk.mp3").rename("talk.txt")
+    before = sound.read_bytes()
+    done = world.run("transcribe", "talk.txt", "tides.opus")
+    assert done.returncode == 2
+    assert "talk.txt would be replaced by its own text" in done.stderr
+    assert sound.read_bytes() == before
+    assert not whisper.requests
+
+
+def test_repeated_with_a_pattern_it_leaves_the_texts_out(world: World) -> None:
+    assert world.run("transcribe", "talk.mp3").returncode == 0
+    again = world.run("transcribe", "talk.mp3", "talk.txt")
+    assert again.returncode == 0
+    assert again.stdout == "talk.mp3: talk.txt\n"
+    assert again.stderr == "stt: talk.txt is left out: it is the text of talk.mp3\n"
+
+
+def test_what_cannot_be_written_is_said_before_the_work(world: World, whisper: FakeWhisper) -> None:
+    Path("talk.txt").mkdir()
+    done = world.run("transcribe", "tides.opus", "talk.mp3")
+    assert done.returncode == 2
+    assert "talk.txt cannot be written" in done.stderr
+    assert not whisper.requests
+
+
+def test_options_for_a_file_that_was_transcribed_before_are_not_ignored_in_silence(
+    world: World, whisper: FakeWhisper
+) -> None:
+    assert world.run("transcribe", "talk.mp3").returncode == 0
+    count = len(whisper.requests)
+    done = world.run("transcribe", "talk.mp3", "--language", "de")
+    assert done.returncode == 0
+    assert "talk.mp3 was transcribed before, so --language had no effect" in done.stderr
+    [command] = re.findall(r"then this command again: python stt\.py (.+)", done.stderr)
+    anew = world.run(*shlex.split(command), "--language", "de")
+    assert anew.returncode == 0, anew.stderr
+    assert len(whisper.requests) > count
 
 
 @pytest.mark.parametrize("has_failed", [False, True])

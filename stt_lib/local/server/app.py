@@ -29,8 +29,8 @@ BACKLOG = 2048
 """Connections that the system keeps until the server accepts them."""
 
 GRACE_SECONDS = 95
-"""Seconds that requests in progress may take after the first signal to stop: the longest deadline
-that a worker gives one, 5 s and 3 s for each of 30 chunks."""
+"""Seconds that requests in progress may take after the first signal to stop: the deadline that a
+worker gives a lone one, 5 s and 3 s for each of 30 chunks."""
 
 KEEP_ALIVE_SECONDS = 75
 """Seconds. Longer than a client's pause between two requests, so that it rarely sends one while
