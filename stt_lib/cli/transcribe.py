@@ -90,7 +90,7 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         recordings = _recordings(store, targets, problems)
         texts = _Texts(store, targets, name, problems, same_place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
-        _say_what_has_no_effect(set(recordings) - set(new), recordings, settings, flags)
+        _say_what_has_no_effect(set(recordings) - set(new), flags)
         is_served = is_given("server_url", flags)
         if not is_served and not is_given("max_workers", flags):
             settings = dataclasses.replace(settings, max_workers=cores())
@@ -139,16 +139,13 @@ def _check_writable(targets: Iterable[Path]) -> None:
             raise ConfigurationError(f"{target} cannot be written: see its rights and its folder")
 
 
-def _say_what_has_no_effect(
-    known: Iterable[Path], recordings: dict[Path, str], settings: Settings, flags: dict[str, Any]
-) -> None:
+def _say_what_has_no_effect(known: Iterable[Path], flags: dict[str, Any]) -> None:
     """A file is not sent again because of other options."""
     given = [OPTIONS[name].flag for name in ABOUT_THE_TEXT if flags.get(name)]
     for path in sorted(known) if given else ():
         click.echo(
-            f"stt: {path} was transcribed before, so {' and '.join(given)} had no effect; to"
-            f" transcribe it anew, run this with these options, and then this command again:"
-            f" {PROGRAM}{same_place(settings)} --retranscribe all --recording {recordings[path]}",
+            f"stt: {path} was transcribed before, so {' and '.join(given)} had no effect:"
+            " to transcribe it anew, give another --data-dir",
             err=True,
         )
 
