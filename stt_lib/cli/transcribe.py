@@ -18,14 +18,15 @@ from stt_lib.cli.session import reachable, same_place
 from stt_lib.cli.signals import StopSignal
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import is_given, load
-from stt_lib.config.settings import OPTIONS, Settings
-from stt_lib.domain.models import Chunk, Failure, Selection, Transcript
+from stt_lib.config.settings import Settings
+from stt_lib.domain.models import Chunk, Condition, Failure, Selection, Transcript
 from stt_lib.domain.sequences import MAX_CHUNKS
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError, Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
 from stt_lib.local.cores import cores
+from stt_lib.pipeline.retranscription import meets
 from stt_lib.pipeline.sinks import ChunkSink
 from stt_lib.pipeline.sources import ArrivingChunks, PendingChunks
 from stt_lib.store import Store
@@ -33,9 +34,6 @@ from stt_lib.telemetry.progress import print_above
 from stt_lib.timing import REAL, Event
 
 FORMATS = ("txt", "srt", "vtt", "json")
-
-ABOUT_THE_TEXT = ("model", "language", "prompt", "server_url", "protocol")
-"""Options that make another text of the same sound."""
 
 LONGEST_LEASE = 15.0
 """Seconds. How long somebody who repeats a killed command has to wait for its claims at most."""
@@ -90,7 +88,8 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
         recordings = _recordings(store, targets, problems)
         texts = _Texts(store, targets, name, problems, same_place(settings))
         new = [path for path in recordings if not texts.is_known(path, recordings[path])]
-        _say_what_has_no_effect(set(recordings) - set(new), flags)
+        known = {path: recordings[path] for path in recordings if path not in new}
+        _say_what_has_no_effect(store, known, flags)
         is_served = is_given("server_url", flags)
         if not is_served and not is_given("max_workers", flags):
             settings = dataclasses.replace(settings, max_workers=cores())
@@ -139,15 +138,19 @@ def _check_writable(targets: Iterable[Path]) -> None:
             raise ConfigurationError(f"{target} cannot be written: see its rights and its folder")
 
 
-def _say_what_has_no_effect(known: Iterable[Path], flags: dict[str, Any]) -> None:
-    """A file is not sent again because of other options."""
-    given = [OPTIONS[name].flag for name in ABOUT_THE_TEXT if flags.get(name)]
-    for path in sorted(known) if given else ():
-        click.echo(
-            f"stt: {path} was transcribed before, so {' and '.join(given)} had no effect:"
-            " to transcribe it anew, give another --data-dir",
-            err=True,
-        )
+def _say_what_has_no_effect(store: Store, known: dict[Path, str], flags: dict[str, Any]) -> None:
+    """A file is not sent again because of other options than those it was transcribed with."""
+    asked = [Condition(name, flags[name]) for name in ("model", "language") if flags[name]]
+    for path, recording in known.items():
+        found = store.transcripts.count_by_origin(Selection(recording=recording))
+        unmet = [c.field for c in asked if not all(meets(origin, [c]) for origin, _ in found)]
+        unmet += ["prompt"] if flags["prompt"] else []  # that of a transcript is not known here
+        if unmet:
+            click.echo(
+                f"stt: {path} was transcribed before, so --{' and --'.join(unmet)} had no effect:"
+                " to transcribe it anew, give another --data-dir",
+                err=True,
+            )
 
 
 def _recordings(store: Store, files: Iterable[Path], problems: list[InputError]) -> dict[Path, str]:

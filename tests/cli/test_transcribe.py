@@ -178,6 +178,7 @@ def test_options_for_a_file_that_was_transcribed_before_are_not_ignored_in_silen
     done = world.run("transcribe", "talk.mp3", "--language", "de")
     assert done.returncode == 0
     assert "talk.mp3 was transcribed before, so --language had no effect" in done.stderr
+    assert world.run("transcribe", "talk.mp3", "--language", "en").stderr == "", "as it was"
     anew = world.run("transcribe", "talk.mp3", "--language", "de", "--data-dir", "another")
     assert anew.returncode == 0, anew.stderr
     assert len(whisper.requests) > count
