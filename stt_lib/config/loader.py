@@ -22,9 +22,6 @@ _OF_KUBERNETES = re.compile(r"STT_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_
 """Variables that Kubernetes sets in the namespace of a Service named stt or stt-…"""
 
 
-_OF_THE_SERVER = ("STT_DEVICE", "STT_COMPUTE_TYPE", "STT_BATCH")
-
-
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Merge the flags that were given, the environment and the defaults.
 
@@ -99,13 +96,7 @@ def wants_no_colour() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
-def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the embedded servers get: everything but our settings and secrets.
-
-    Except for the settings that only the Whisper server has.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _OF_THE_SERVER or not name.startswith(("STT_", "MONGODB_"))
-    }
+def child_environment() -> dict[str, str]:
+    """What a child process needs to start: paths and locale, none of the settings."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -4,7 +4,7 @@ import pytest
 
 from docs.generate import reference
 from stt_lib.config.installation import ROOT
-from stt_lib.config.loader import child_environment, load, unknown_variables
+from stt_lib.config.loader import load, unknown_variables
 from stt_lib.config.parsers import PROTOCOLS
 from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError
@@ -15,12 +15,6 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default() -> None:
     assert load({}, {}).max_workers == 1
     assert load({}, {"STT_MAX_WORKERS": "4"}).max_workers == 4
     assert load({"max_workers": "2"}, {"STT_MAX_WORKERS": "4"}).max_workers == 2
-
-
-def test_the_embedded_servers_get_the_environment_without_our_settings() -> None:
-    given = {"HTTPS_PROXY": "http://proxy:3128", "HF_HOME": "/models", "STT_DEVICE": "cpu"}
-    secret = {"STT_API_KEY": "key", "STT_MAX_WORKERS": "4", "MONGODB_URI": "mongodb://u:p@db/"}
-    assert child_environment({**given, **secret}) == given
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
