@@ -9,7 +9,7 @@ from typing import Any
 
 from stt_lib.config.installation import INSTALL_STACK
 from stt_lib.config.loader import child_environment
-from stt_lib.config.settings import OPTIONS, Settings
+from stt_lib.config.settings import OF_THE_MODEL, OPTIONS, Settings
 from stt_lib.errors import ConfigurationError, StoreUnavailable
 from stt_lib.store import Store
 
@@ -33,6 +33,7 @@ def reachable(
         settings.data_dir,
         whisper=whisper,
         model=settings.model or EMBEDDED_MODEL,
+        options=_model_options(settings),
         env=child_environment(),
         stop=stop,
     ) as stack:
@@ -40,6 +41,12 @@ def reachable(
         if stack.server_url is not None:
             places |= {"server_url": (stack.server_url,), "api_key": None, "protocol": "transcribe"}
         yield dataclasses.replace(settings, **places)
+
+
+def _model_options(settings: Settings) -> list[str]:
+    """The flags of `serve` for what these settings say about the model."""
+    given = {OPTIONS[name]: getattr(settings, name) for name in OF_THE_MODEL}
+    return [f"{o.flag}={value}" for o, value in given.items() if value != o.default]
 
 
 @contextmanager

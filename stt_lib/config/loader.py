@@ -96,7 +96,6 @@ def wants_no_colour() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
-def child_environment() -> dict[str, str]:
-    """What a child process needs to start: paths and locale, none of the settings."""
-    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-    return {name: os.environ[name] for name in names if name in os.environ}
+def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for servers that may outlive a command: without its settings and secrets."""
+    return {name: environ[name] for name in environ if not name.startswith(("STT_", "MONGODB_"))}

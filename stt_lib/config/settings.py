@@ -354,7 +354,10 @@ class Settings:
 OPTIONS: Final[Mapping[str, Option]] = {each.name: _declared(each) for each in fields(Settings)}
 """Every option by the name of its setting, in the order of help and documentation."""
 
-SERVE_ONLY: Final = ("host", "port", "device", "compute_type", "batch", "api_key")
+OF_THE_MODEL: Final = ("device", "compute_type", "batch")
+"""Settings of `serve` that also apply to a Whisper server that another command starts."""
+
+SERVE_ONLY: Final = ("host", "port", *OF_THE_MODEL, "api_key")
 VARIABLE_ONLY: Final = ("mongodb_uri", "mongodb_database")
 
 RUN_OPTIONS: Final = tuple(n for n in OPTIONS if n not in (*SERVE_ONLY, *VARIABLE_ONLY))

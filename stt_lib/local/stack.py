@@ -70,6 +70,7 @@ def running_stack(
     env: Mapping[str, str],
     whisper: bool = True,
     model: str = "tiny.en",
+    options: Sequence[str] = (),
     stop: threading.Event | None = None,
     program: Sequence[str] = PROGRAM,
 ) -> Iterator[Stack]:
@@ -80,6 +81,7 @@ def running_stack(
         env: The complete environment of the servers.
         whisper: Whether the Whisper server is needed in addition to MongoDB.
         model: The model that the Whisper server loads.
+        options: Further flags of the Whisper server; one with other flags is not shared.
         stop: Setting it interrupts the start.
         program: The program whose `serve` command is the Whisper server.
 
@@ -100,7 +102,7 @@ def running_stack(
             # Every command holds a shared lock while it works, until it ends or is killed.
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
-                stack = servers.start(model if whisper else None)
+                stack = servers.start(model if whisper else None, options)
             except BaseException:
                 _leave(users, servers)
                 raise
@@ -134,9 +136,9 @@ class _Servers:
     program: Sequence[str]
     _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def start(self, model: str | None) -> Stack:
+    def start(self, model: str | None, options: Sequence[str]) -> Stack:
         """Start both servers concurrently, because a model takes a while to load."""
-        speech = self._speech(model) if model else None
+        speech = self._speech(model, options) if model else None
         uri = self._mongodb()
         return Stack(uri, speech() if speech else None)
 
@@ -168,16 +170,16 @@ class _Servers:
         mongod.start()
         return mongod.uri
 
-    def _speech(self, model: str) -> Callable[[], str]:
+    def _speech(self, model: str, options: Sequence[str]) -> Callable[[], str]:
         """Launch the Whisper server unless it is running; the result waits for its URL."""
-        name = "whisper-" + re.sub(r"[^\w.-]+", "_", model)
+        name = "whisper-" + re.sub(r"[^\w.-]+", "_", "".join((model, *options)))
         address = self._address(name, _is_healthy)
         if address is not None:
             return partial("http://{}".format, address)
         self.stop(name)
         log_file = self.folder / f"{name}.log"
         with log_file.open("wb") as output:
-            command = [*self.program, "serve", "--port", "0", "--model", model]
+            command = [*self.program, "serve", "--port", "0", "--model", model, *options]
             process = self._launch(name, command, output)
         return partial(self._ready, process, log_file)
 

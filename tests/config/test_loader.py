@@ -4,7 +4,7 @@ import pytest
 
 from docs.generate import reference
 from stt_lib.config.installation import ROOT
-from stt_lib.config.loader import load, unknown_variables
+from stt_lib.config.loader import child_environment, load, unknown_variables
 from stt_lib.config.parsers import PROTOCOLS
 from stt_lib.config.settings import OPTIONS, Settings
 from stt_lib.errors import ConfigurationError
@@ -159,3 +159,11 @@ def test_a_key_that_fits_no_header_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^STT_API_KEY must ") as caught:
         load({}, {"STT_API_KEY": key})
     assert key not in str(caught.value)
+
+
+def test_a_child_gets_the_environment_without_settings_and_their_secrets() -> None:
+    names = ("PATH", "PYTHONPATH", "HF_HOME", "HTTPS_PROXY", "CUDA_VISIBLE_DEVICES")
+    kept = dict.fromkeys(names, "kept")
+    variables = {option.variable: "secret" for option in OPTIONS.values()}
+    files = {"STT_API_KEY_FILE": "secret", "MONGODB_URI_FILE": "secret"}
+    assert child_environment({**kept, **variables, **files}) == kept

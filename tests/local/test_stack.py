@@ -13,6 +13,8 @@ import pymongo
 import pytest
 import requests
 
+from stt_lib.cli.session import reachable
+from stt_lib.config.loader import load
 from stt_lib.errors import LocalStackError, Stopped
 from stt_lib.local.stack import MARK, Stack, _Servers, running_stack
 from tests.local.running import ROOT
@@ -186,6 +188,40 @@ def test_a_model_whose_name_begins_like_another_is_a_server_of_its_own(folder: P
         looking = _Servers(folder, ENV, threading.Event(), ())
         assert list(looking._running("whisper-tiny.en"))
         assert not list(looking._running("whisper-tiny"))
+
+
+def test_a_server_with_other_options_is_a_server_of_its_own(folder: Path) -> None:
+    options = ["--device=cpu", "--batch=2"]
+    user = User(folder, "whisper")
+    usual = user.stack()
+    with (
+        running_stack(folder, env=ENV, options=options) as special,
+        running_stack(folder, env=ENV, options=options) as again,
+    ):
+        assert works(special)
+        assert again == special != usual
+        name = "whisper-tiny.en--device_cpu--batch_2"
+        assert set(servers(folder)) == {"mongod", "whisper-tiny.en", name}
+        assert psutil.Process(servers(folder)[name]).cmdline()[-2:] == options
+        user.leave()
+    assert servers(folder) == {}
+
+
+def test_the_whisper_server_gets_its_settings_and_the_environment_but_no_secrets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "models")}
+    device = {"STT_DEVICE": "cpu", "STT_COMPUTE_TYPE": "float32", "STT_BATCH": "2"}
+    secret = {"STT_API_KEY": "not for the servers", "MONGODB_URI": "mongodb://u:secret@host"}
+    for name, value in {**kept, **device, **secret}.items():
+        monkeypatch.setenv(name, value)
+    with reachable(load({"local": True, "data_dir": folder}), whisper=True):
+        [pid] = (pid for name, pid in servers(folder).items() if name != "mongod")
+        environment = psutil.Process(pid).environ()
+        command = psutil.Process(pid).cmdline()
+    assert kept.items() <= environment.items()
+    assert not environment.keys() & (device.keys() | secret.keys())
+    assert command[-3:] == ["--device=cpu", "--compute-type=float32", "--batch=2"]
 
 
 def test_servers_get_the_given_environment_only(
