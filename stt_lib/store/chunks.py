@@ -22,7 +22,7 @@ from stt_lib.domain.models import (
 )
 from stt_lib.errors import WriteRefused
 from stt_lib.store import mapping
-from stt_lib.store.database import Database, Document, is_duplicate, unwaited
+from stt_lib.store.database import Database, Document, confirmed, is_duplicate, unwaited
 from stt_lib.store.group_commit import GroupCommit
 from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Indexes
@@ -146,7 +146,10 @@ class Chunks:
         chunks = tuple(found[i] for i in map(identity, ids) if i in found)
         if len(chunks) < len(ids):  # there are more ends than the query knew of
             neighbours = list(self.neighbours(sequence.original_id, chunks))
-        return Loaded(chunks, frozenset(owned & found.keys()), tuple(neighbours))
+        owned &= found.keys()
+        if owned:  # by transcripts that may not have reached a majority yet
+            owned &= durably_owned(self._db, sequence.original_id, ids)
+        return Loaded(chunks, frozenset(owned), tuple(neighbours))
 
     def _make_plannable(self, neighbour: Document) -> None:
         """Remove an empty list in place of what we store on a chunk.
@@ -353,6 +356,17 @@ def owners(original_id: Any, ids: Sequence[Any]) -> Document:
         "original": {"$eq": original_id},
         "chunk_ids": {"$in": list(ids), "$exists": True},
     }
+
+
+def durably_owned(database: Database, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
+    """Which of these chunks (by `identity`) a transcript owns that a failover cannot take back.
+
+    Otherwise a mark might reach the new primary without its transcript.
+    """
+    query = owners(original_id, ids)
+    found = database.find(confirmed(database.transcriptions), query, {"chunk_ids": 1})
+    theirs = {identity(i) for document in found for i in mapping.owned_ids(document)}
+    return theirs & set(map(identity, ids))
 
 
 def _is_due(document: Document, run_started: datetime, only_failed: bool) -> bool:

@@ -15,6 +15,7 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain.backoff import delay
@@ -267,6 +268,11 @@ def is_duplicate(refusal: Document) -> bool:
 def unwaited(collection: Collection[Document]) -> Collection[Document]:
     """The collection for writes that need not survive a crash."""
     return collection.with_options(write_concern=UNWAITED)
+
+
+def confirmed(collection: Collection[Document]) -> Collection[Document]:
+    """The collection as a majority has it: no failover takes back what is read here."""
+    return collection.with_options(read_concern=ReadConcern("majority"))
 
 
 def _opened(

@@ -23,7 +23,7 @@ from stt_lib.domain.models import (
 from stt_lib.domain.utterances import Stretch, stretch
 from stt_lib.errors import WriteRefused
 from stt_lib.store import mapping
-from stt_lib.store.chunks import owners
+from stt_lib.store.chunks import durably_owned, owners
 from stt_lib.store.database import Database, Document, is_duplicate
 from stt_lib.store.group_commit import GroupCommit
 from stt_lib.store.ids import possible_ids, shown_id
@@ -89,11 +89,8 @@ class Transcripts:
         )
 
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
-        """Which of these chunks (by `identity`) a saved transcript owns."""
-        query = owners(original_id, ids)
-        found = self._db.find(self._db.transcriptions, query, {"chunk_ids": 1})
-        theirs = {identity(i) for document in found for i in mapping.owned_ids(document)}
-        return theirs & set(map(identity, ids))
+        """Which of these chunks (by `identity`) a durably saved transcript owns."""
+        return durably_owned(self._db, original_id, ids)
 
     def of_chunk(self, original_id: Any, chunk_id: Any) -> Transcript | None:
         """The transcript that owns a chunk, if there is one and it can be read."""

@@ -54,6 +54,12 @@ class Collection:
         """Those of these documents that exist."""
         return [document for i in ids if (document := self.get(i)) is not None]
 
+    def confirmed(self) -> list[Document]:
+        """The documents as a majority has them."""
+        unconfirmed = reversed(self._database.journal)
+        before = {key: document for place, key, document in unconfirmed if place is self}
+        return [d for d in {**self._documents, **before}.values() if d is not None]
+
     def insert(self, document: Document) -> None:
         if identity(document["_id"]) in self._documents:
             raise DuplicateKey("_id_")
@@ -78,7 +84,7 @@ class Collection:
 
     def _change(self, key: Hashable, document: Document | None) -> None:
         before = self._documents.get(key)
-        self._database.journal.append(lambda: self._set(key, before))
+        self._database.journal.append((self, key, before))
         self._set(key, document)
 
     def _set(self, key: Hashable, document: Document | None) -> None:
@@ -114,8 +120,8 @@ class Database:
         """A lock for tests with real threads; in a simulation only one runs at a time."""
         self.watcher: Watcher = _ignore
         self.is_rolling_back = False
-        self.journal: list[Callable[[], None]] = []
-        """How to take back each write that no majority has confirmed, oldest first."""
+        self.journal: list[tuple[Collection, Hashable, Document | None]] = []
+        """What each write that no majority has confirmed has replaced, oldest first."""
         self.chunks = Collection(self, "chunks")
         self.transcripts = Collection(self, "transcripts")
         self.history = Collection(self, "history")
@@ -139,7 +145,8 @@ class Database:
         """A new primary takes over, without the last unconfirmed writes; its clock is its own."""
         self.is_rolling_back = True
         for _ in range(min(lost_writes, len(self.journal))):
-            self.journal.pop()()
+            place, key, before = self.journal.pop()
+            place._set(key, before)
         self.is_rolling_back = False
         self.confirm()
         self.term += 1

@@ -364,7 +364,8 @@ class Chunks(_Part):
         if chunks and sequence.problem is None:
             around = self._around(sequence.original_id, chunks)
         kept = [chunk.id for chunk in chunks]
-        return models.Loaded(chunks, _owned(self._db, sequence.original_id, kept), around)
+        owned = _owned(self._db.transcripts.confirmed(), sequence.original_id, kept)
+        return models.Loaded(chunks, owned, around)
 
     def audio(self, ids: Sequence[Any]) -> tuple[models.Chunk, ...]:
         return self._read("audio", lambda: tuple(map(mapping.chunk, self._db.chunks.some(ids))))
@@ -409,7 +410,7 @@ class Chunks(_Part):
             and document.get("index") == chunk.index
             and identity(document["_id"]) != identity(chunk.id)
         ]
-        return bool(_owned(self._db, original_id, twins))
+        return bool(_owned(self._db.transcripts, original_id, twins))
 
     def prioritize(self, recording: str, level: int) -> int:
         return self._write("prioritize", lambda: self._prioritize(recording, level))
@@ -567,7 +568,8 @@ class Transcripts(_Part):
         )
 
     def owned(self, original_id: Any, ids: Sequence[Any]) -> set[Hashable]:
-        return self._read("find owners", lambda: set(_owned(self._db, original_id, ids)))
+        confirmed = self._db.transcripts.confirmed
+        return self._read("find owners", lambda: set(_owned(confirmed(), original_id, ids)))
 
     def of_chunk(self, original_id: Any, chunk_id: Any) -> models.Transcript | None:
         found = self._read("find transcript", lambda: _owner(self._db, original_id, chunk_id))
@@ -757,11 +759,13 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return rank, repr(value) if isinstance(value, dict | list) or rank == len(_ORDER) else value
 
 
-def _owned(database: Database, original_id: Any, ids: Sequence[Any]) -> frozenset[Hashable]:
+def _owned(
+    transcripts: Iterable[Document], original_id: Any, ids: Sequence[Any]
+) -> frozenset[Hashable]:
     wanted = set(map(identity, ids))
     theirs = {
         identity(chunk_id)
-        for transcript in database.transcripts
+        for transcript in transcripts
         if identity(transcript.get("original")) == identity(original_id)
         for chunk_id in transcript.get("chunk_ids") or ()
     }

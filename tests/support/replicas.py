@@ -56,6 +56,11 @@ class ReplicaSet:
         return f"mongodb://{','.join(self._hosts)}/?replicaSet={NAME}"
 
     @property
+    def secondary(self) -> str:
+        """The connection string of one secondary."""
+        return next(m.uri for m in self._members if not m.uri.endswith(self._primary()))
+
+    @property
     def _hosts(self) -> Sequence[str]:
         return [f"127.0.0.1:{member.port}" for member in self._members]
 
