@@ -110,19 +110,14 @@ def test_the_start_of_the_embedded_stack_can_be_stopped(
     assert process.returncode == 143, err
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_ingest_stops_between_chunks_and_is_continued(
-    world: World, number: signal.Signals, code: int
-) -> None:
+def test_ingest_stops_between_chunks_and_is_continued(world: World) -> None:
     path = world.folder / "hiss.wav"
     path.write_bytes(encoded(noise(600, 0.1), "wav", "pcm_s16le", rate=16_000))
     process = world.start("ingest", str(path))
     wait_for(lambda: world.chunks.count_documents({}))
-    process.send_signal(number)
+    process.send_signal(signal.SIGHUP)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (code, ""), err
+    assert (process.returncode, out) == (129, ""), err
     assert err == (
         "stt: 0 of 1 file stored; run the same command again to continue:"
         " what is stored so far is kept\n"
