@@ -19,7 +19,7 @@ demo: $(VENV)/local  ## transcribe sample recordings with an embedded MongoDB an
 	$(BIN)/python stt.py demo
 
 test: $(VENV)/ready  ## run the test suite, in two processes because much of it is waiting
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready  ## check style and types
 	$(BIN)/ruff check
