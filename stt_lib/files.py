@@ -21,7 +21,16 @@ def is_stream(path: Path) -> bool:
     except OSError:
         return False
     is_output = any(os.path.samestat(found, output) for output in outputs)
-    return is_output or not stat.S_ISREG(found.st_mode)
+    return is_output or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
+
+
+def is_writable(path: Path) -> bool:
+    """Whether a file could be written now, as far as its rights and its folder say.
+
+    What can never be written is better noticed before hours of work than after.
+    """
+    place = path if is_stream(path) else path.absolute().parent
+    return not path.is_dir() and os.access(place, os.W_OK)
 
 
 @contextmanager

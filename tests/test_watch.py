@@ -56,42 +56,40 @@ def test_new_chunks_are_picked_up_within_seconds_on_a_standalone(
     world.assert_all_done()
 
 
-def test_a_replica_set_tells_at_once(tmp_path: Path, whisper: FakeWhisper, crew: Crew) -> None:
-    """Looking by itself every ten minutes, it would not see them in time."""
+@pytest.fixture
+def watching(tmp_path: Path, whisper: FakeWhisper, crew: Crew) -> Iterator[tuple[World, Hand]]:
+    """A worker on a replica set; looking by itself every ten minutes, it would see nothing."""
     with ReplicaSet(tmp_path / "set", members=1) as replicas:
         world = World(replicas.uri, tmp_path, whisper.url)
         world.record([0], original_id="first")
         hand = crew.start(world, "--watch", "600")
         eventually_done(world, 1, hand)
         eventually(lambda: has_change_stream(world), 20, "a change stream")
-        world.record([0], original_id="second")
-        eventually_done(world, 2, hand, SECONDS)
-        world.record([0], original_id="third", silent=[0])
-        ran = {"vad.has_speech": True, "vad.prob": 0.8}
-        world.chunks.update_one({"original_id": "third"}, {"$set": ran})
-        eventually_done(world, 3, hand, SECONDS)
+        yield world, hand
         world.close()
 
 
-def test_a_restored_collection_is_watched_as_the_old_one(
-    tmp_path: Path, whisper: FakeWhisper, crew: Crew
-) -> None:
+def test_a_replica_set_tells_at_once(watching: tuple[World, Hand]) -> None:
+    world, hand = watching
+    world.record([0], original_id="second")
+    eventually_done(world, 2, hand, SECONDS)
+    world.record([0], original_id="third", silent=[0])
+    ran = {"vad.has_speech": True, "vad.prob": 0.8}
+    world.chunks.update_one({"original_id": "third"}, {"$set": ran})
+    eventually_done(world, 3, hand, SECONDS)
+
+
+def test_a_restored_collection_is_watched_as_the_old_one(watching: tuple[World, Hand]) -> None:
     """`mongorestore --drop` ends every change stream of a collection."""
-    with ReplicaSet(tmp_path / "set", members=1) as replicas:
-        world = World(replicas.uri, tmp_path, whisper.url)
-        world.record([0], original_id="first")
-        hand = crew.start(world, "--watch", "600")
-        eventually_done(world, 1, hand)
-        eventually(lambda: has_change_stream(world), 20, "a change stream")
-        world.chunks.drop()
-        world.record([0], original_id="second")
-        eventually_done(world, 2, hand)
-        eventually(lambda: has_change_stream(world), 20, "another change stream")
-        world.client.drop_database(world.database)
-        world.record([0], original_id="third")
-        eventually_done(world, 1, hand)
-        assert "MongoDB reports no changes" not in hand.log
-        world.close()
+    world, hand = watching
+    world.chunks.drop()
+    world.record([0], original_id="second")
+    eventually_done(world, 2, hand)
+    eventually(lambda: has_change_stream(world), 20, "another change stream")
+    world.client.drop_database(world.database)
+    world.record([0], original_id="third")
+    eventually_done(world, 1, hand)
+    assert "MongoDB reports no changes" not in hand.log
 
 
 def has_change_stream(world: World) -> bool:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import re
 import shlex
 import signal
@@ -21,7 +20,7 @@ from stt_lib.config.loader import unknown_variables
 from stt_lib.config.settings import OPTIONS, Group, Settings
 from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, StoreUnavailable, SttError, Unavailable
-from stt_lib.files import is_stream
+from stt_lib.files import is_writable
 from stt_lib.pipeline.runner import Report, Runner
 from stt_lib.pipeline.sinks import ChunkSink, Sink
 from stt_lib.pipeline.sources import PendingChunks, Source
@@ -107,11 +106,8 @@ def on_its_own(settings: Settings) -> Settings:
 
 
 def _check_writable(name: str, file: Path | None) -> None:
-    """A report that can never be written is better noticed before hours of work than after."""
-    if file is None:
-        return
-    place = file if is_stream(file) else file.parent
-    if not os.access(place, os.W_OK):
+    if file is not None and not is_writable(file):
+        place = file if file.exists() else file.parent
         raise ConfigurationError(f"{OPTIONS[name].flag}: {place} does not exist or is not writable")
 
 

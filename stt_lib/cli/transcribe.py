@@ -1,7 +1,6 @@
 """`transcribe`: from audio and video files to texts beside them, in one command."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -25,6 +24,7 @@ from stt_lib.domain.units import counted
 from stt_lib.errors import ConfigurationError, InputError, Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
+from stt_lib.files import is_writable
 from stt_lib.local.cores import cores
 from stt_lib.pipeline.retranscription import meets
 from stt_lib.pipeline.sinks import ChunkSink
@@ -75,7 +75,9 @@ def transcribe(files: tuple[Path, ...], name: str, folder: Path | None, **flags:
     targets = _targets(files, name, folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    _check_writable(targets.values())
+    for target in targets.values():
+        if not is_writable(target):
+            raise ConfigurationError(f"{target} cannot be written: see its rights and its folder")
     run.set_up_log(dataclasses.replace(settings, quiet=True), settings.log_file)
     signals = StopSignal()
     with (
@@ -121,21 +123,25 @@ def _targets(files: tuple[Path, ...], suffix: str, folder: Path | None) -> dict[
             first = sources[target.resolve()]
             raise ConfigurationError(f"{first} and {path} would both become {target}")
     for path in list(targets):
-        if (source := sources.get(path.resolve())) is not None:
+        source = sources.get(path.resolve())
+        if source is not None and _is_text(path):
             click.echo(f"stt: {path} is left out: it is the text of {source}", err=True)
             del targets[path]
-        elif targets[path].resolve() == path.resolve():
+        elif source is not None or targets[path].resolve() == path.resolve():
             raise ConfigurationError(
-                f"{path} would be replaced by its own text: choose another --format or --output"
+                f"{path} would be replaced by the text of {source or path}:"
+                " choose another --format or --output"
             )
     return targets
 
 
-def _check_writable(targets: Iterable[Path]) -> None:
-    """A text that can never be written is better noticed before hours of work than after."""
-    for target in targets:
-        if target.is_dir() or not os.access(target.parent, os.W_OK):
-            raise ConfigurationError(f"{target} cannot be written: see its rights and its folder")
+def _is_text(path: Path) -> bool:
+    """Whether a file is no recording: only those contain zero bytes, as git assumes as well."""
+    try:
+        with path.open("rb") as stream:
+            return b"\0" not in stream.read(8000)
+    except OSError:
+        return False
 
 
 def _say_what_has_no_effect(store: Store, known: dict[Path, str], flags: dict[str, Any]) -> None:
@@ -311,7 +317,7 @@ def _read(
         speech = 0
         for number, path in enumerate(files, start=1):
             try:
-                recording = continued(store, survey(path))
+                recording = continued(store, survey(path, stop=stop))
                 speech += recording.count_speech()
                 source.expect(recording.id_text, speech * sum(sizes) // sum(sizes[:number]))
                 chunks = recording.chunks()

@@ -147,10 +147,12 @@ def test_a_text_is_not_replaced_by_nothing(world: World, whisper: FakeWhisper) -
 def test_a_recording_is_not_replaced_by_its_text(world: World, whisper: FakeWhisper) -> None:
     sound = Path("talk.mp3").rename("talk.txt")
     before = sound.read_bytes()
-    done = world.run("transcribe", "talk.txt", "tides.opus")
-    assert done.returncode == 2
-    assert "talk.txt would be replaced by its own text" in done.stderr
-    assert sound.read_bytes() == before
+    shutil.copy(SAMPLES / "tides.opus", "talk.opus")
+    for files in (["talk.txt", "tides.opus"], ["talk.opus", "talk.txt"]):
+        done = world.run("transcribe", *files)
+        assert done.returncode == 2
+        assert "talk.txt would be replaced by the text of" in done.stderr
+        assert sound.read_bytes() == before
     assert not whisper.requests
 
 
