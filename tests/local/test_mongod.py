@@ -72,6 +72,13 @@ def test_is_out_of_reach_of_a_ctrl_c_in_the_terminal(mongod: Mongod) -> None:
     assert os.getsid(mongod.pid) == mongod.pid
 
 
+def test_a_new_database_takes_little_of_the_disk(tmp_path: Path) -> None:
+    with Mongod(tmp_path) as mongod:
+        insert(mongod)
+    blocks = sum(path.stat().st_blocks for path in tmp_path.rglob("*"))
+    assert blocks * 512 < 30e6
+
+
 def test_takes_further_options(tmp_path: Path) -> None:
     # Without the second option a primary takes 15 s to stop.
     options = ["--replSet", "rs"]
