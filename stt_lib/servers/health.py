@@ -130,7 +130,8 @@ class Server:
         self.misconfigured = False
         self._timing = timing
         self._busy_answers = 0
-        self._paused_until = 0.0
+        self._pause_began = float("-inf")
+        self._asked_until = self._paused_until = 0.0
         self._answered_at = float("-inf")
         self._is_known_as_slow = False
 
@@ -155,17 +156,20 @@ class Server:
 
     def takes_requests(self, now: float) -> bool:
         has_room = self.in_flight < self.limit.value
-        return has_room and not self.is_out and now >= self._paused_until
+        return has_room and not self.is_out and not self._is_paused(now)
 
     def wants_trial(self, now: float) -> bool:
-        may_be_tried = not self.on_trial and not self.misconfigured and now >= self._paused_until
+        may_be_tried = not self.on_trial and not self.misconfigured and not self._is_paused(now)
         return may_be_tried and self.breaker.is_trial_due(now)
+
+    def _is_paused(self, now: float) -> bool:
+        return now < max(self._asked_until, self._paused_until)
 
     # -- what happened to a request -----------------------------------------------------------
 
     def answered(self) -> News | None:
-        """It works."""
-        self._answered_at = self._timing.monotonic()
+        """It works: after an answer it has room, unless it has asked for a pause."""
+        self._answered_at = self._paused_until = self._timing.monotonic()
         self._busy_answers = 0
         if not self.breaker.success():
             return None
@@ -197,7 +201,7 @@ class Server:
     ) -> News | None:
         """It is in trouble, found out in `seconds`; `certain` as for `Breaker.failure`."""
         if isinstance(error, ServerBusy):
-            return self._pause(error)
+            return self._pause(error, seconds)
         if isinstance(error, ServerMisconfigured):
             return self._give_up(error)
         now = self._timing.monotonic()
@@ -207,23 +211,34 @@ class Server:
         rests = self.breaker.failure(now, certain=certain, longest=longest)
         return self._rest(error, now) if rests else None
 
-    def _pause(self, busy: ServerBusy) -> News | None:
-        """All threads together leave a busy server alone for as long as it asks."""
-        self._busy_answers += 1
-        seconds = self._pause_seconds(busy.retry_after)
-        self._paused_until = max(self._paused_until, self._timing.monotonic() + seconds)
-        if self._busy_answers > 1:
-            return None
-        text = f"is busy, pausing until {self._time_in(seconds)}"
-        return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(seconds, 1))
+    def _pause(self, busy: ServerBusy, seconds: float) -> News | None:
+        """All threads together leave a busy server alone, for as long as it asks.
 
-    def _pause_seconds(self, asked: float | datetime | None) -> float:
+        Refusals of requests that were on their way when a pause began count as one: a server that
+        several workers find full has not been busy several times in a row.
+        """
+        now, seconds_asked = self._timing.monotonic(), self._seconds_asked(busy.retry_after)
+        is_another = now - seconds >= self._pause_began
+        if is_another:
+            self._pause_began = now
+            self._busy_answers += 1
+        if seconds_asked > 0:
+            pause = seconds_asked
+            self._asked_until = max(self._asked_until, now + pause)
+        elif is_another:
+            rng = self._timing.random
+            pause = delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
+            self._paused_until = now + pause
+        if not is_another or self._busy_answers > 1:
+            return None
+        text = f"is busy, pausing until {self._time_in(pause)}"
+        return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(pause, 1))
+
+    def _seconds_asked(self, asked: float | datetime | None) -> float:
+        """Not above 0 if it asks for no pause; a date that is past is a wrong clock's."""
         if isinstance(asked, datetime):
             asked = (asked - self._timing.now()).total_seconds()
-        if asked is None or asked <= 0:  # a date that is past is a wrong clock's
-            rng = self._timing.random
-            return delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
-        return min(asked, LONGEST_PAUSE_SECONDS)
+        return min(asked or 0.0, LONGEST_PAUSE_SECONDS)
 
     def _rest(self, error: AttemptError, now: float) -> News:
         self.limit.restart()

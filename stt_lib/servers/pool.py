@@ -291,7 +291,8 @@ class ServerPool:
                 self.stats.failed(server.name, error.kind)
             with self._lock:
                 server.refused(error.kind, started=started)
-            self._trouble(server, error, certain=error.unreachable)
+            seconds = self._timing.monotonic() - started
+            self._trouble(server, error, certain=error.unreachable, seconds=seconds)
             raise
         except (Suspect, AudioRejected) as error:
             if error.server is None:  # the audio was refused before anything was sent
@@ -411,7 +412,7 @@ class ServerPool:
         )
 
     def _trouble(
-        self, server: Server, error: AttemptError, *, certain: bool, seconds: float = 0.0
+        self, server: Server, error: AttemptError, *, certain: bool, seconds: float
     ) -> None:
         with self._lock:
             self._last_trouble = error

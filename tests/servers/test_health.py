@@ -95,3 +95,27 @@ def test_a_busy_server_that_asks_for_no_pause_is_not_hammered(
 )
 def test_a_retry_after_that_makes_no_sense_is_ignored(value: str | None) -> None:
     assert retry_after(value) is None
+
+
+def test_refusals_of_requests_sent_before_a_pause_began_are_one(
+    server: Server, timing: ManualTiming
+) -> None:
+    """Twelve workers that find a server full have not been refused twelve times in a row."""
+    timing.sleep(0.1)
+    for _ in range(12):
+        server.failed(ServerBusy("busy", "stt", None), seconds=0.1)
+    assert server.takes_requests(timing.monotonic() + 1.0)
+    server.failed(ServerBusy("busy", "stt", 20.0), seconds=0.1)
+    assert not server.takes_requests(timing.monotonic() + 19.9)
+
+
+def test_an_answer_ends_a_pause_for_which_the_server_has_not_asked(
+    server: Server, timing: ManualTiming
+) -> None:
+    server.failed(ServerBusy("busy", "stt", None))
+    assert not server.takes_requests(timing.monotonic())
+    server.answered()
+    assert server.takes_requests(timing.monotonic())
+    server.failed(ServerBusy("busy", "stt", 20.0))
+    server.answered()
+    assert not server.takes_requests(timing.monotonic() + 19.9)
