@@ -18,8 +18,8 @@ install: $(VENV)/local  ## install the worker and the embedded stack into .venv,
 demo: $(VENV)/local  ## transcribe sample recordings with an embedded MongoDB and Whisper server
 	$(BIN)/python stt.py demo
 
-test: $(VENV)/ready  ## run the test suite, in two processes because much of it is waiting
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/ready  ## run the test suite, in three processes because much of it is waiting
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready  ## check style and types
 	$(BIN)/ruff check
@@ -36,7 +36,7 @@ docs: $(VENV)/ready  ## generate docs/configuration.md
 simulate: $(VENV)/ready  ## simulate runs under faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes a while
+soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes an hour
 	$(BIN)/python -m pytest tests/soak --soak
 
 images:  ## build the images of the worker and the server with docker, podman or buildah
