@@ -105,12 +105,13 @@ class Chunks:
         May raise errors of the driver half-way: call through `with_retries`, and start again.
         """
         newest_first = {"$sort": dict(NEWEST_FIRST)}
-        with self._backlog([newest_first, *only_selected(selection, PLAN)], only_failed) as cursor:
-            for document in cursor:
-                if identity(document["_id"]) in excluding:
-                    continue
-                if _is_due(document, run_started, only_failed):
-                    yield mapping.chunk_ref(document)
+        # Not in a `with` block: the garbage collector may end this generator while the driver holds
+        # a lock that its `close` takes, too. A cursor that is just dropped is closed in time.
+        for document in self._backlog([newest_first, *only_selected(selection, PLAN)], only_failed):
+            if identity(document["_id"]) in excluding:
+                continue
+            if _is_due(document, run_started, only_failed):
+                yield mapping.chunk_ref(document)
 
     def first_and_last_pending(self, limit: int) -> tuple[list[ChunkRef], list[ChunkRef]]:
         """The first `limit` pending chunks in the order of work, and the last."""

@@ -122,8 +122,7 @@ class Transcripts:
         cursor = self._db.transcriptions.find(
             query, _LISTED, sort=[("start", -1)], batch_size=200, allow_disk_use=True
         )
-        with cursor:
-            yield from self._db.readable(cursor, mapping.old_transcript)
+        yield from self._db.readable(cursor, mapping.old_transcript)  # as in `Chunks.pending`
 
     def is_current(self, revision: Revision) -> bool:
         """Whether a transcript still has this revision."""
