@@ -188,7 +188,7 @@ class Settings:
         f"Protocol of servers whose URL does not name one: {', '.join(PROTOCOLS)}",
     )
     model: str | None = option(
-        None, SERVERS, NAME, "Whisper model to request, or to load with --local and serve"
+        None, SERVERS, NAME, "Whisper model to request from STT servers, or to load with --local and serve"
     )
     language: str | None = option(
         None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
@@ -209,7 +209,7 @@ class Settings:
         None,
         SERVERS,
         Kind("KEY", parsers.header),
-        "API key that STT servers expect; only serve takes it as an option",
+        "API key that STT servers expect, or that serve requires; an option of serve only",
         secret=True,
     )
     dns_server: str | None = option(

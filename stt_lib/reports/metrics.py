@@ -233,7 +233,7 @@ def _of_backlog(store: Store) -> Iterator[Metric]:
     done = store.statistics.last_done()
     if done is not None:
         name = "stt_last_transcribed_timestamp_seconds"
-        text = "When a chunk was last transcribed or found empty, by any worker."
+        text = "When a transcript was last saved, by any worker."
         yield GaugeMetricFamily(name, text, done.timestamp())
 
 
