@@ -188,7 +188,10 @@ class Settings:
         f"Protocol of servers whose URL does not name one: {', '.join(PROTOCOLS)}",
     )
     model: str | None = option(
-        None, SERVERS, NAME, "Whisper model to request from STT servers, or to load with --local and serve"
+        None,
+        SERVERS,
+        NAME,
+        "Whisper model to request from STT servers, or to load with --local and serve",
     )
     language: str | None = option(
         None, SERVERS, Kind("CODE", parsers.language), "Language of the speech, such as en"
@@ -334,6 +337,8 @@ class Settings:
             raise ValueError("--backoff-max must not be less than --backoff-base")
         if again and self.retry_errors:
             raise ValueError("--retranscribe and --retry-errors cannot be combined")
+        if self.retry_errors and watches:
+            raise ValueError("--retry-errors takes what failed before now: use it without --watch")
         if again and watches:
             raise ValueError("--retranscribe processes what exists now: use it without --watch")
         if self.dry_run and watches:

@@ -124,6 +124,8 @@ class Plan:
         fresh = [s for s in batch.sequences if self._is_unstarted(s)]
         self._planned.extend(fresh)
         self.held.extend(self.held_by_others(batch))
+        if self._is_replaced:  # what was found held after it had been planned is in no batch
+            self.held.extend(s for until, s in self._barred if until < math.inf)
         self.is_complete = batch.is_complete and len(fresh) == len(batch.sequences)
 
     def held_by_others(self, batch: Batch) -> list[ChunkSequence]:

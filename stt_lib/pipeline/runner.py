@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from stt_lib.domain.deadline import Deadline
@@ -133,6 +134,7 @@ class Runner:
         self._planning_began = self._planned_at = float("-inf")
         self._rests_until = self._contended_until = float("-inf")
         self._woken = timing.event()
+        self._over = timing.event()
         self._inbox = Inbox(timing)
         self._under_way: dict[Future[Result | None], tuple[ChunkSequence, float]] = {}
         self._tickets = 0
@@ -149,6 +151,7 @@ class Runner:
         Never raises for what happens during the run: the report says it.
         """
         counting = self._timing.start_thread(self._count_on_the_side, "stt-count")
+        ending = self._timing.start_thread(self._end_in_time, "stt-deadline")
         counting.join(COUNT_FIRST_SECONDS)
         logs.workers(self._settings.max_workers)
         poll_seconds, watcher = self._settings.watch, None
@@ -165,7 +168,9 @@ class Runner:
             self._worker.heartbeat.stop()
             self._show_progress(at_once=True)
             self._progress.close()
+            self._over.set()
             self._report.seconds = self._timing.monotonic() - self._started
+        ending.join(POLL_SECONDS)
         counting.join(POLL_SECONDS)
         return self._report
 
@@ -284,10 +289,19 @@ class Runner:
         return planner.plan(
             self._store,
             self._source,
-            run_started=self._store.now() if self._is_watching else self._run_started,
+            run_started=self._store.now() if self._is_watching else self._start_by_its_clock(),
             excluding=excluding,
             size=size,
         )
+
+    def _start_by_its_clock(self) -> datetime:
+        """When this run started, by MongoDB's clock, which a failover may have set back since.
+
+        What fails in a run is due after its start, by that clock, and so is not planned again.
+        """
+        elapsed = timedelta(seconds=self._timing.monotonic() - self._started)
+        self._run_started = min(self._run_started, self._store.now() - elapsed)
+        return self._run_started
 
     def _take_in_batch(self, future: Future[Batch]) -> None:
         self._planning = None
@@ -443,6 +457,12 @@ class Runner:
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
         self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+    def _end_in_time(self) -> None:
+        """Stop whoever still waits for MongoDB after `max_runtime`, if need be for ever."""
+        seconds = self._deadline.ends_at + AFTER_CUT_SECONDS - self._timing.monotonic()
+        if math.isfinite(seconds) and not self._over.wait(seconds):
+            self._stop.set()
 
     def _announce_stop(self, deadline: float) -> None:
         """Say until when requests in flight are answered, given up or cut off, if there are any."""

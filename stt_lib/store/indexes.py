@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -63,6 +64,11 @@ class Index:
         if self.needed_keys is None or not details.keys().isdisjoint(_LIMITING):
             return False
         return list(details["key"])[: self.needed_keys] == self.keys[: self.needed_keys]
+
+    @property
+    def model(self) -> IndexModel:
+        """The index as the driver creates it."""
+        return IndexModel(self.keys, name=self.name, **self.options)
 
     @property
     def command(self) -> str:
@@ -180,8 +186,21 @@ class Indexes:
         return known.get(name)
 
     def _doubt(self) -> None:
-        """A hint failed: the index was dropped, or somebody is still building it."""
+        """A hint failed: the index was dropped, or somebody is still building it: wait for that.
+
+        MongoDB lists an index from the beginning of its build, and to create it again is to wait.
+        """
         self._known, self._is_doubtful = None, True
+        listed = [
+            index
+            for index in INDEXES
+            if index.collection == _CHUNKS and self.hint(index.name) == index.name
+        ]
+        if listed:
+            log.info("Waiting for the indexes of audio_chunks", extra=Event.INDEX.of())
+            models = [index.model for index in listed]
+            with suppress(ConfigurationError, StoreError):  # whoever only reads may not create
+                self._db.run(lambda: self._db.chunks.create_indexes(models), seconds=None)
 
     def _read(self) -> dict[str, str]:
         try:
@@ -201,7 +220,7 @@ class Indexes:
         if self._db.has(self._db.raw[collection], {}):
             names = ", ".join(index.name for index in indexes)
             log.info("Building indexes on %s: %s", collection, names, extra=Event.INDEX.of())
-        models = [IndexModel(index.keys, name=index.name, **index.options) for index in indexes]
+        models = [index.model for index in indexes]
         try:
             # On a large collection this takes minutes, so there is no time limit.
             self._db.run(lambda: self._db.raw[collection].create_indexes(models), seconds=None)

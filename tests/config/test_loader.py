@@ -64,6 +64,7 @@ def test_the_timeout_grows_with_the_chunks() -> None:
         ({"STT_LEASE": "1"}, "STT_LEASE must be at least 3, not '1'"),
         ({"STT_RETRY_ERRORS": "maybe"}, "STT_RETRY_ERRORS must be true or false, not 'maybe'"),
         ({"STT_BACKOFF_BASE": "60"}, "--backoff-max must not be less than --backoff-base"),
+        ({"STT_RETRY_ERRORS": "1", "STT_WATCH": "5"}, "--retry-errors takes what failed before"),
         ({"STT_PROTOCOL": "soap"}, "STT_PROTOCOL must be 'transcribe', 'openai'"),
         ({"STT_SERVER_URL": "soap+http://a"}, "STT_SERVER_URL has no protocol 'soap': use one of"),
         ({"STT_SERVER_URL": "openai+ftp://a"}, "STT_SERVER_URL is not a URL with a host"),

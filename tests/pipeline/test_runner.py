@@ -1,5 +1,6 @@
 """A whole run on a store in memory: what it plans, starts, waits for and reports."""
 
+import math
 import threading
 from datetime import timedelta
 from typing import Any
@@ -63,12 +64,55 @@ def test_a_failure_is_recorded_once_and_not_tried_again_in_this_run(lab: Lab) ->
     assert lab.run(retry_errors=True).tally[Outcome.ERROR] == 1
 
 
+@pytest.mark.parametrize("retry_errors", [False, True])
+def test_a_clock_that_is_set_back_brings_no_failure_back_in_the_same_run(
+    lab: Lab, retry_errors: bool
+) -> None:
+    """A failover may lead to a primary whose clock is behind."""
+    for number in range(120):
+        lab.record([0], f"rec{number:03}.", start=START + timedelta(hours=number))
+    lab.script = lambda _: refuse(415)
+    if retry_errors:
+        lab.run()
+        lab.requests.clear()
+
+    def set_back(_: Posted) -> Reply:
+        lab.database.clock_error = timedelta(hours=-1)
+        if len(lab.requests) > 200:
+            lab.stop.set()
+        return refuse(415)
+
+    lab.script = set_back
+    report = lab.run(retry_errors=retry_errors)
+    assert not report.stopped
+    assert len(lab.requests) == len(set(lab.requests)) > 0
+
+
 def test_a_claim_of_a_dead_worker_is_waited_for(lab: Lab) -> None:
     lab.record(range(3))
     dead = lab.store(lease=0.3)
     assert dead.claims.acquire(lab.planned()[0], "dead", "dead")
     report = lab.run(lease=3.0)
     assert report.tally[Outcome.TRANSCRIBED] == 1
+    lab.assert_all_done()
+
+
+def test_a_claim_of_a_dead_worker_that_is_found_by_a_conflict_is_waited_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stt_lib.pipeline.runner.CONTENDED_REPLAN_SECONDS", 0.0)
+    for number in range(14):
+        lab.record([0], f"rec{number:02}.", start=START + timedelta(hours=number))
+    dead = lab.store(lease=1.0)
+    wanted = lab.planned()[7]
+
+    def claim(posted: Posted) -> Reply:
+        if len(lab.requests) == 4:
+            assert dead.claims.acquire(wanted, "dead", "dead")
+        return echo(posted)
+
+    lab.script = claim
+    assert lab.run(lease=3.0, max_workers=1).tally[Outcome.TRANSCRIBED] == 14
     lab.assert_all_done()
 
 
@@ -160,6 +204,29 @@ def test_a_database_that_stays_away_ends_the_run(lab: Lab) -> None:
     report = lab.runner(lab.store(network=Gone())).run()
     assert isinstance(report.halted_by, StoreUnavailable)
     assert report.unfinished == 1
+
+
+def test_a_watching_run_ends_in_time_though_mongodb_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.support.memory_store.STOPPING_SECONDS", 0.5)
+    monkeypatch.setattr("stt_lib.pipeline.runner.AFTER_CUT_SECONDS", 0.5)
+    lab = Lab(timing=REAL)
+    lab.record(range(3))
+
+    class Gone(Network):
+        def before(self, command: str) -> None:
+            if list(lab.database.transcripts) and not list(lab.database.claims):
+                raise Away("gone")
+
+    store = lab.store(mongo_wait=math.inf, network=Gone())
+    runner = lab.runner(store, watch="0.1", max_runtime="1")
+    running = threading.Thread(target=runner.run, daemon=True)
+    running.start()
+    running.join(30)
+    has_ended = not running.is_alive()
+    lab.stop.set()
+    assert has_ended
 
 
 def test_a_stop_lets_requests_finish_and_releases_the_rest(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from stt_lib.store import Store
 from stt_lib.store.indexes import CLAIM, INDEXES, OBSOLETE, OWNER, Indexes
 from tests.store.conftest import plan
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World
 
@@ -50,6 +51,39 @@ def test_an_index_that_is_listed_but_not_built_yet_is_waited_for(world: World) -
         assert early.chunks.count_pending() == 3
         assert [len(sequence) for sequence in early.with_retries(lambda: plan(early))] == [3]
         later.join()
+
+
+def test_the_build_of_another_run_is_waited_for_however_long_it_takes(tmp_path: Path) -> None:
+    options = ["--setParameter", "enableTestCommands=1"]
+    fail_point = ("configureFailPoint", "hangAfterStartingIndexBuild")
+    counted: list[int] = []
+    with Mongod(tmp_path / "mongod", extra_args=options) as mongod:
+        world = World(mongod.uri, tmp_path, "http://127.0.0.1:1")
+        world.record(range(3))
+        with (
+            Store(world.uri, world.database) as builder,
+            Store(world.uri, world.database, mongo_wait=0) as early,
+        ):
+            admin = world.client.admin
+
+            def waiting() -> int:
+                operations = admin.aggregate([{"$currentOp": {}}])
+                return sum("createIndexes" in o.get("command", {}) for o in operations)
+
+            admin.command(*fail_point, mode="alwaysOn")
+            building = threading.Thread(target=builder.indexes.ensure)
+            building.start()
+            eventually(lambda: "stt_pending" in world.chunks.index_information())
+            counting = threading.Thread(
+                target=lambda: counted.append(early.chunks.count_pending()), daemon=True
+            )
+            counting.start()
+            eventually(lambda: waiting() == 2 or not counting.is_alive())
+            admin.command(*fail_point, mode="off")
+            counting.join(30)
+            building.join(30)
+        world.close()
+    assert counted == [3]
 
 
 def test_an_index_may_be_doubted_while_another_thread_asks_for_it(
