@@ -85,7 +85,9 @@ esac
 """
 
 
-def _builds(folder: Path, digest: str = "", daemon: int = 0, **tools: bool) -> list[str]:
+def _builds(
+    folder: Path, digest: str = "", daemon: int = 0, env: dict[str, str] | None = None, **tools: bool
+) -> list[str]:
     """Run build.sh with stubs for these tools; return the builds that it started."""
     stubs = folder / "bin"
     stubs.mkdir()
@@ -98,7 +100,7 @@ def _builds(folder: Path, digest: str = "", daemon: int = 0, **tools: bool) -> l
     calls = folder / "calls"
     done = subprocess.run(
         [str(DEPLOY / "docker" / "build.sh"), "--pull-never"],
-        env={"PATH": str(stubs), "CALLS": str(calls)},
+        env={"PATH": str(stubs), "CALLS": str(calls), **(env or {})},
         capture_output=True,
         text=True,
     )
@@ -113,6 +115,14 @@ def test_both_images_are_built_with_their_versions(tmp_path: Path) -> None:
     assert f"--target server --tag stt-server:{__version__} " in server
 
 
+def test_the_images_have_the_names_that_the_manifests_use(tmp_path: Path) -> None:
+    targets = {"TARGETS": "worker server server-cuda ray"}
+    tags = [re.findall(r"--tag (\S+)", line) for line in _builds(tmp_path, env=targets, docker=True)]
+    folders = DEPLOY / "kubernetes", DEPLOY / "ray"
+    manifests = "\n".join(path.read_text() for one in folders for path in one.glob("*.yaml"))
+    assert {tag for [tag] in tags} == set(re.findall(r"\bimage: (\S+)", manifests))
+
+
 def test_docker_without_a_daemon_is_passed_over(tmp_path: Path) -> None:
     worker, _ = _builds(tmp_path, daemon=1, docker=True, buildah=True)
     assert worker.startswith("buildah bud --format docker ")
@@ -122,6 +132,13 @@ def test_docker_without_a_daemon_is_passed_over(tmp_path: Path) -> None:
 def test_the_base_is_pinned_by_its_digest(tmp_path: Path, digest: str) -> None:
     worker, _ = _builds(tmp_path, digest, podman=True)
     assert "--build-arg BASE=docker.io/library/python@sha256:12ab " in worker
+
+
+@pytest.mark.parametrize("tag", ["", ":3.11-slim"])
+def test_the_port_of_a_registry_is_not_taken_for_a_tag(tmp_path: Path, tag: str) -> None:
+    base = {"BASE": f"localhost:5000/python{tag}"}
+    worker, _ = _builds(tmp_path, "sha256:12ab", env=base, podman=True)
+    assert "--build-arg BASE=localhost:5000/python@sha256:12ab " in worker
 
 
 def test_a_base_without_a_digest_goes_by_its_name(tmp_path: Path) -> None:
