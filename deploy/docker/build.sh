@@ -41,10 +41,12 @@ digest() {
 
 # The base by digest if a registry gave it one, else by name.
 pinned() {
+    # Before the last slash, a colon separates a registry from its port.
+    name=${BASE##*/}
     inspect '{{.}}' >/dev/null || "$TOOL" pull "$BASE" >/dev/null
     case $BASE,$(digest) in
         *@*,* | *,) echo "$BASE" ;;
-        *) echo "${BASE%:*}@$(digest)" ;;
+        *) echo "${BASE%"$name"}${name%:*}@$(digest)" ;;
     esac
 }
 
