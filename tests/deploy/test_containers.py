@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pymongo
 import pytest
 import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
@@ -16,13 +17,13 @@ from tests.deploy.reading import (
     DEPLOY,
     LONGEST_REQUEST_SECONDS,
     accepted,
-    documents,
     understood,
 )
 from tests.support.world import ROOT
 
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()
-COMPOSE = documents(DEPLOY / "docker" / "compose.yaml")[0]
+COMPOSE_TEXT = (DEPLOY / "docker" / "compose.yaml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 WORKER, WHISPER = COMPOSE["services"]["stt"], COMPOSE["services"]["whisper"]
 
 
@@ -64,6 +65,14 @@ def test_the_compose_file_follows_the_specification() -> None:
     PyCompose.from_yaml(yaml.safe_dump(COMPOSE)).validate()
 
 
+def test_an_ingester_outside_is_not_sent_to_the_name_that_only_containers_resolve() -> None:
+    [uri] = re.findall(r"^# .*(mongodb://\S+)", COMPOSE_TEXT, re.MULTILINE)
+    host, _, port = COMPOSE["services"]["mongodb"]["ports"][0].rpartition(":")[0].partition(":")
+    with pymongo.MongoClient[dict[str, int]](uri, connect=False) as client:
+        assert client.topology_description.topology_type_name == "Single"
+        assert list(client.topology_description.server_descriptions()) == [(host, int(port))]
+
+
 def test_the_containers_can_write_nothing_but_a_tmpfs() -> None:
     for service in (WORKER, WHISPER):
         assert service["read_only"]
@@ -86,7 +95,11 @@ esac
 
 
 def _builds(
-    folder: Path, digest: str = "", daemon: int = 0, env: dict[str, str] | None = None, **tools: bool
+    folder: Path,
+    digest: str = "",
+    daemon: int = 0,
+    env: dict[str, str] | None = None,
+    **tools: bool,
 ) -> list[str]:
     """Run build.sh with stubs for these tools; return the builds that it started."""
     stubs = folder / "bin"
@@ -117,7 +130,9 @@ def test_both_images_are_built_with_their_versions(tmp_path: Path) -> None:
 
 def test_the_images_have_the_names_that_the_manifests_use(tmp_path: Path) -> None:
     targets = {"TARGETS": "worker server server-cuda ray"}
-    tags = [re.findall(r"--tag (\S+)", line) for line in _builds(tmp_path, env=targets, docker=True)]
+    tags = [
+        re.findall(r"--tag (\S+)", line) for line in _builds(tmp_path, env=targets, docker=True)
+    ]
     folders = DEPLOY / "kubernetes", DEPLOY / "ray"
     manifests = "\n".join(path.read_text() for one in folders for path in one.glob("*.yaml"))
     assert {tag for [tag] in tags} == set(re.findall(r"\bimage: (\S+)", manifests))
