@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import requests
 from starlette.types import Message
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
 
 from stt_lib.audio.decoding import Samples
 from stt_lib.errors import ServerMisconfigured
@@ -89,3 +91,23 @@ def test_a_worker_understands_that_the_language_is_not_supported() -> None:
     service.close()
     with pytest.raises(ServerMisconfigured, match="change --language"):
         diagnosis.check_status(Reply(status, {}, json.dumps(body).encode()), "http://x", "openai")
+
+
+def test_the_app_starts_and_stops_in_a_server_that_announces_both(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As Ray Serve does, and uvicorn unless it is told not to."""
+    service = Service(BrokenTranscriber(), api_key=None)
+
+    async def start_and_stop() -> None:
+        config = Config(create_app(service), lifespan="on", log_config=None)
+        lifespan = LifespanOn(config)
+        await lifespan.startup()
+        await lifespan.shutdown()
+        assert not lifespan.should_exit
+
+    with caplog.at_level(logging.INFO, "stt"):
+        asyncio.run(start_and_stop())
+    service.close()
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.name == "stt"]
