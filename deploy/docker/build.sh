@@ -1,5 +1,6 @@
 #!/bin/sh
-# Build the images stt (worker) and stt-server with docker, podman or buildah, whichever works here.
+# Build the images stt (worker) and stt-server with docker, podman or buildah, whichever works here;
+# any other target of the Dockerfile becomes the image stt-TARGET.
 #   TOOL=podman BASE=registry.example.org/python:3.11-slim VERSION=1.2 deploy/docker/build.sh
 #   TARGETS="server-cuda ray" deploy/docker/build.sh
 # Further arguments go to each build. The base is pinned by its digest unless it was built here.
@@ -40,10 +41,12 @@ digest() {
 
 # The base by digest if a registry gave it one, else by name.
 pinned() {
+    # Before the last slash, a colon separates a registry from its port.
+    name=${BASE##*/}
     inspect '{{.}}' >/dev/null || "$TOOL" pull "$BASE" >/dev/null
     case $BASE,$(digest) in
         *@*,* | *,) echo "$BASE" ;;
-        *) echo "${BASE%:*}@$(digest)" ;;
+        *) echo "${BASE%"$name"}${name%:*}@$(digest)" ;;
     esac
 }
 
@@ -67,9 +70,8 @@ PINNED=$(pinned)
 for target in ${TARGETS:-worker server}; do
     case $target in
         worker) image=stt:$VERSION ;;
-        server) image=stt-server:$VERSION ;;
-        ray) image=stt-ray:$VERSION ;;
-        server-*) image=stt-server:$VERSION-${target#server-} ;;
+        # Kustomize replaces images by name: a variant is a name of its own, not a tag.
+        *) image=stt-$target:$VERSION ;;
     esac
     build "$target" "$image" "$@"
 done

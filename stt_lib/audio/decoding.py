@@ -27,11 +27,17 @@ CONTAINER_OPTIONS = {"protocol_whitelist": "none"}
 CANCELLED = 0.1
 """Energy of the mixed channels relative to the louder one, below which they cancel each other."""
 
+MOST_SPEAKERS = 8
+"""Channels. FFmpeg assumes a layout of speakers for up to this many, and mixes them by it."""
+
 MEMORY_SECONDS = 1.0
 """Seconds. Time constant of the energies that decide how two channels are mixed."""
 
 FIRST_YEAR = 1990
 """Creation times before this year come from devices whose clock was never set."""
+
+LAST_YEAR = 9998
+"""A recording that begins after this year could run past the end of the calendar."""
 
 
 class NotAudio(InputError):
@@ -83,10 +89,14 @@ def stream(source: BinaryIO, name: str, rate: int, *, track: int = 0) -> Iterato
     Damaged packets are skipped, as players do.
     """
     empty = True
-    for block in _mixed(_frames(source, name, track), rate):
-        if block.size:
-            empty = False
-            yield block
+    try:
+        for block in _mixed(_frames(source, name, track), rate):
+            if block.size:
+                empty = False
+                yield block
+    except av.FFmpegError as exc:
+        # Such as a change of channels within an Ogg file: the rest would be lost silently.
+        raise NotAudio(f"{name} cannot be decoded: {exc.strerror}") from exc
     if empty:
         raise NotAudio(f"{name} contains no sound")
 
@@ -131,21 +141,31 @@ def _frames(source: BinaryIO, name: str, track: int) -> Iterator[AudioFrame]:
                 return
             except av.InvalidDataError:
                 continue
-            except av.FFmpegError as exc:
-                # Such as a change of channels within an Ogg file: the rest would be lost silently.
-                raise NotAudio(f"{name} cannot be decoded: {exc.strerror}") from exc
 
 
 def _mixed(frames: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
     """Convert to mono at `rate`, also if the format changes within the file."""
     mixer = _Mixer(rate)
-    for (*_, channels), alike in groupby(frames, _shape):
+    for (*_, channels), alike in groupby(map(_mixable, frames), _shape):
         resampler = AudioResampler("fltp", "mono" if channels == 1 else "stereo", rate)
         for frame in alike:
             # Time stamps restart in every link of a chained Ogg file; only the order counts.
             frame.pts = None
             yield from map(mixer.mono, resampler.resample(frame))
         yield from map(mixer.mono, resampler.resample(None))
+
+
+def _mixable(frame: AudioFrame) -> AudioFrame:
+    """Average many channels without a layout: FFmpeg does not know how to mix most of them."""
+    count = len(frame.layout.channels)
+    if count <= MOST_SPEAKERS or frame.layout.name != f"{count} channels":
+        return frame
+    samples = frame.to_ndarray()
+    channels = samples if frame.format.is_planar else samples.reshape(-1, count).T
+    mean = channels.mean(axis=0, keepdims=True).astype(samples.dtype)
+    mixed = AudioFrame.from_ndarray(mean, frame.format.packed.name, "mono")
+    mixed.sample_rate = frame.sample_rate
+    return mixed
 
 
 def _shape(frame: AudioFrame) -> tuple[str, int, str, int]:
@@ -184,4 +204,4 @@ def _plausible(text: str | None) -> datetime | None:
     except ValueError:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC) if moment.year >= FIRST_YEAR else None
+    return moment.astimezone(UTC) if FIRST_YEAR <= moment.year <= LAST_YEAR else None

@@ -39,7 +39,9 @@ def reachable(
     ) as stack:
         places: dict[str, Any] = {"mongodb_uri": stack.mongodb_uri, "mongodb_database": "stt"}
         if stack.server_url is not None:
-            places |= {"server_url": (stack.server_url,), "api_key": None, "protocol": "transcribe"}
+            # POST /transcribe, which needs no joined file, has no fields for these two.
+            protocol = "openai" if settings.language or settings.prompt else "transcribe"
+            places |= {"server_url": (stack.server_url,), "api_key": None, "protocol": protocol}
         yield dataclasses.replace(settings, **places)
 
 

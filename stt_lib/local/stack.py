@@ -99,8 +99,7 @@ def running_stack(
     gate = FileLock(folder / "gate.lock")
     with users_lock as users:
         with _held(gate, stopped):
-            # Every command holds a shared lock while it works, until it ends or is killed.
-            fcntl.flock(users, fcntl.LOCK_SH)
+            _enter(users, stopped)
             try:
                 stack = servers.start(model if whisper else None, options)
             except BaseException:
@@ -109,19 +108,34 @@ def running_stack(
         try:
             yield stack
         finally:
-            with gate:
-                _leave(users, servers)
+            # Without the gate: another command may hold it until its model is loaded.
+            _leave(users, servers)
+
+
+def _enter(users: BinaryIO, stopped: threading.Event) -> None:
+    """Share the lock that every command holds until it ends or is killed.
+
+    If the last command is just stopping the servers, wait for it: it holds the lock alone.
+    """
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        if stopped.wait(POLL_SECONDS):
+            raise Stopped
 
 
 def _leave(users: BinaryIO, servers: "_Servers") -> None:
     """Stop the servers unless another command uses them."""
+    # Two commands that leave at once must not both find the other one's shared lock.
+    fcntl.flock(users, fcntl.LOCK_UN)
     with suppress(BlockingIOError):
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         servers.stop()
 
 
 def _held(gate: FileLock, stopped: threading.Event) -> AbstractContextManager[object]:
-    """Keep other commands from starting or stopping servers at the same time."""
+    """Keep other commands from starting servers at the same time."""
     try:
         return gate.acquire(cancel_check=stopped.is_set, poll_interval=POLL_SECONDS)
     except Timeout:

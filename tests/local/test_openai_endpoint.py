@@ -74,8 +74,8 @@ def test_language_prompt_and_fields_that_it_does_not_know(server: Server, short:
     ("fields", "status", "detail"),
     [
         ({"model": "large-v3"}, 404, "model not found: this server has tiny.en"),
-        ({"language": "de"}, 400, "tiny.en does not speak that language"),
-        ({"language": "klingon"}, 400, "tiny.en does not speak that language"),
+        ({"language": "de"}, 400, "the language is not supported by tiny.en"),
+        ({"language": "klingon"}, 400, "the language is not supported by tiny.en"),
         ({"response_format": "docx"}, 400, "response_format must be one of json, text, verbose"),
     ],
 )

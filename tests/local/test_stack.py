@@ -266,6 +266,79 @@ def test_waiting_for_another_command_can_be_stopped(folder: Path) -> None:
     assert servers(folder) == {}
 
 
+def test_a_command_leaves_while_another_one_loads_its_model(folder: Path) -> None:
+    model = folder / "model"
+    program = (sys.executable, "-c", SLOW_SERVER, str(model))
+    first = User(folder)
+    works(first.stack())
+
+    def use() -> None:
+        with running_stack(folder, env=ENV, program=program):
+            pass
+
+    second = threading.Thread(target=use)
+    second.start()
+    try:
+        eventually(lambda: "whisper-tiny.en" in servers(folder))
+        first.leave()
+        assert set(servers(folder)) == {"mongod", "whisper-tiny.en"}
+    finally:
+        model.touch()
+        second.join()
+    assert servers(folder) == {}
+
+
+SLOW_SERVER = """
+import signal, socket, sys, time
+from pathlib import Path
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.02)
+listener = socket.create_server(("127.0.0.1", 0))
+signal.pause()
+"""
+
+
+def test_a_command_that_comes_while_the_servers_are_stopped_starts_them_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newcomers: list[User] = []
+    stop = _Servers.stop
+
+    def stop_late(leaving: _Servers, name: str | None = None) -> None:
+        if name is None:
+            newcomers.append(User(folder))
+            eventually(lambda: is_held(folder / "gate.lock"))
+        stop(leaving, name)
+
+    monkeypatch.setattr(_Servers, "stop", stop_late)
+    with running_stack(folder, env=ENV, whisper=False):
+        pass
+    [newcomer] = newcomers
+    assert works(newcomer.stack())
+    newcomer.leave()
+    assert servers(folder) == {}
+
+
+def is_held(lock: Path) -> bool:
+    with lock.open("ab") as other:
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_waiting_for_the_servers_to_be_stopped_can_be_stopped(folder: Path) -> None:
+    folder.mkdir()
+    stop = threading.Event()
+    stop.set()
+    with (folder / "users.lock").open("wb") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        with pytest.raises(Stopped), running_stack(folder, env=ENV, stop=stop):
+            pass
+    assert servers(folder) == {}
+
+
 def test_an_error_in_the_command_stops_the_servers_too(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt), running_stack(folder, env=ENV, whisper=False):
         raise KeyboardInterrupt

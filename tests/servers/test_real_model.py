@@ -53,6 +53,7 @@ def test_both_protocols_of_our_server_hear_the_same(
     assert error_rate(reference(name), heard(theirs)) < 0.1
     assert theirs.model == "tiny.en"
     assert theirs.language == "en"
+    assert theirs.top_language_probs == ours.top_language_probs
     assert is_in_order(theirs)
     assert theirs.segments[-1].end <= length(chunks)
     assert all(segment.avg_logprob is not None for segment in theirs.segments)

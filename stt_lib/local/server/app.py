@@ -198,6 +198,10 @@ class AccessLog:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # Ray Serve announces the start and the end of the server.
+            await self._app(scope, receive, send)
+            return
         began = time.monotonic()
         status = CLIENT_CLOSED_REQUEST
 

@@ -141,6 +141,7 @@ def _verbose_json(heard: Heard) -> Response:
         {
             "task": "transcribe",
             **{key: heard[key] for key in ("language", "duration", "model")},
+            "language_probabilities": dict(heard["top_language_probs"]),
             "text": _text(heard),
             "segments": [{"id": i, **segment} for i, segment in enumerate(heard["segments"])],
         }

@@ -128,7 +128,7 @@ class Service:
     def _language(self, form: Form) -> str | None:
         language = languages.code(form.fields.get("language"))
         if language is not None and language not in self._transcriber.languages:
-            raise Refusal(400, f"{self._transcriber.model} does not speak that language")
+            raise Refusal(400, f"the language is not supported by {self._transcriber.model}")
         return language
 
     def _admit(self, request: Request) -> None:
