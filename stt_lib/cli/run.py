@@ -165,7 +165,7 @@ def _transcribe(
     source, sink = work(store, settings)
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
-    with _metrics(settings, store, pool), followed:
+    with _metrics(settings, pool), followed:
         worker = Worker(store, source, sink, pool, settings, signals.event, stats=stats)
         signals.release = worker.heartbeat.release_all
         report = Runner(worker).run()
@@ -174,15 +174,13 @@ def _transcribe(
     return report
 
 
-def _metrics(
-    settings: Settings, store: Store, pool: ServerPool
-) -> contextlib.AbstractContextManager[None]:
+def _metrics(settings: Settings, pool: ServerPool) -> contextlib.AbstractContextManager[None]:
     """What exposes the metrics; imported only if they are wanted."""
     if settings.metrics_port is None and settings.metrics_file is None:
         return contextlib.nullcontext()
     from stt_lib.reports.metrics import Exporter
 
-    return Exporter(settings, store, pool)
+    return Exporter(settings, pool)
 
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:
