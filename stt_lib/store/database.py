@@ -153,7 +153,9 @@ class Database:
         return self._timing.monotonic() - began >= patience
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
-        if attempt == 1 and not _lacks_index(error):  # once per operation, so that an outage does not flood the log
+        if attempt == 1 and not _lacks_index(
+            error
+        ):  # once per operation, so that an outage does not flood the log
             log.warning(
                 "MongoDB is not available (%s), retrying",
                 short(error),
