@@ -153,9 +153,8 @@ class Database:
         return self._timing.monotonic() - began >= patience
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
-        if attempt == 1 and not _lacks_index(
-            error
-        ):  # once per operation, so that an outage does not flood the log
+        # Once per operation, so that an outage does not flood the log.
+        if attempt == 1 and not _lacks_index(error):
             log.warning(
                 "MongoDB is not available (%s), retrying",
                 short(error),
