@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from stt_lib.cli.options import JSON, settings_options
-from stt_lib.cli.rendering import print_json, table, to_the_minute
+from stt_lib.cli.rendering import print_json, table, to_the_minute, with_shown_ids
 from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -68,7 +68,7 @@ def errors(
         now = store.now()
     if as_json:
         counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
-        print_json({"kinds": counts, "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
+        print_json({"kinds": counts, "chunks": [with_shown_ids(chunk) for chunk in chunks]})
     elif not chunks:
         click.echo("Nothing has failed.")
     else:

@@ -20,8 +20,8 @@ from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain.backoff import delay
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError, WriteRefused
-from stt_lib.store.ids import shown_id
 from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.formatters import shown_id
 from stt_lib.timing import Event as StopEvent
 from stt_lib.timing import Timing
 

@@ -2,14 +2,20 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+import uuid
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from bson import Binary
 
+from stt_lib.cli import main
 from stt_lib.errors import FailureKind
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import ROOT, World
+from tests.support.world import ROOT, START, World
 
 
 def test_errors_shows_what_failed_and_brings_it_back(world: World, whisper: FakeWhisper) -> None:
@@ -99,6 +105,47 @@ def test_ids_and_the_next_commands_are_listed(world: World) -> None:
     listed = json.loads(world.run("errors", "--json").stdout)["chunks"]
     assert {one["id"] for one in listed} == {str(d["_id"]) for d in world.chunks.find()}
     assert {one["original_id"] for one in listed} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "recording"),
+    [
+        (Binary(uuid.UUID(int=5).bytes, 4), Binary(uuid.UUID(int=6).bytes, 4)),
+        (START, START + timedelta(days=1)),
+    ],
+    ids=["UUID", "date"],
+)
+def test_an_id_that_is_shown_is_accepted(
+    world: World,
+    whisper: FakeWhisper,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chunk: Any,
+    recording: Any,
+) -> None:
+    world.record([0], original_id=recording, data=None, _id=chunk)
+    world.record([9], original_id=recording)
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+
+    def stt(*arguments: str, code: int = 0) -> str:
+        assert main(list(arguments)) == code
+        return capsys.readouterr().out
+
+    assert main(["--max-workers", "1"]) == 1
+    [step] = re.findall(r"newest transcript: python stt\.py (.+)", capsys.readouterr().err)
+    assert "/9" in stt(*shlex.split(step))
+    [listed] = json.loads(stt("errors", "--json"))["chunks"]
+    [row] = re.findall(r"^(\S.*?)  +(\S.*?)  +invalid_chunk  +\S+$", stt("errors"), re.MULTILINE)
+    assert row == (listed["id"], listed["original_id"])
+    for name in row:
+        [story] = json.loads(stt("show", name, "--json"))["chunks"]
+        assert (story["id"], story["original_id"]) == row
+        assert "1 chunk will" in stt("errors", "retry", name)
+    assert "/9" in stt("export", row[1])
+    [heard] = json.loads(stt("show", row[1], "--json"))["transcripts"]
+    assert heard["recording"] == row[1]
+    assert f"ID: {row[1]}" in world.log
 
 
 def test_a_long_list_is_cut(world: World) -> None:

@@ -182,7 +182,7 @@ def test_a_run_may_begin_its_metrics_while_mongodb_is_away(
 
 def test_the_pause_after_a_failed_query_does_not_grow_with_the_time_it_took() -> None:
     exporter = Exporter(Settings(), Mock())
-    pauses = []
+    pauses: list[float] = []
 
     def refresh() -> None:
         exporter._is_mongodb_up = len(pauses) == 2
