@@ -306,6 +306,14 @@ def _process(
     return None
 
 
+def _size(path: Path) -> int:
+    """Bytes, at least 1; why a file cannot be read is said when its turn comes."""
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1
+
+
 def _read(
     store: Store, source: ArrivingChunks, files: list[Path], texts: _Texts, stop: Event
 ) -> None:
@@ -313,7 +321,7 @@ def _read(
     from stt_lib.local.ingest import survey
 
     try:
-        sizes = [path.stat().st_size for path in files]
+        sizes = [_size(path) for path in files]
         speech = 0
         for number, path in enumerate(files, start=1):
             try:

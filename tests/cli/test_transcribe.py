@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from stt_lib.cli.transcribe import _read
 from stt_lib.config.installation import ROOT
+from stt_lib.errors import InputError
 from stt_lib.local.cores import cores
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.stack import running_stack
@@ -77,6 +81,17 @@ def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:
     assert f"Using {cores()} parallel worker(s)" in world.log_file.read_text()
     (log,) = world.folder.glob("**/whisper-*.log")
     assert "warning" not in log.read_text().lower()
+
+
+def test_a_file_that_vanishes_before_it_is_read_costs_no_other(store: Store) -> None:
+    problems: list[InputError] = []
+    source, texts = Mock(), Mock(problems=problems)
+    _read(store, source, [Path("gone.mp3"), Path("talk.mp3")], texts, threading.Event())
+    assert list(map(str, problems)) == ["gone.mp3 cannot be read: No such file or directory"]
+    [stored] = texts.stored.call_args_list
+    assert stored.args[0] == Path("talk.mp3")
+    assert store.chunks.is_whole(stored.args[1])
+    source.complete.assert_called_once_with()
 
 
 def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
