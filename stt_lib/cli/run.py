@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import re
 import shlex
 import signal
@@ -94,13 +95,16 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
 
 
 def on_its_own(settings: Settings) -> Settings:
-    """The settings without those that the environment may contain for other kinds of runs."""
+    """The settings without those that the environment may contain for other kinds of runs.
+
+    STT_WATCH makes the waits endless, unless they are set: no option can say so.
+    """
     groups = (Group.SELECTION, Group.RUNTIME)
     others = ("limit", "settle", "summary", "metrics_port", "metrics_file")
     defaults: dict[str, Any] = {
         name: option.default
         for name, option in OPTIONS.items()
-        if option.group in groups or name in others
+        if option.group in groups or name in others or getattr(settings, name) == math.inf
     }
     return dataclasses.replace(settings, **defaults)
 
