@@ -167,7 +167,7 @@ def _recordings(store: Store, files: Iterable[Path], problems: list[InputError])
     for path in files:
         try:
             recordings[path] = recording_id(path)
-            store.failures.retry_now(text=recordings[path])
+            store.failures.retry_now(text=recordings[path], restores=False)
         except InputError as problem:
             problems.append(problem)
     return recordings
@@ -238,6 +238,9 @@ class _Texts:
             self.problems.append(InputError(f"{path}: {self._why_missing(recording, missing)}"))
             if not stretches:
                 return  # what there may be is worth more than nothing
+        elif not stretches and self._store.chunks.has_discarded(recording):
+            print_above(f"{path}: no text, because its chunks were discarded")
+            return
         try:
             scope = Scope(recording, None, None, zero=zero, name_of=lambda _: path.name)
             deliver(WRITERS[self._format](stretches, scope), target)

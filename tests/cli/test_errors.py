@@ -195,12 +195,16 @@ def test_discarded_chunks_are_hidden_and_skipped_but_not_marked(
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
 
 
+NO_TIMEOUT = "No failure of kind timeout.\n"
+
+
 def test_discarded_chunks_are_listed_by_their_kind(world: World) -> None:
     failed(world, "a")
     world.run("errors", "discard", "a", "--yes")
     every = json.loads(world.run("errors", "--all", "--kind", "invalid_chunk", "--json").stdout)
     assert [one["original_id"] for one in every["chunks"]] == ["a", "a"]
-    assert world.run("errors", "--all", "--kind", "timeout").stdout == "Nothing has failed.\n"
+    assert world.run("errors", "--all", "--kind", "timeout").stdout == NO_TIMEOUT
+    assert world.run("errors", "retry", "--kind", "timeout").stdout == NO_TIMEOUT
 
 
 def test_retrying_everything_leaves_discarded_chunks_alone(world: World) -> None:
