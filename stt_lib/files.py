@@ -29,7 +29,7 @@ def is_writable(path: Path) -> bool:
 
     What can never be written is better noticed before hours of work than after.
     """
-    place = path if is_stream(path) else path.absolute().parent
+    place = path if is_stream(path) else Path(os.path.realpath(path)).parent
     return not path.is_dir() and os.access(place, os.W_OK)
 
 
@@ -53,11 +53,11 @@ def written_whole(path: Path, *, waits: bool = True) -> Iterator[BinaryIO]:
     draft = file.with_name(f".stt-{secrets.token_hex(8)}.part")  # a longer name might not fit
     try:
         with draft.open("wb") as stream:
+            if file.exists():
+                shutil.copymode(file, draft)  # before anybody can read what is written
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if file.exists():
-            shutil.copymode(file, draft)
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from stt_lib.cli.options import JSON, settings_options
-from stt_lib.cli.rendering import print_json, table, to_the_minute
+from stt_lib.cli.rendering import print_json, table, to_the_minute, with_shown_ids
 from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -68,9 +68,9 @@ def errors(
         now = store.now()
     if as_json:
         counts = [{**dataclasses.asdict(kind), "due": kind.due} for kind in kinds]
-        print_json({"kinds": counts, "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
+        print_json({"kinds": counts, "chunks": [with_shown_ids(chunk) for chunk in chunks]})
     elif not chunks:
-        click.echo("Nothing has failed.")
+        click.echo(_nothing(kind))
     else:
         click.echo("\n".join(_lists(kinds, chunks, now)))
         for what, command in NEXT_STEPS.items():
@@ -110,7 +110,7 @@ def retry(group_flags: dict[str, Any], /, id_: str | None, kind: str | None, **f
             f" {PROGRAM}{same_place(settings)}"
         )
     else:
-        click.echo("Nothing has failed.")
+        click.echo(_nothing(kind))
 
 
 @errors.command(short_help="Give up on failed chunks: neither retry nor list them.")
@@ -137,6 +137,10 @@ def discard(
         if not yes and not click.confirm(question, err=True):
             raise InputError("nothing was discarded")
         click.echo(f"{counted(store.failures.discard(kind, id_), 'chunk')} discarded.")
+
+
+def _nothing(kind: str | None) -> str:
+    return "Nothing has failed." if kind is None else f"No failure of kind {kind}."
 
 
 def _merged(group_flags: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from stt_lib.telemetry.formatters import local_time
+from stt_lib.telemetry.formatters import local_time, shown_id
 
 
 def at(moment: Any) -> str:
@@ -48,10 +49,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines)
 
 
+def with_shown_ids(record: Any) -> dict[str, Any]:
+    """A record for `print_json`; its ids are text, also those that are numbers or times."""
+    return {
+        name: shown_id(value) if name in ("id", "original_id") else value
+        for name, value in asdict(record).items()
+    }
+
+
 def print_json(value: Any) -> None:
     """Print what a command found; times are in ISO 8601, ids and the like are text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
 def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return value.isoformat() if isinstance(value, datetime) else shown_id(value)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import re
 import shlex
 import signal
@@ -94,13 +95,16 @@ def set_up_log(settings: Settings, file: Path | None) -> None:
 
 
 def on_its_own(settings: Settings) -> Settings:
-    """The settings without those that the environment may contain for other kinds of runs."""
+    """The settings without those that the environment may contain for other kinds of runs.
+
+    STT_WATCH makes the waits endless, unless they are set: no option can say so.
+    """
     groups = (Group.SELECTION, Group.RUNTIME)
     others = ("limit", "settle", "summary", "metrics_port", "metrics_file")
     defaults: dict[str, Any] = {
         name: option.default
         for name, option in OPTIONS.items()
-        if option.group in groups or name in others
+        if option.group in groups or name in others or getattr(settings, name) == math.inf
     }
     return dataclasses.replace(settings, **defaults)
 
@@ -165,7 +169,7 @@ def _transcribe(
     source, sink = work(store, settings)
     pool = _pool(settings, signals, stats)
     followed = following(pool, settings.server_url, dns_server=settings.dns_server)
-    with _metrics(settings, store, pool), followed:
+    with _metrics(settings, pool), followed:
         worker = Worker(store, source, sink, pool, settings, signals.event, stats=stats)
         signals.release = worker.heartbeat.release_all
         report = Runner(worker).run()
@@ -174,15 +178,13 @@ def _transcribe(
     return report
 
 
-def _metrics(
-    settings: Settings, store: Store, pool: ServerPool
-) -> contextlib.AbstractContextManager[None]:
+def _metrics(settings: Settings, pool: ServerPool) -> contextlib.AbstractContextManager[None]:
     """What exposes the metrics; imported only if they are wanted."""
     if settings.metrics_port is None and settings.metrics_file is None:
         return contextlib.nullcontext()
     from stt_lib.reports.metrics import Exporter
 
-    return Exporter(settings, store, pool)
+    return Exporter(settings, pool)
 
 
 def _pool(settings: Settings, signals: StopSignal, stats: Stats) -> ServerPool:

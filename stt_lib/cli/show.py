@@ -1,6 +1,5 @@
 """`show`: what happened to a chunk, a recording or a transcript; restores dropped text."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,7 +8,7 @@ import click
 
 from stt_lib import filtering
 from stt_lib.cli.options import JSON, settings_options
-from stt_lib.cli.rendering import at, print_json
+from stt_lib.cli.rendering import at, print_json, with_shown_ids
 from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -18,7 +17,7 @@ from stt_lib.domain.text import one_line
 from stt_lib.domain.units import counted
 from stt_lib.errors import InputError
 from stt_lib.filtering import Clue, Policy, Surroundings, in_words
-from stt_lib.telemetry.formatters import short_id
+from stt_lib.telemetry.formatters import short_id, shown_id
 
 
 @click.command()
@@ -48,7 +47,7 @@ def show(id_: str, as_json: bool, restore: bool, **flags: Any) -> None:
             click.echo(f"{counted(restored, 'segment')} put back")
             return
     if as_json:
-        chunks = [dataclasses.asdict(story) for story in stories]
+        chunks = [with_shown_ids(story) for story in stories]
         print_json({"chunks": chunks, "transcripts": [_plain(e, policy) for e in heard]})
         return
     paragraphs = [_story(story, same_place(settings)) for story in stories]
@@ -133,9 +132,9 @@ def _explained(explained: Explained, policy: Policy) -> Iterator[str]:
 def _plain(explained: Explained, policy: Policy) -> dict[str, Any]:
     record = explained.transcript
     return {
-        "transcript": str(record.id) if explained.is_saved else None,
-        "recording": str(record.original_id),
-        "chunks": [str(chunk_id) for chunk_id in record.chunk_ids],
+        "transcript": shown_id(record.id) if explained.is_saved else None,
+        "recording": shown_id(record.original_id),
+        "chunks": [shown_id(chunk_id) for chunk_id in record.chunk_ids],
         "start": record.start.isoformat(),
         "language": record.language,
         "filter": policy.level,

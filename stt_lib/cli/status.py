@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from stt_lib.cli.options import JSON, settings_options
-from stt_lib.cli.rendering import at, clock, print_json
+from stt_lib.cli.rendering import at, clock, print_json, with_shown_ids
 from stt_lib.cli.session import opened_store, same_place
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.loader import load
@@ -231,7 +231,10 @@ def _for_programs(found: Status) -> Any:
         "verdict": found.verdict,
         "now": found.now,
         "pending": {**asdict(backlog), "hours": backlog.seconds / 3600},
-        "holders": [asdict(holder) for holder in found.holders],
+        "holders": [
+            {**asdict(holder), "work": [with_shown_ids(work) for work in holder.work]}
+            for holder in found.holders
+        ],
         "failed": [{**asdict(kind), "due": kind.due} for kind in found.failed],
         "last": {name: asdict(getattr(found, name)) for name in ("hour", "day", "week")},
         "days": [{"day": day.isoformat(), **asdict(a)} for day, a in found.days],

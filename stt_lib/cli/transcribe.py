@@ -167,7 +167,7 @@ def _recordings(store: Store, files: Iterable[Path], problems: list[InputError])
     for path in files:
         try:
             recordings[path] = recording_id(path)
-            store.failures.retry_now(text=recordings[path])
+            store.failures.retry_now(text=recordings[path], restores=False)
         except InputError as problem:
             problems.append(problem)
     return recordings
@@ -238,6 +238,9 @@ class _Texts:
             self.problems.append(InputError(f"{path}: {self._why_missing(recording, missing)}"))
             if not stretches:
                 return  # what there may be is worth more than nothing
+        elif not stretches and self._store.chunks.has_discarded(recording):
+            print_above(f"{path}: no text, because its chunks were discarded")
+            return
         try:
             scope = Scope(recording, None, None, zero=zero, name_of=lambda _: path.name)
             deliver(WRITERS[self._format](stretches, scope), target)
@@ -306,6 +309,14 @@ def _process(
     return None
 
 
+def _size(path: Path) -> int:
+    """Bytes, at least 1; why a file cannot be read is said when its turn comes."""
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1
+
+
 def _read(
     store: Store, source: ArrivingChunks, files: list[Path], texts: _Texts, stop: Event
 ) -> None:
@@ -313,7 +324,7 @@ def _read(
     from stt_lib.local.ingest import survey
 
     try:
-        sizes = [path.stat().st_size for path in files]
+        sizes = [_size(path) for path in files]
         speech = 0
         for number, path in enumerate(files, start=1):
             try:

@@ -18,8 +18,13 @@ from stt_lib.errors import ConfigurationError
 FROM_FILES: Final = frozenset({"mongodb_uri", "api_key"})
 """Secrets that may also lie in a file."""
 
-_OF_KUBERNETES = re.compile(r"STT_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
-"""Variables that Kubernetes sets in the namespace of a Service named stt or stt-…"""
+_OF_KUBERNETES = re.compile(
+    r"STT_(\w+_)?(SERVICE_HOST=|SERVICE_PORT\w*=|PORT_\d+_\w+=|PORT=(tcp|udp|sctp)://)"
+)
+"""Variables that Kubernetes sets in the namespace of a Service named stt or stt-…, with values.
+
+Some have the names of settings, such as STT_PORT.
+"""
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -56,7 +61,8 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
     known = {option.variable for option in OPTIONS.values()}
     known |= {f"{OPTIONS[name].variable}_FILE" for name in FROM_FILES}
     for name in sorted(environ):
-        if name.startswith("STT_") and name not in known and not _OF_KUBERNETES.fullmatch(name):
+        is_ours = name.startswith("STT_") and not _is_of_kubernetes(name, environ[name])
+        if is_ours and name not in known:
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a setting and has no effect{hint}"
@@ -72,7 +78,13 @@ def _given(option: Option, flag: object, environ: Mapping[str, str]) -> tuple[st
         raise ConfigurationError(f"{option.variable} and {file} are both set: use only one")
     if path:
         return file, _secret_in(path, file)
+    if _is_of_kubernetes(option.variable, value):
+        value = ""
     return option.variable, value or None
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    return _OF_KUBERNETES.match(f"{name}={value}") is not None
 
 
 def _secret_in(path: str, source: str) -> str:

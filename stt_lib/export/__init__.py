@@ -20,7 +20,7 @@ from stt_lib.domain.utterances import Stretch
 from stt_lib.errors import ConfigurationError, InputError
 from stt_lib.export import page, subtitles, tables, text
 from stt_lib.export.scope import Scope
-from stt_lib.files import write_whole, written_whole
+from stt_lib.files import written_whole
 
 WRITERS: Final[dict[str, Callable[[Iterable[Stretch], Scope], Iterator[str]]]] = {
     "txt": text.write,
@@ -98,12 +98,19 @@ def locked(folder: Path) -> Iterator[dict[str, str]]:
         versions = _known(folder / VERSIONS)
         try:
             yield versions
-        finally:
-            write_whole(folder / VERSIONS, json.dumps(versions, indent=0))
+        except BaseException:
+            with suppress(InputError):  # the error under way says more
+                _save(versions, folder)
+            raise
+        _save(versions, folder)
     except BlockingIOError:
         raise InputError(f"another export is writing to {folder}") from None
     finally:
         os.close(lock)
+
+
+def _save(versions: dict[str, str], folder: Path) -> None:
+    deliver([json.dumps(versions, indent=0)], folder / VERSIONS)
 
 
 def _known(file: Path) -> dict[str, str]:

@@ -56,7 +56,8 @@ class Recording:
     """A file that was decoded once from end to end, so that it can be cut without surprises.
 
     `track` is the audio track that is cut, of `tracks`; `start` the time of its first sample.
-    `speech` is the probability of speech in each window of the detector.
+    `speech` is the probability of speech in each window of the detector, `version` the size and
+    the modification time that the file had.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Recording:
     track: int
     tracks: int
     speech: Samples
+    version: tuple[int, int]
 
     @property
     def id_bytes(self) -> bytes:
@@ -86,18 +88,38 @@ class Recording:
         return sum(map(vad.has_speech, _verdicts(self.speech)))
 
     def chunks(self) -> Iterator[NewChunk]:
-        """Yield the chunks in their order; holds only the sound of a few of them in memory."""
+        """Yield the chunks in their order; holds only the sound of a few of them in memory.
+
+        Raises:
+            InputError: the file can no longer be read, or has changed; the last chunk is missing.
+        """
+        try:
+            with self.path.open("rb") as source:
+                yield from self._cut(source)
+        except OSError as exc:
+            raise _unreadable(self.path, exc) from exc
+
+    def _cut(self, source: BinaryIO) -> Iterator[NewChunk]:
         verdicts = _verdicts(self.speech)
         threads = min(cores(), MOST_ENCODERS)
         ahead: deque[Future[NewChunk]] = deque()
-        with self.path.open("rb") as source, ThreadPoolExecutor(threads, "stt-encoder") as pool:
+        self._check(_version(source) == self.version)
+        with ThreadPoolExecutor(threads, "stt-encoder") as pool:
             sound = stream(source, str(self.path), encoding.RATE, track=self.track)
             pieces = (p for p in regrouped(sound, CHUNK_SAMPLES) if p.size >= SHORTEST)
             for index, piece in enumerate(_with_neighbours(pieces)):
+                self._check(index < len(verdicts))
                 ahead.append(pool.submit(self._chunk, index, piece, verdicts[index]))
                 if len(ahead) > threads:
                     yield ahead.popleft().result()
+            self._check(_version(source) == self.version)
             yield from (chunk.result() for chunk in ahead)
+
+    def _check(self, is_unchanged: bool) -> None:
+        if not is_unchanged:
+            raise InputError(
+                f"{self.path} changed while it was read: repeat the command once it is complete"
+            )
 
     def _chunk(self, index: int, piece: Piece, prob: float) -> NewChunk:
         return NewChunk(
@@ -136,7 +158,7 @@ def recording_id(path: Path) -> str:
         with path.open("rb") as source:
             return _id(hashlib.file_digest(source, "sha256").digest()).hex()
     except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        raise _unreadable(path, exc) from exc
 
 
 def survey(path: Path, start: datetime | None = None, *, stop: Event | None = None) -> Recording:
@@ -151,15 +173,25 @@ def survey(path: Path, start: datetime | None = None, *, stop: Event | None = No
     """
     try:
         with path.open("rb") as source:
+            version = _version(source)
             content = hashlib.file_digest(source, "sha256").digest()
             source.seek(0)
             media = probe(source, str(path))
             track, speech = _most_speech(source, str(path), len(media.offsets), stop)
         began = start or media.created or _began(path, speech, media, track)
     except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        raise _unreadable(path, exc) from exc
     first_sample = began + timedelta(seconds=media.offsets[track])
-    return Recording(path, content, first_sample, track, len(media.offsets), speech)
+    return Recording(path, content, first_sample, track, len(media.offsets), speech, version)
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _version(source: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(source.fileno())
+    return found.st_size, found.st_mtime_ns
 
 
 def _most_speech(

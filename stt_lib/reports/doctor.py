@@ -13,6 +13,7 @@ from typing import Final
 from stt_lib.config.installation import PROGRAM
 from stt_lib.config.settings import Settings
 from stt_lib.errors import AttemptError, ConfigurationError, FailureKind, ServerBusy, SttError
+from stt_lib.files import is_stream, write_whole
 from stt_lib.servers.discovery import expanded, lookup
 from stt_lib.servers.health_check import transcribe_probe
 from stt_lib.servers.protocols import Options
@@ -50,6 +51,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Run the checks one after the other; each tries the real thing."""
     yield from _database(settings)
     yield from _servers(settings)
+    if is_stream(settings.log_file):
+        yield _log_stream(settings.log_file)
+        return
     yield _log_folder(settings.log_file)
     usage = shutil.disk_usage(_existing(settings.log_file.parent))
     yield _room("disk", usage.free, usage.total, LEAST_LOG_DISK)
@@ -191,9 +195,22 @@ def _log_folder(file: Path) -> Finding:
             if file.exists():
                 file.open("ab").close()
     except OSError as error:
-        advice = "make it writable for this user, or choose another file with --log-file"
-        return _problem("log", f"{file}: {error.strerror}", advice)
+        return _no_log(file, error)
     return _fine("log", f"{file} is writable")
+
+
+def _log_stream(file: Path) -> Finding:
+    """Open a pipe or a device as a run does: one that nobody reads is not waited for."""
+    try:
+        write_whole(file, "")
+    except OSError as error:
+        return _no_log(file, error)
+    return _fine("log", f"{file} is writable")
+
+
+def _no_log(file: Path, error: OSError) -> Finding:
+    advice = "make it writable for this user, or choose another file with --log-file"
+    return _problem("log", f"{file}: {error.strerror}", advice)
 
 
 def _existing(folder: Path) -> Path:

@@ -5,6 +5,7 @@ timestamps instead of ages (`time() - stt_oldest_pending_timestamp_seconds` is t
 counts from 0. Where runs come and go, use the gauges, which describe the database.
 """
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -59,14 +60,17 @@ log = logging.getLogger("stt")
 class Exporter(Collector):
     """Serves a run's metrics at an address, writes them to a file, or both, within a block.
 
+    Has a connection of its own, because the run's may wait for MongoDB without a limit.
+
     Raises:
         ConfigurationError: on entry, if the address cannot be listened on.
     """
 
-    def __init__(self, settings: Settings, store: Store, pool: ServerPool) -> None:
+    def __init__(self, settings: Settings, pool: ServerPool) -> None:
+        self._settings = settings
         self._address = settings.metrics_port
         self._file = settings.metrics_file
-        self._store = store
+        self._opened = contextlib.ExitStack()
         self._pool = pool
         self._started = time.time()
         self._backlog: list[Metric] = []
@@ -85,7 +89,8 @@ class Exporter(Collector):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self.refresh()
+        with self._opened:
+            self.refresh()
 
     def collect(self) -> Iterator[Metric]:
         """Turn the figures into metrics, whenever Prometheus asks."""
@@ -100,6 +105,12 @@ class Exporter(Collector):
             "stt_run_start_timestamp_seconds", "When this run began.", self._started
         )
         yield _gauge("stt_build_info", "The version of stt.", {__version__: 1}, "version")
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        """Opened by the first query that finds MongoDB; each one fails at once while it is away."""
+        uri, database = self._settings.mongodb_uri, self._settings.mongodb_database
+        return self._opened.enter_context(Store(uri, database, mongo_wait=0.0))
 
     def refresh(self) -> None:
         """Query the database and write the file."""
@@ -117,7 +128,8 @@ class Exporter(Collector):
         while not self._over.wait(pause):
             began = time.monotonic()
             self.refresh()
-            pause = max(INTERVAL_SECONDS, (time.monotonic() - began) / LARGEST_SHARE)
+            took = time.monotonic() - began if self._is_mongodb_up else 0.0
+            pause = max(INTERVAL_SECONDS, took / LARGEST_SHARE)
 
     def _write(self, file: Path) -> None:
         try:

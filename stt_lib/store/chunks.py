@@ -25,7 +25,15 @@ from stt_lib.store import mapping
 from stt_lib.store.database import Database, Document, confirmed, is_duplicate, unwaited
 from stt_lib.store.group_commit import GroupCommit
 from stt_lib.store.ids import possible_ids
-from stt_lib.store.indexes import FAILED, NEWEST_FIRST, PENDING, PLAN, WORKABLE, Indexes
+from stt_lib.store.indexes import (
+    DISCARDED,
+    FAILED,
+    NEWEST_FIRST,
+    PENDING,
+    PLAN,
+    WORKABLE,
+    Indexes,
+)
 from stt_lib.store.mapping import nested
 from stt_lib.timing import Timing
 
@@ -273,13 +281,18 @@ class Chunks:
         return bool(last and last.get("last"))
 
     def has_due(self, recording: str, moment: datetime) -> bool:
-        """Whether some of a recording is pending and was due at this moment.
+        """Whether some of a recording is pending, was due at this moment, and is not discarded.
 
         The first chunk usually answers, because runs go from the newest to the oldest.
         """
         pending = {"original_id": {"$in": possible_ids(recording)}, **PENDING}
-        due = {**pending, "stt.retry_at": {"$not": {"$gt": moment}}}
+        due = {**pending, "stt.retry_at": {"$not": {"$gt": moment}}, "stt.discarded_at": None}
         return bool(self._db.find_one(self._db.chunks, due, {"_id": 1}, sort=[("index", 1)]))
+
+    def has_discarded(self, recording: str) -> bool:
+        """Whether some of a recording was discarded."""
+        query = {"original_id": {"$in": possible_ids(recording)}, **DISCARDED}
+        return self._db.has(self._db.chunks, query)
 
     def _insert(self, document: Document) -> bool:
         [refusal] = self._db.bulk(self._db.chunks, [InsertOne(document)])

@@ -20,8 +20,8 @@ from pymongo.write_concern import WriteConcern
 
 from stt_lib.domain.backoff import delay
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable, SttError, WriteRefused
-from stt_lib.store.ids import shown_id
 from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.formatters import shown_id
 from stt_lib.timing import Event as StopEvent
 from stt_lib.timing import Timing
 
@@ -133,6 +133,8 @@ class Database:
             try:
                 return self._limited(operation, seconds, began + patience)
             except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
+                if _lacks_index(error):
+                    self.when_hint_fails()
                 if not _is_transient(error) or self._is_too_late(began, patience):
                     raise self.translated(error) from None  # its text may quote documents
                 self._prepare_retry(error, attempt)
@@ -151,9 +153,8 @@ class Database:
         return self._timing.monotonic() - began >= patience
 
     def _prepare_retry(self, error: Exception, attempt: int) -> None:
-        if _lacks_index(error):
-            self.when_hint_fails()
-        elif attempt == 1:  # once per operation, so that an outage does not flood the log
+        # Once per operation, so that an outage does not flood the log.
+        if attempt == 1 and not _lacks_index(error):
             log.warning(
                 "MongoDB is not available (%s), retrying",
                 short(error),

@@ -121,14 +121,17 @@ class Failures:
         query = _failed(kind, text)
         return self._db.run(lambda: self._db.chunks.count_documents(query), seconds=None)
 
-    def retry_now(self, kind: str | None = None, text: str | None = None) -> int:
+    def retry_now(
+        self, kind: str | None = None, text: str | None = None, *, restores: bool = True
+    ) -> int:
         """Make failed chunks due, parked or not: all, or those of one kind, chunk or recording.
 
         They get their full number of attempts again; their history is kept. A chunk that was
-        discarded comes back if its id or that of its recording is given. Returns how many.
+        discarded comes back if its id or that of its recording is given, unless `restores` is
+        false. Returns how many.
         """
         failed = self._make_due(_failed(kind, text), [])
-        if text is None:
+        if text is None or not restores:
             return failed
         restored: Document = {"$set": {"stt.error": "$stt.discarded"}}
         forgotten: Document = {"$unset": ["stt.discarded", "stt.discarded_at"]}

@@ -8,6 +8,8 @@ from bson import Binary, Int64, ObjectId, Regex, json_util
 from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE
 from bson.errors import BSONError
 
+from stt_lib.telemetry.formatters import shown_id
+
 
 def possible_ids(text: str) -> list[Any]:
     """The values that an id typed by a person may stand for.
@@ -51,7 +53,8 @@ def _extended_json(text: str) -> Any:
     return value
 
 
-def shown_id(value: Any) -> str:
+@shown_id.register(object)
+def _shown(value: Any) -> str:
     """An id in the form in which `possible_ids` takes it."""
     if isinstance(value, str | ObjectId | int) and not isinstance(value, bool):
         return str(value)

@@ -11,9 +11,10 @@ from bson.min_key import MinKey
 from stt_lib.domain.models import NOMINAL_CHUNK_SECONDS, RecordingState, RecordingSummary, identity
 from stt_lib.domain.text import word_count
 from stt_lib.store.database import Database, Document
-from stt_lib.store.ids import possible_ids, shown_id
+from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import FAILED_KEYS, PENDING, PLAN_KEYS, Indexes
 from stt_lib.store.mapping import nested
+from stt_lib.telemetry.formatters import shown_id
 
 _A_DATE: Final[Document] = {"$gte": datetime.min, "$lt": datetime.max}
 """What fits a calendar: MongoDB's dates go far beyond it."""

@@ -16,9 +16,9 @@ from stt_lib.domain.search import Query, is_spaced
 from stt_lib.domain.utterances import Stretch, stretch
 from stt_lib.errors import ConfigurationError, StoreError, StoreUnavailable
 from stt_lib.store.database import Database, Document, short
-from stt_lib.store.ids import shown_id
 from stt_lib.store.transcripts import said_in
 from stt_lib.telemetry.events import Event
+from stt_lib.telemetry.formatters import shown_id
 from stt_lib.timing import Timing
 
 log = logging.getLogger("stt")

@@ -26,8 +26,9 @@ from stt_lib.store import mapping
 from stt_lib.store.chunks import durably_owned, owners
 from stt_lib.store.database import Database, Document, is_duplicate
 from stt_lib.store.group_commit import GroupCommit
-from stt_lib.store.ids import possible_ids, shown_id
+from stt_lib.store.ids import possible_ids
 from stt_lib.store.indexes import OWNER, Indexes
+from stt_lib.telemetry.formatters import shown_id
 from stt_lib.timing import Timing
 
 HISTORY: Final = "transcriptions_history"

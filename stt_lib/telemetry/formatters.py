@@ -28,9 +28,15 @@ def local_time(moment: datetime | None) -> str:
         return moment.strftime(DATE_FORMAT)
 
 
+@functools.singledispatch
+def shown_id(value: object) -> str:
+    """An id of any type as commands take it; `store.ids` adds the types of the database."""
+    return str(value)
+
+
 def short_id(value: object) -> str:
-    """An id on one line."""
-    text = one_line(str(value))
+    """The same on one line."""
+    text = one_line(shown_id(value))
     return text if len(text) <= LONGEST_ID else text[: LONGEST_ID - 1] + "…"
 
 

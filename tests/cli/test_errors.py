@@ -2,14 +2,20 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+import uuid
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from bson import Binary
 
+from stt_lib.cli import main
 from stt_lib.errors import FailureKind
 from tests.support.whisper import FakeWhisper, echo, status
-from tests.support.world import ROOT, World
+from tests.support.world import ROOT, START, World
 
 
 def test_errors_shows_what_failed_and_brings_it_back(world: World, whisper: FakeWhisper) -> None:
@@ -101,6 +107,47 @@ def test_ids_and_the_next_commands_are_listed(world: World) -> None:
     assert {one["original_id"] for one in listed} == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    ("chunk", "recording"),
+    [
+        (Binary(uuid.UUID(int=5).bytes, 4), Binary(uuid.UUID(int=6).bytes, 4)),
+        (START, START + timedelta(days=1)),
+    ],
+    ids=["UUID", "date"],
+)
+def test_an_id_that_is_shown_is_accepted(
+    world: World,
+    whisper: FakeWhisper,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chunk: Any,
+    recording: Any,
+) -> None:
+    world.record([0], original_id=recording, data=None, _id=chunk)
+    world.record([9], original_id=recording)
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+
+    def stt(*arguments: str, code: int = 0) -> str:
+        assert main(list(arguments)) == code
+        return capsys.readouterr().out
+
+    assert main(["--max-workers", "1"]) == 1
+    [step] = re.findall(r"newest transcript: python stt\.py (.+)", capsys.readouterr().err)
+    assert "/9" in stt(*shlex.split(step))
+    [listed] = json.loads(stt("errors", "--json"))["chunks"]
+    [row] = re.findall(r"^(\S.*?)  +(\S.*?)  +invalid_chunk  +\S+$", stt("errors"), re.MULTILINE)
+    assert row == (listed["id"], listed["original_id"])
+    for name in row:
+        [story] = json.loads(stt("show", name, "--json"))["chunks"]
+        assert (story["id"], story["original_id"]) == row
+        assert "1 chunk will" in stt("errors", "retry", name)
+    assert "/9" in stt("export", row[1])
+    [heard] = json.loads(stt("show", row[1], "--json"))["transcripts"]
+    assert heard["recording"] == row[1]
+    assert f"ID: {row[1]}" in world.log
+
+
 def test_a_long_list_is_cut(world: World) -> None:
     world.record(range(30), original_id="a", data=None)
     assert world.run().returncode == 1
@@ -148,12 +195,16 @@ def test_discarded_chunks_are_hidden_and_skipped_but_not_marked(
     assert world.chunks.count_documents({"stt": {"$exists": True}}) == 0
 
 
+NO_TIMEOUT = "No failure of kind timeout.\n"
+
+
 def test_discarded_chunks_are_listed_by_their_kind(world: World) -> None:
     failed(world, "a")
     world.run("errors", "discard", "a", "--yes")
     every = json.loads(world.run("errors", "--all", "--kind", "invalid_chunk", "--json").stdout)
     assert [one["original_id"] for one in every["chunks"]] == ["a", "a"]
-    assert world.run("errors", "--all", "--kind", "timeout").stdout == "Nothing has failed.\n"
+    assert world.run("errors", "--all", "--kind", "timeout").stdout == NO_TIMEOUT
+    assert world.run("errors", "retry", "--kind", "timeout").stdout == NO_TIMEOUT
 
 
 def test_retrying_everything_leaves_discarded_chunks_alone(world: World) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stt_lib.cli.run import on_its_own
+from stt_lib.config.loader import load
 from stt_lib.telemetry import logs
 from tests.support.terminal import on_a_terminal
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
@@ -274,3 +276,12 @@ def test_connections_are_kept_alive(world: World, whisper: FakeWhisper) -> None:
     world.run("--max-workers", "2")
     assert len(whisper.requests) == 20
     assert len(ports) <= 2
+
+
+def test_commands_on_their_own_do_not_wait_as_long_as_a_worker_that_watches() -> None:
+    settings = on_its_own(load({}, {"STT_WATCH": "5"}))
+    assert settings.watch is None
+    assert (settings.server_wait, settings.mongo_wait) == (60, 60)
+    environment = {"STT_WATCH": "5", "STT_SERVER_WAIT": "7", "STT_MONGO_WAIT": "8"}
+    settings = on_its_own(load({}, environment))
+    assert (settings.server_wait, settings.mongo_wait) == (7, 8)

@@ -4,11 +4,16 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from stt_lib.cli.transcribe import _read, _recordings, _Texts
 from stt_lib.config.installation import ROOT
+from stt_lib.domain.models import Failure
+from stt_lib.errors import FailureKind, InputError
 from stt_lib.local.cores import cores
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.stack import running_stack
@@ -77,6 +82,17 @@ def test_the_embedded_server_gets_one_request_per_core(world: World) -> None:
     assert f"Using {cores()} parallel worker(s)" in world.log_file.read_text()
     (log,) = world.folder.glob("**/whisper-*.log")
     assert "warning" not in log.read_text().lower()
+
+
+def test_a_file_that_vanishes_before_it_is_read_costs_no_other(store: Store) -> None:
+    problems: list[InputError] = []
+    source, texts = Mock(), Mock(problems=problems)
+    _read(store, source, [Path("gone.mp3"), Path("talk.mp3")], texts, threading.Event())
+    assert list(map(str, problems)) == ["gone.mp3 cannot be read: No such file or directory"]
+    [stored] = texts.stored.call_args_list
+    assert stored.args[0] == Path("talk.mp3")
+    assert store.chunks.is_whole(stored.args[1])
+    source.complete.assert_called_once_with()
 
 
 def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
@@ -235,9 +251,38 @@ def test_what_failed_is_reported_and_tried_again(world: World, whisper: FakeWhis
     assert "testing" in Path("talk.txt").read_text()
     assert len(posted(whisper)) == 4
     whisper.script = echo
+    (failed,) = json.loads(world.run("errors", "--local", "--json").stdout)["chunks"]
+    world.run("errors", "discard", failed["id"], "--yes", "--local")
+    count = len(whisper.requests)
     done = world.run("transcribe", "talk.mp3")
     assert (done.returncode, done.stderr) == (0, "")
+    assert len(whisper.requests) == count, "what was discarded is given up on"
+    world.run("errors", "retry", failed["id"], "--local")
+    done = world.run("transcribe", "talk.mp3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(whisper.requests) > count
     assert "testing" in Path("talk.txt").read_text()
+
+
+def test_a_file_that_was_discarded_as_a_whole_gets_no_text(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, target = Path("talk.mp3"), Path("talk.txt")
+    target.write_text("my notes")
+    store.chunks.insert(read_recording(path, START))
+    problems: list[InputError] = []
+    (recording,) = _recordings(store, [path], problems).values()
+    ids = store.chunks.pending_of(recording)
+    failure = Failure(FailureKind.TIMEOUT, "", None)
+    store.failures.record(ids, failure, attempt="1", audio_at_fault=True, due_in=0, max_failures=1)
+    assert store.failures.discard(text=recording) == 4
+    assert _recordings(store, [path], problems) == {path: recording}
+    texts = _Texts(store, {path: target}, "txt", problems, "")
+    assert texts.is_known(path, recording)
+    texts.close(is_complete=True)
+    assert problems == []
+    assert target.read_text() == "my notes"
+    assert capsys.readouterr().out == "talk.mp3: no text, because its chunks were discarded\n"
 
 
 def test_a_server_that_is_away_is_exit_code_3(world: World) -> None:

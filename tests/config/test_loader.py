@@ -168,3 +168,16 @@ def test_a_child_gets_the_environment_without_settings_and_their_secrets() -> No
     variables = {option.variable: "secret" for option in OPTIONS.values()}
     files = {"STT_API_KEY_FILE": "secret", "MONGODB_URI_FILE": "secret"}
     assert child_environment({**kept, **variables, **files}) == kept
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting() -> None:
+    links = {
+        "STT_PORT": "tcp://10.0.0.1:8081",
+        "STT_METRICS_PORT": "udp://10.0.0.1:9464",
+        "STT_WHISPER_PORT": "sctp://10.0.0.1:8081",
+    }
+    assert load({}, links) == load({}, {})
+    assert list(unknown_variables(links)) == []
+    assert load({"port": "1"}, links).port == 1
+    with pytest.raises(ConfigurationError, match=r"^STT_PORT must be"):
+        load({}, {"STT_PORT": "http://10.0.0.1:8081"})

@@ -23,7 +23,8 @@ from stt_lib.errors import Stopped
 from stt_lib.export import WRITERS, deliver
 from stt_lib.export.scope import Scope, readable
 from stt_lib.store import Store
-from stt_lib.store.ids import possible_ids, shown_id
+from stt_lib.store.ids import possible_ids
+from stt_lib.telemetry.formatters import shown_id
 from tests.support.ports import free_port
 from tests.support.whisper import FakeWhisper, transcription
 from tests.support.world import ROOT, START, World

@@ -1,15 +1,18 @@
 """`export --to`: one file per recording, and only what changed since the last export."""
 
+import errno
 import fcntl
 import os
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from stt_lib.export import VERSIONS, file_name
+from stt_lib.errors import InputError
+from stt_lib.export import VERSIONS, deliver, file_name, locked
 from stt_lib.store import Store
 from tests.support.whisper import FakeWhisper
 from tests.support.world import START, World
@@ -66,6 +69,20 @@ def test_a_file_that_was_deleted_is_written_again(world: World, two: dict[str, i
     (folder_of(world) / "a.txt").unlink()
     assert "1 file written" in export(world)
     assert set(written(world)) == set(two)
+
+
+def test_a_full_disk_is_blamed_on_the_folder_and_replaces_no_other_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    monkeypatch.setattr("stt_lib.export.written_whole", full)
+    with (
+        pytest.raises(InputError, match=rf"^{tmp_path}/{VERSIONS} cannot be written: No space"),
+        locked(tmp_path),
+    ):
+        pass
+    with pytest.raises(InputError, match=r"^a\.txt cannot be written: No space"), locked(tmp_path):
+        deliver(["text"], Path("a.txt"))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a.txt": 3}'])

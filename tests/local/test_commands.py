@@ -6,9 +6,12 @@ import shutil
 import socket
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stt_lib.cli import main
+from stt_lib.local import ingest
 from stt_lib.local.ingest import read_recording
 from stt_lib.store import Store
 from tests.local.sounds import SAMPLES, encoded, silent_video, tone
@@ -36,6 +39,34 @@ def test_good_files_are_stored_and_bad_ones_are_listed_at_the_end(
     again = world.run("ingest", str(SAMPLES / "library.opus"))
     assert again.returncode == 0
     assert "4 chunks, 4 with speech, 4 stored before" in again.stdout
+
+
+def test_a_file_that_grows_while_it_is_read_costs_no_other(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    growing, good = tmp_path / "growing.opus", SAMPLES / "library.opus"
+    shutil.copy(good, growing)
+
+    def survey(path: Path, *arguments: Any, **options: Any) -> ingest.Recording:
+        found = survey_(path, *arguments, **options)
+        if path == growing:
+            with growing.open("ab") as file:
+                file.write((SAMPLES / "phone.opus").read_bytes())
+        return found
+
+    survey_ = ingest.survey
+    monkeypatch.setattr(ingest, "survey", survey)
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    assert main(["ingest", str(growing), str(good)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{good}: 4 chunks")
+    changed = "changed while it was read: repeat the command once it is complete"
+    assert shown.err == f"stt: {growing} {changed}\n"
+    assert world.chunks.distinct("file") == [good.name]
 
 
 def test_a_file_name_need_not_be_utf_8(world: World, tmp_path: Path) -> None:

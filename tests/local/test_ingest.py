@@ -1,6 +1,8 @@
 import io
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from stt_lib.audio.decoding import Samples, decode, stream
 from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError, Stopped
-from stt_lib.local import encoding
+from stt_lib.local import encoding, ingest
 from stt_lib.local.ingest import read_recording, survey
 from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
 
@@ -192,6 +194,55 @@ def test_reading_a_file_can_be_stopped() -> None:
     stop.set()
     with pytest.raises(Stopped):
         survey(SAMPLES / "birds.opus", START, stop=stop)
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(path.read_bytes()[-960_000:])
+
+
+def shrink(path: Path) -> None:
+    os.truncate(path, 200_000)
+
+
+CHANGED = "changed while it was read: repeat the command once it is complete"
+
+
+@pytest.mark.parametrize(
+    ("change", "is_early", "problem"),
+    [
+        (grow, True, CHANGED),
+        (grow, False, CHANGED),
+        (shrink, True, CHANGED),
+        (shrink, False, CHANGED),
+        (Path.unlink, True, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_changes_between_the_two_readings_is_not_taken_for_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+    problem: str,
+    *,
+    is_early: bool,
+) -> None:
+    monkeypatch.setattr(ingest, "cores", lambda: 1)
+    path = write(tmp_path / "a.wav", sweep(45, encoding.RATE))
+    recording = survey(path, START)
+    chunks = recording.chunks()
+    if not is_early:
+        next(chunks)
+    change(path)
+    with pytest.raises(InputError) as caught:
+        assert not any(chunk.is_last for chunk in chunks)
+    assert str(caught.value) == f"{path} {problem}"
+
+
+def test_more_sound_than_was_surveyed_is_a_change(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sweep(25, encoding.RATE))
+    recording = replace(survey(path, START), speech=np.zeros(1, np.float32))
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(recording.chunks())
 
 
 @pytest.mark.parametrize("name", ["empty.mp3", "text.txt", "film.mkv", "missing.wav", "folder"])

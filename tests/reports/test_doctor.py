@@ -1,12 +1,15 @@
 """`doctor` finds each fault by its name, on real services, and leaves no trace."""
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,6 +17,7 @@ from stt_lib.cli import main
 from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
 from stt_lib.local.mongod import Mongod
+from stt_lib.reports import doctor
 from stt_lib.reports.doctor import Finding, State, examine
 from stt_lib.store import Store
 from stt_lib.store.diagnostics import Diagnostics
@@ -218,6 +222,22 @@ def test_a_server_is_checked_with_the_options_of_a_run(world: World, whisper: Fa
 
 
 # -- places -----------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_a_device_or_a_pipe_needs_no_folder_and_no_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in the worker's image, whose user may not write in /dev, a small tmpfs."""
+    monkeypatch.setattr(doctor, "_database", lambda _: iter(()))
+    monkeypatch.setattr(doctor, "_servers", lambda _: iter(()))
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=PermissionError(13, "denied")))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=65_536, free=65_536))
+    [found] = examine(Settings(log_file=Path("/dev/null")))
+    assert (found.check, found.state) == ("log", State.OK)
+
+    os.mkfifo(tmp_path / "unread")
+    [found] = examine(Settings(log_file=tmp_path / "unread"))
+    assert (found.check, found.state) == ("log", State.PROBLEM)
 
 
 def test_a_log_that_cannot_be_written_is_told(world: World) -> None:

@@ -1,6 +1,7 @@
 """The metrics: what is exported is right, and dashboard and alerts ask for nothing else."""
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import urllib.request
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock, patch
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,12 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stt_lib import __version__
 from stt_lib.config.installation import ROOT
+from stt_lib.config.loader import load
 from stt_lib.config.settings import Settings
 from stt_lib.domain.models import FailedKind
 from stt_lib.errors import FailureKind
+from stt_lib.local.mongod import Mongod
 from stt_lib.reports import metrics
 from stt_lib.reports.metrics import MOST_CLIENTS, Exporter
 from stt_lib.telemetry.stats import Stats
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
@@ -135,6 +139,69 @@ def test_the_port_tells_of_the_run_while_it_runs(world: World, whisper: FakeWhis
     assert samples["stt_sequences_total", (("outcome", "transcribed"),)] == 0
 
 
+def test_an_outage_of_mongodb_is_shown_and_fresh_figures_follow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(metrics, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("stt_lib.store.database.CONNECT_SECONDS", 0.3)
+    mongod, file = Mongod(tmp_path), tmp_path / "stt.prom"
+
+    def shows(name: str, value: float) -> bool:
+        return file.exists() and read(file.read_text()).get((name, ())) == value
+
+    mongod.start()
+    try:
+        world = World(mongod.uri, tmp_path)
+        settings = load({"watch": "5", "metrics_file": str(file)}, world.env)
+        assert settings.mongo_wait == math.inf
+        with Exporter(settings, Mock(stats=Stats(), servers=[])):
+            eventually(lambda: shows("stt_mongodb_up", 1))
+            mongod.kill()
+            eventually(lambda: shows("stt_mongodb_up", 0))
+            mongod.start()
+            world.record(range(3))
+            eventually(lambda: shows("stt_pending_chunks", 3))
+            assert shows("stt_mongodb_up", 1)
+        world.close()
+    finally:
+        mongod.kill()
+
+
+def test_a_run_may_begin_its_metrics_while_mongodb_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stt_lib.store.database.CONNECT_SECONDS", 0.1)
+    file = tmp_path / "stt.prom"
+    away = {"MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}"}
+    settings = load({"metrics_file": str(file)}, away)
+    with Exporter(settings, Mock(stats=Stats(), servers=[])):
+        pass
+    assert read(file.read_text())["stt_mongodb_up", ()] == 0
+
+
+def test_the_pause_after_a_failed_query_does_not_grow_with_the_time_it_took() -> None:
+    exporter = Exporter(Settings(), Mock())
+    pauses: list[float] = []
+
+    def refresh() -> None:
+        exporter._is_mongodb_up = len(pauses) == 2
+        clock.monotonic.return_value += 600
+
+    def wait(pause: float) -> bool:
+        pauses.append(pause)
+        return len(pauses) > 2
+
+    clock = Mock(monotonic=Mock(return_value=0.0))
+    with (
+        patch.object(metrics, "time", clock),
+        patch.object(exporter, "refresh", refresh),
+        patch.object(exporter, "_over", Mock(wait=wait)),
+    ):
+        exporter._keep()
+    assert pauses == [0, metrics.INTERVAL_SECONDS, 600 / metrics.LARGEST_SHARE]
+
+
 def test_slow_clients_have_few_threads_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "CLIENT_SECONDS", 0.5)
     server = metrics._listen(CollectorRegistry(), "127.0.0.1", 0)
@@ -196,13 +263,15 @@ def exported() -> set[str]:
     stats.failed("server", FailureKind.TIMEOUT)
     server = Mock(in_flight=1, limit=Mock(value=2), is_out=False)
     server.name = "server"
-    store = Mock()
+    store = MagicMock()
+    store.__enter__.return_value = store
     store.failures.kinds.return_value = [FailedKind("timeout", 1, 1, 0, None, START, START)]
     store.chunks.count_pending.return_value = 5
     store.chunks.first_and_last_pending.return_value = [], [Mock(start=START)]
     store.statistics.last_done.return_value = START
-    exporter = Exporter(Settings(), store, Mock(stats=stats, servers=[server]))
-    exporter.refresh()
+    exporter = Exporter(Settings(), Mock(stats=stats, servers=[server]))
+    with patch.object(metrics, "Store", return_value=store):
+        exporter.refresh()
     return {sample.name for family in exporter.collect() for sample in family.samples}
 
 

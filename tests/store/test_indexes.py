@@ -38,6 +38,18 @@ def test_indexes_are_made_when_missing_and_only_then(world: World, store: Store)
     )
 
 
+def test_without_patience_an_index_that_was_dropped_is_missed_only_once(
+    world: World, store: Store
+) -> None:
+    world.record(range(3))
+    with Store(world.uri, world.database, mongo_wait=0) as hasty:
+        assert hasty.chunks.count_pending() == 3
+        world.chunks.drop_index("stt_pending")
+        with pytest.raises(StoreUnavailable):
+            hasty.chunks.count_pending()
+        assert hasty.chunks.count_pending() == 3
+
+
 def test_an_index_that_is_listed_but_not_built_yet_is_waited_for(world: World) -> None:
     world.record(range(3))
     with (
