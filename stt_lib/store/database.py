@@ -133,9 +133,10 @@ class Database:
             try:
                 return self._limited(operation, seconds, began + patience)
             except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
+                is_too_late = self._is_too_late(began, patience)
                 if _lacks_index(error):
-                    self.when_hint_fails()
-                if not _is_transient(error) or self._is_too_late(began, patience):
+                    self.when_hint_fails()  # which may wait for a build, however long it takes
+                if not _is_transient(error) or is_too_late:
                     raise self.translated(error) from None  # its text may quote documents
                 self._prepare_retry(error, attempt)
 

@@ -74,7 +74,7 @@ def test_the_build_of_another_run_is_waited_for_however_long_it_takes(tmp_path: 
         world.record(range(3))
         with (
             Store(world.uri, world.database) as builder,
-            Store(world.uri, world.database, mongo_wait=0) as early,
+            Store(world.uri, world.database, mongo_wait=0.1) as early,
         ):
             admin = world.client.admin
 
