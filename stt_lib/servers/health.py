@@ -40,6 +40,9 @@ BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
 LONGEST_PAUSE_SECONDS = 3600.0
 """Seconds. No server is left alone for longer, whatever it asks."""
 
+LOGGED_SECONDS = 30.0
+"""Seconds. A pause that is longer than the last one logged by more than this is logged, too."""
+
 RECENT_SECONDS = 30.0
 """Seconds. An answer no older than this is evidence that a server works."""
 
@@ -132,13 +135,15 @@ class Server:
         self._busy_answers = 0
         self._pause_began = float("-inf")
         self._asked_until = self._paused_until = 0.0
+        self._logged_pause = 0.0
         self._answered_at = float("-inf")
         self._is_known_as_slow = False
 
     @property
     def serves(self) -> bool:
-        """Whether its last word was an answer, not trouble."""
-        return not self.is_out and not self._busy_answers
+        """Whether its last word was an answer, not trouble, and it has asked for no pause."""
+        has_asked_for_a_pause = self._timing.monotonic() < self._asked_until
+        return not (self.is_out or self._busy_answers or has_asked_for_a_pause)
 
     @property
     def is_out(self) -> bool:
@@ -202,6 +207,7 @@ class Server:
         """It is in trouble, found out in `seconds`; `certain` as for `Breaker.failure`."""
         if isinstance(error, ServerBusy):
             return self._pause(error, seconds)
+        self._busy_answers = 0  # from here the breaker decides
         if isinstance(error, ServerMisconfigured):
             return self._give_up(error)
         now = self._timing.monotonic()
@@ -229,8 +235,12 @@ class Server:
             rng = self._timing.random
             pause = delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
             self._paused_until = now + pause
-        if not is_another or self._busy_answers > 1:
+        else:
             return None
+        is_first = is_another and self._busy_answers == 1
+        if not is_first and seconds_asked <= self._logged_pause + LOGGED_SECONDS:
+            return None
+        self._logged_pause = pause
         text = f"is busy, pausing until {self._time_in(pause)}"
         return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(pause, 1))
 

@@ -467,6 +467,8 @@ class ServerPool:
         with self._lock:
             self._last_trouble = error
             news = server.failed(error, certain=certain, seconds=seconds)
+            if server.serves:  # its breaker decides: no outage has begun yet
+                self._out_since = None
             if error.kind is FailureKind.TIMEOUT and server.is_out:
                 self._give_up_overdue(server)
         _log(news)

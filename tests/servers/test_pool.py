@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from stt_lib.errors import FailureKind, ServerTrouble
+from stt_lib.errors import FailureKind, ServerBusy, ServerTrouble
+from stt_lib.servers.pool import ServerPool
 from tests.pipeline.lab import Lab
 from tests.support.manual_time import ManualTiming
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
@@ -257,3 +258,39 @@ def test_an_outage_does_not_end_a_run_that_has_just_found_a_server() -> None:
     pool.line_up(1)
     with pool.slot(2, audio=1.0) as slot:
         assert slot.server.url == "http://memory"
+
+
+def is_outage(pool: ServerPool) -> bool:
+    with pool._lock:
+        return pool._is_outage()
+
+
+@pytest.mark.parametrize("order", ["refused answered", "answered refused"])
+def test_a_long_pause_is_an_outage_whichever_answer_came_last(order: str) -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings(server_wait=60.0))
+    [server] = pool.servers
+    busy = ServerBusy("busy", server.name, 3600.0)
+    for event in order.split():
+        if event == "answered":
+            pool._answered(server)
+        else:
+            pool._trouble(server, busy, certain=False, seconds=0.1)
+    assert not is_outage(pool)
+    lab.timing.sleep(59.9)
+    assert not is_outage(pool)
+    lab.timing.sleep(0.1)
+    assert is_outage(pool)
+
+
+def test_no_outage_began_with_a_busy_answer_before_a_long_request() -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings(server_wait=60.0))
+    [server] = pool.servers
+    busy = ServerBusy("busy", server.name, None)
+    late = ServerTrouble(FailureKind.TIMEOUT, "too late", server.name)
+    for error in (busy, late, busy):
+        pool._trouble(server, error, certain=False, seconds=0.0)
+        assert not is_outage(pool)
+        lab.timing.sleep(96.0)
+    assert is_outage(pool)
