@@ -44,10 +44,14 @@ BUSY_ANSWERS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The right to post one request at a time to a server, through a channel."""
+    """The right to post one request at a time to a server, through a channel.
+
+    Its thread may get to run long after it was granted: a refusal counts from `granted_at`.
+    """
 
     server: Server
     channel: Channel
+    granted_at: float
     is_trial: bool = False
 
 
@@ -257,7 +261,7 @@ class ServerPool:
             server.on_trial = server.on_trial or is_trial
             if not is_trial:
                 self._count_in_rates(waiter.audio)
-            waiter.slot = Slot(server, self._idle.pop(), is_trial)
+            waiter.slot = Slot(server, self._idle.pop(), self._timing.monotonic(), is_trial)
             waiter.granted.set()
 
     def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
@@ -297,7 +301,7 @@ class ServerPool:
             Suspect: it failed, though the server works with other audio.
             AudioRejected: the server says that the audio is at fault, and works with other audio.
         """
-        server, started = slot.server, self._timing.monotonic()
+        server = slot.server
         may_be_poison = busy_answers + 1 >= BUSY_ANSWERS
         try:
             post = self._posted_with_proof if may_be_poison else self._posted
@@ -306,8 +310,8 @@ class ServerPool:
             if not isinstance(error, ServerBusy):
                 self.stats.failed(server.name, error.kind)
             with self._lock:
-                server.refused(error.kind, started=started)
-            seconds = self._timing.monotonic() - started
+                server.refused(error.kind, started=slot.granted_at)
+            seconds = self._timing.monotonic() - slot.granted_at
             self._trouble(server, error, certain=error.unreachable, seconds=seconds)
             raise
         except (Suspect, AudioRejected) as error:

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from stt_lib.domain.models import Chunk
 from stt_lib.errors import FailureKind, ServerBusy, ServerTrouble
+from stt_lib.servers.health import BUSY_BASE_SECONDS
 from stt_lib.servers.pool import ServerPool
-from tests.pipeline.lab import Lab
+from tests.pipeline.lab import Lab, refuse
 from tests.support.manual_time import ManualTiming
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
@@ -294,3 +296,21 @@ def test_no_outage_began_with_a_busy_answer_before_a_long_request() -> None:
         assert not is_outage(pool)
         lab.timing.sleep(96.0)
     assert is_outage(pool)
+
+
+def test_refusals_of_slots_that_were_granted_together_count_as_one() -> None:
+    """Whenever their threads get to run."""
+    lab = Lab()
+    lab.script = lambda posted: refuse(503)
+    pool = lab.pool(lab.settings(max_workers=8))
+    [server] = pool.servers
+    limits = []
+    audio = [Chunk(0, 0, lab.timing.now(), b"rec0", "opus", 10.0)]
+    with pool.slot(1, audio=10.0) as one, pool.slot(2, audio=10.0) as other:
+        for slot in (one, other):
+            lab.timing.sleep(0.1)
+            with pytest.raises(ServerBusy):
+                pool.transcribe(slot, audio)
+            limits.append(server.limit.value)
+    assert limits[0] == limits[1] < 8
+    assert server.takes_requests(lab.timing.monotonic() + BUSY_BASE_SECONDS)
