@@ -167,6 +167,11 @@ class Server:
         may_be_tried = not self.on_trial and not self.misconfigured and not self._is_paused(now)
         return may_be_tried and self.breaker.is_trial_due(now)
 
+    def may_be_forgotten(self, now: float) -> bool:
+        """Whether it holds no request, and does not have to be left alone."""
+        is_resting = self.breaker.rest_ends is not None and now < self.breaker.rest_ends
+        return not (self.in_flight or self.owes or is_resting or self._is_paused(now))
+
     def _is_paused(self, now: float) -> bool:
         return now < max(self._asked_until, self._paused_until)
 

@@ -160,16 +160,20 @@ class ServerPool:
     def follow(self, source: str, urls: Sequence[str]) -> None:
         """Let these be the servers of a source: new ones are used at once, vanished ones drained.
 
-        A vanished server gets no more requests; those in flight there may end.
+        A vanished server gets no more requests; those in flight there may end. As long as it holds
+        one, or has to be left alone, it is remembered: its address may come back.
         """
         with self._lock:
-            known = self._followed.setdefault(source, {})
-            gone = [known.pop(url) for url in known.keys() - set(urls)]
-            new = {url: self._server(url) for url in urls if url not in known}
-            known |= new
-            self.servers = [s for s in self.servers if s not in gone] + list(new.values())
+            now, known = self._timing.monotonic(), self._followed.get(source, {})
+            used = {url: server for url, server in known.items() if server in self.servers}
+            wanted = {url: known.get(url) or self._server(url) for url in urls}
+            new = [server for url, server in wanted.items() if url not in used]
+            gone = [server for url, server in used.items() if url not in wanted]
+            kept = {url: s for url, s in known.items() if not s.may_be_forgotten(now)}
+            self._followed[source] = kept | wanted
+            self.servers = [s for s in self.servers if s not in gone] + new
             self._dispatch()
-        for server in new.values():
+        for server in new:
             _log(server.news(logging.INFO, "is used", Event.SERVER_FOUND))
         for server in gone:
             _log(server.news(logging.INFO, "has gone: no more requests", Event.SERVER_GONE))

@@ -314,3 +314,54 @@ def test_refusals_of_slots_that_were_granted_together_count_as_one() -> None:
             limits.append(server.limit.value)
     assert limits[0] == limits[1] < 8
     assert server.takes_requests(lab.timing.monotonic() + BUSY_BASE_SECONDS)
+
+
+URL = "http://memory"
+
+
+@pytest.fixture
+def followed() -> tuple[ServerPool, ManualTiming]:
+    """A pool whose servers are addresses of a name, and its clock."""
+    timing = ManualTiming()
+    lab = Lab(timing=timing)
+    settings = lab.settings(max_workers=8, server_max=2)
+    return lab.pool(dataclasses.replace(settings, server_url=())), timing
+
+
+def test_server_max_holds_for_an_address_that_comes_and_goes(
+    followed: tuple[ServerPool, ManualTiming],
+) -> None:
+    pool, timing = followed
+    with ExitStack() as slots:
+        for look in range(3):
+            pool.follow("name", [URL])
+            [server] = pool.servers
+            if look == 0:
+                slots.enter_context(pool.slot(1, audio=1.0))
+                slots.enter_context(pool.slot(2, audio=1.0))
+            assert not server.takes_requests(timing.monotonic())
+            pool.follow("name", [])
+        assert pool.in_flight == 2
+    pool.follow("name", [URL])
+    assert pool.servers == [server]
+    assert server.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "seconds"),
+    [(ServerBusy("busy", URL, 60.0), 60.0), (ServerTrouble(FailureKind.CONNECTION, "", URL), 1.0)],
+)
+def test_an_address_that_comes_back_is_still_left_alone_until_its_pause_or_rest_ends(
+    followed: tuple[ServerPool, ManualTiming], trouble: ServerTrouble, seconds: float
+) -> None:
+    pool, timing = followed
+    pool.follow("name", [URL])
+    [server] = pool.servers
+    pool._trouble(server, trouble, certain=True, seconds=0.1)
+    for urls in ([], [], [URL]):
+        pool.follow("name", urls)
+    assert pool.servers == [server]
+    timing.sleep(seconds)
+    for urls in ([], [URL]):
+        pool.follow("name", urls)
+    assert pool.servers != [server], "nothing is kept for ever"
