@@ -214,7 +214,9 @@ class Server:
             return self._pause(error, seconds)
         self._busy_answers = 0  # from here the breaker decides
         if isinstance(error, ServerMisconfigured):
-            return self._give_up(error)
+            certain = True
+            if not self._may_recover_from(error):
+                return self._give_up(error)
         now = self._timing.monotonic()
         longest = LONGEST_REST_SECONDS
         if isinstance(error, ServerTrouble) and error.unreachable:
@@ -262,6 +264,15 @@ class Server:
         text = f"rests until {self._time_in(rest)}: {error}"
         facts = {"kind": error.kind, "seconds": round(rest, 1)}
         return self.news(level, text, Event.SERVER_RESTS, **facts)
+
+    def _may_recover_from(self, error: ServerMisconfigured) -> bool:
+        """Whether it may answer again without a change here, as it has answered before.
+
+        Its container may be being replaced, or its key. But when the audio cannot be decoded here
+        before it is sent, a trial would succeed and help nobody.
+        """
+        has_answered = self._answered_at > float("-inf")
+        return has_answered and error.kind is not FailureKind.REJECTED
 
     def _give_up(self, error: AttemptError) -> News | None:
         if self.misconfigured:

@@ -10,10 +10,12 @@ from contextlib import ExitStack
 import pytest
 
 from stt_lib.domain.models import Chunk
-from stt_lib.errors import FailureKind, ServerBusy, ServerTrouble
+from stt_lib.errors import FailureKind, ServerBusy, ServerMisconfigured, ServerTrouble
 from stt_lib.servers.health import BUSY_BASE_SECONDS
 from stt_lib.servers.pool import ServerPool
+from stt_lib.timing import Timing
 from tests.pipeline.lab import Lab, refuse
+from tests.pipeline.lab import echo as respond
 from tests.support.manual_time import ManualTiming
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
@@ -105,6 +107,45 @@ def test_a_server_with_the_wrong_key_is_left_out_and_named_once(
     assert done.stderr.count("is out for this run") == 1
     assert "STT_API_KEY" in done.stderr
     world.assert_all_done()
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_has_answered_is_tried_again_whatever_is_wrong_with_it(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Its container is being replaced, and the proxy in front of it knows no address so far."""
+    monkeypatch.setattr("stt_lib.servers.health.FIRST_REST_SECONDS", 0.002)
+    monkeypatch.setattr("stt_lib.servers.pool.POLL_SECONDS", 0.001)
+    lab = Lab(timing=Timing())
+    for number in range(4):
+        lab.record(range(2), f"recording{number}")
+    replies = iter([None, refuse(status), refuse(status)])
+    lab.script = lambda posted: next(replies, None) or respond(posted)
+    lab.probe = lambda: next(replies, None) or respond(("probe",))
+    report = lab.run(max_workers=1, server_wait=30.0)
+    assert (report.halted_by, len(lab.requests)) == (None, 5)
+    lab.assert_all_done()
+
+
+def test_a_wrong_answer_without_any_right_one_before_ends_the_use_of_a_server() -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings())
+    [server] = pool.servers
+    wrong = ServerMisconfigured(FailureKind.WRONG_SERVER, "no", server.name)
+    pool._trouble(server, wrong, certain=False, seconds=0.0)
+    assert server.misconfigured
+    assert is_outage(pool)
+
+
+def test_a_decoder_that_is_missing_here_ends_the_use_of_a_server_that_has_answered() -> None:
+    """It transcribes test clips all the same, and would be back each time."""
+    lab = Lab()
+    pool = lab.pool(lab.settings())
+    [server] = pool.servers
+    pool._answered(server)
+    missing = ServerMisconfigured(FailureKind.REJECTED, "pip install av", server.name)
+    pool._trouble(server, missing, certain=False, seconds=0.0)
+    assert is_outage(pool)
 
 
 def test_the_log_says_when_a_server_rests_until_when_and_when_it_is_back(
