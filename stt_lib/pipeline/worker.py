@@ -289,12 +289,13 @@ class _Job:
     ) -> Answer:
         """Post audio, of which some chunks are our own, until there is an answer or a verdict.
 
-        Trouble of the server or the network costs one of `retries`; a busy server costs none.
+        Trouble of the server or the network costs one of `retries`; a busy server costs none, but
+        after some busy answers without Retry-After the pool finds out whether it is one.
         A suspicion against whole audio gets one more attempt, elsewhere if possible, so that
         a stray error does not start a search.
         """
         avoid: Server | None = None
-        failures = suspicions = 0
+        failures = suspicions = busy_answers = 0
         seconds = sum(chunk.seconds for chunk in audio)
         while True:
             with self._worker.pool.slot(self._ticket, audio=seconds, avoid=avoid) as slot:
@@ -303,11 +304,15 @@ class _Job:
                 avoid = slot.server
                 try:
                     # Logged once the request is sent: the server should not wait for the log.
-                    return self._worker.pool.transcribe(slot, audio, self._announce)
-                except ServerBusy:
+                    return self._worker.pool.transcribe(
+                        slot, audio, self._announce, busy_answers=busy_answers
+                    )
+                except ServerBusy as busy:
+                    busy_answers = busy_answers + 1 if busy.retry_after is None else 0
                     continue
                 except ServerTrouble as error:
                     failures += 1
+                    busy_answers = 0
                     if self._worker.stop.is_set():
                         raise Stopped from None  # perhaps it was cut off at the end of the run
                     if failures > self._settings.retries:

@@ -40,6 +40,9 @@ BUSY_BASE_SECONDS, BUSY_MAX_SECONDS = 1.0, 30.0
 LONGEST_PAUSE_SECONDS = 3600.0
 """Seconds. No server is left alone for longer, whatever it asks."""
 
+LOGGED_SECONDS = 30.0
+"""Seconds. A pause that is longer than the last one logged by more than this is logged, too."""
+
 RECENT_SECONDS = 30.0
 """Seconds. An answer no older than this is evidence that a server works."""
 
@@ -132,13 +135,15 @@ class Server:
         self._busy_answers = 0
         self._pause_began = float("-inf")
         self._asked_until = self._paused_until = 0.0
+        self._logged_pause = 0.0
         self._answered_at = float("-inf")
         self._is_known_as_slow = False
 
     @property
     def serves(self) -> bool:
-        """Whether its last word was an answer, not trouble."""
-        return not self.is_out and not self._busy_answers
+        """Whether its last word was an answer, not trouble, and it has asked for no pause."""
+        has_asked_for_a_pause = self._timing.monotonic() < self._asked_until
+        return not (self.is_out or self._busy_answers or has_asked_for_a_pause)
 
     @property
     def is_out(self) -> bool:
@@ -161,6 +166,11 @@ class Server:
     def wants_trial(self, now: float) -> bool:
         may_be_tried = not self.on_trial and not self.misconfigured and not self._is_paused(now)
         return may_be_tried and self.breaker.is_trial_due(now)
+
+    def may_be_forgotten(self, now: float) -> bool:
+        """Whether it holds no request, and does not have to be left alone."""
+        is_resting = self.breaker.rest_ends is not None and now < self.breaker.rest_ends
+        return not (self.in_flight or self.owes or is_resting or self._is_paused(now))
 
     def _is_paused(self, now: float) -> bool:
         return now < max(self._asked_until, self._paused_until)
@@ -202,8 +212,11 @@ class Server:
         """It is in trouble, found out in `seconds`; `certain` as for `Breaker.failure`."""
         if isinstance(error, ServerBusy):
             return self._pause(error, seconds)
+        self._busy_answers = 0  # from here the breaker decides
         if isinstance(error, ServerMisconfigured):
-            return self._give_up(error)
+            certain = True
+            if not self._may_recover_from(error):
+                return self._give_up(error)
         now = self._timing.monotonic()
         longest = LONGEST_REST_SECONDS
         if isinstance(error, ServerTrouble) and error.unreachable:
@@ -229,8 +242,12 @@ class Server:
             rng = self._timing.random
             pause = delay(self._busy_answers, BUSY_BASE_SECONDS, BUSY_MAX_SECONDS, rng)
             self._paused_until = now + pause
-        if not is_another or self._busy_answers > 1:
+        else:
             return None
+        is_first = is_another and self._busy_answers == 1
+        if not is_first and seconds_asked <= self._logged_pause + LOGGED_SECONDS:
+            return None
+        self._logged_pause = pause
         text = f"is busy, pausing until {self._time_in(pause)}"
         return self.news(logging.INFO, text, Event.SERVER_BUSY, seconds=round(pause, 1))
 
@@ -247,6 +264,15 @@ class Server:
         text = f"rests until {self._time_in(rest)}: {error}"
         facts = {"kind": error.kind, "seconds": round(rest, 1)}
         return self.news(level, text, Event.SERVER_RESTS, **facts)
+
+    def _may_recover_from(self, error: ServerMisconfigured) -> bool:
+        """Whether it may answer again without a change here, as it has answered before.
+
+        Its container may be being replaced, or its key. But when the audio cannot be decoded here
+        before it is sent, a trial would succeed and help nobody.
+        """
+        has_answered = self._answered_at > float("-inf")
+        return has_answered and error.kind is not FailureKind.REJECTED
 
     def _give_up(self, error: AttemptError) -> News | None:
         if self.misconfigured:

@@ -38,13 +38,20 @@ log = logging.getLogger("stt")
 POLL_SECONDS: Final = 0.25
 """Seconds. Interval at which a waiting thread looks for the end of a pause, or a stop."""
 
+BUSY_ANSWERS: Final = 3
+"""Busy answers in a row to one request, after which the request itself may be the cause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The right to post one request at a time to a server, through a channel."""
+    """The right to post one request at a time to a server, through a channel.
+
+    Its thread may get to run long after it was granted: a refusal counts from `granted_at`.
+    """
 
     server: Server
     channel: Channel
+    granted_at: float
     is_trial: bool = False
 
 
@@ -153,16 +160,20 @@ class ServerPool:
     def follow(self, source: str, urls: Sequence[str]) -> None:
         """Let these be the servers of a source: new ones are used at once, vanished ones drained.
 
-        A vanished server gets no more requests; those in flight there may end.
+        A vanished server gets no more requests; those in flight there may end. As long as it holds
+        one, or has to be left alone, it is remembered: its address may come back.
         """
         with self._lock:
-            known = self._followed.setdefault(source, {})
-            gone = [known.pop(url) for url in known.keys() - set(urls)]
-            new = {url: self._server(url) for url in urls if url not in known}
-            known |= new
-            self.servers = [s for s in self.servers if s not in gone] + list(new.values())
+            now, known = self._timing.monotonic(), self._followed.get(source, {})
+            used = {url: server for url, server in known.items() if server in self.servers}
+            wanted = {url: known.get(url) or self._server(url) for url in urls}
+            new = [server for url, server in wanted.items() if url not in used]
+            gone = [server for url, server in used.items() if url not in wanted]
+            kept = {url: s for url, s in known.items() if not s.may_be_forgotten(now)}
+            self._followed[source] = kept | wanted
+            self.servers = [s for s in self.servers if s not in gone] + new
             self._dispatch()
-        for server in new.values():
+        for server in new:
             _log(server.news(logging.INFO, "is used", Event.SERVER_FOUND))
         for server in gone:
             _log(server.news(logging.INFO, "has gone: no more requests", Event.SERVER_GONE))
@@ -234,6 +245,12 @@ class ServerPool:
         now = self._timing.monotonic()
         return max(self._requests.seconds_left(now), self._audio.seconds_left(now))
 
+    def _count_in_rates(self, audio: float) -> None:
+        """Note a request that starts now. The lock is held."""
+        now = self._timing.monotonic()
+        self._requests.take(now)
+        self._audio.take(now, audio)
+
     def _dispatch(self) -> None:
         """Hand idle channels to whoever is first in line and ready. The lock is held."""
         while self._idle and self._line and not self._stop.is_set() and self._over is None:
@@ -247,10 +264,8 @@ class ServerPool:
             server.in_flight += 1
             server.on_trial = server.on_trial or is_trial
             if not is_trial:
-                now = self._timing.monotonic()
-                self._requests.take(now)
-                self._audio.take(now, waiter.audio)
-            waiter.slot = Slot(server, self._idle.pop(), is_trial)
+                self._count_in_rates(waiter.audio)
+            waiter.slot = Slot(server, self._idle.pop(), self._timing.monotonic(), is_trial)
             waiter.granted.set()
 
     def _choice(self, avoid: Server | None) -> tuple[Server | None, bool]:
@@ -274,34 +289,77 @@ class ServerPool:
     # -- requests -----------------------------------------------------------------------------
 
     def transcribe(
-        self, slot: Slot, chunks: Sequence[Chunk], when_sent: Callable[[], None] = do_nothing
+        self,
+        slot: Slot,
+        chunks: Sequence[Chunk],
+        when_sent: Callable[[], None] = do_nothing,
+        *,
+        busy_answers: int = 0,
     ) -> Answer:
         """Post consecutive chunks, oldest first; `when_sent` is called once they are on their way.
+
+        `busy_answers` to the same request came before, in a row and without Retry-After.
 
         Raises:
             ServerTrouble: the fault of the server or the network.
             Suspect: it failed, though the server works with other audio.
             AudioRejected: the server says that the audio is at fault, and works with other audio.
         """
-        server, started = slot.server, self._timing.monotonic()
+        server = slot.server
+        may_be_poison = busy_answers + 1 >= BUSY_ANSWERS
         try:
-            answer = self._post(slot, chunks, started, when_sent)
+            post = self._posted_with_proof if may_be_poison else self._posted
+            return post(slot, chunks, when_sent)
         except ServerTrouble as error:
             if not isinstance(error, ServerBusy):
                 self.stats.failed(server.name, error.kind)
             with self._lock:
-                server.refused(error.kind, started=started)
-            seconds = self._timing.monotonic() - started
+                server.refused(error.kind, started=slot.granted_at)
+            seconds = self._timing.monotonic() - slot.granted_at
             self._trouble(server, error, certain=error.unreachable, seconds=seconds)
             raise
         except (Suspect, AudioRejected) as error:
             if error.server is None:  # the audio was refused before anything was sent
                 raise
             self.stats.failed(server.name, error.kind)
-            self._clear_the_server_of(error, slot, alone=len(chunks) == 1)
+            if not isinstance(error.__cause__, ServerBusy):  # otherwise the server is cleared
+                self._clear_the_server_of(error, slot, alone=len(chunks) == 1)
             raise
-        self._answered(server)
-        self._measured(server, started, sum(chunk.seconds for chunk in chunks))
+
+    def _posted_with_proof(
+        self, slot: Slot, chunks: Sequence[Chunk], when_sent: Callable[[], None]
+    ) -> Answer:
+        """Post a request that was refused as by a busy server, time and again.
+
+        Some servers and gateways say "busy" when they fail with certain audio. Retried for ever, it
+        would hold up the backlog, because its ticket is the first. If the server refuses it once
+        more, transcribes a test clip, and refuses it again right after that, the audio is suspected
+        as after a persistent 5xx. A full server refuses the clip as well.
+
+        A full server that has room just for the clip gets a wrong verdict. That loses no words: it
+        takes two before whole audio is searched for a bad chunk, and one against a chunk alone
+        before that chunk is left to a later run.
+        """
+        try:
+            return self._posted(slot, chunks, when_sent)
+        except ServerBusy as busy:
+            if busy.retry_after is not None or not self._probe(slot) or self._stop.is_set():
+                raise
+        with self._lock:
+            self._count_in_rates(sum(chunk.seconds for chunk in chunks))
+        try:
+            return self._posted(slot, chunks, when_sent)
+        except ServerBusy as busy:
+            if busy.retry_after is not None:
+                raise
+            message = f"{busy}, though it transcribes other audio"
+            raise Suspect(FailureKind.SERVER_ERROR, message, slot.server.name) from busy
+
+    def _posted(self, slot: Slot, chunks: Sequence[Chunk], when_sent: Callable[[], None]) -> Answer:
+        started = self._timing.monotonic()
+        answer = self._post(slot, chunks, started, when_sent)
+        self._answered(slot.server)
+        self._measured(slot.server, started, sum(chunk.seconds for chunk in chunks))
         return answer
 
     def _post(
@@ -417,6 +475,8 @@ class ServerPool:
         with self._lock:
             self._last_trouble = error
             news = server.failed(error, certain=certain, seconds=seconds)
+            if server.serves:  # its breaker decides: no outage has begun yet
+                self._out_since = None
             if error.kind is FailureKind.TIMEOUT and server.is_out:
                 self._give_up_overdue(server)
         _log(news)

@@ -406,9 +406,9 @@ def _translated(error: Exception, server: str, *, is_new: bool) -> ServerTrouble
     if isinstance(error, _UNUSABLE):
         message = f"{server} is not an address that can be used ({type(error).__name__})"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
-    if isinstance(error, requests.exceptions.SSLError):
-        return _insecure(_root(error), server)
     reason = _root(error)
+    if isinstance(error, requests.exceptions.SSLError) and not isinstance(reason, _BROKEN_TLS):
+        return _insecure(reason, server)
     if isinstance(reason, http.client.BadStatusLine) and str(reason).startswith(_TLS_ALERT):
         message = f"{server} expects https: write {_with_tls(server)}"
         return ServerMisconfigured(FailureKind.WRONG_SERVER, message, server)
@@ -446,6 +446,9 @@ def _insecure(reason: BaseException, server: str) -> ServerMisconfigured:
 
 _PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 """What OpenSSL says of an answer that is not TLS, in its versions."""
+
+_BROKEN_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""What a secure connection ends with when it breaks, be it in the handshake."""
 
 _UNUSABLE = (
     requests.exceptions.InvalidURL,

@@ -12,9 +12,9 @@ import errno
 import fcntl
 import logging
 import os
-import stat
 from pathlib import Path
 
+from stt_lib.files import is_stream
 from stt_lib.telemetry.events import Event
 
 log = logging.getLogger("stt")
@@ -24,8 +24,8 @@ class RotatedFile(logging.Handler):
     """Appends records to `path`; a full file becomes `path.1`, that one `path.2`, and so on.
 
     A line that another process writes during a rotation ends up at the end of `path.1`. Where
-    renaming or locking fails, the file grows: a line matters more than its size. Pipes and devices
-    are never rotated.
+    renaming or locking fails, the file grows: a line matters more than its size. Pipes, devices and
+    the file that our own output is redirected to are never rotated.
     """
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
@@ -36,18 +36,20 @@ class RotatedFile(logging.Handler):
         """
         super().__init__()
         self._has_failed = False
-        self._path = Path(os.path.realpath(path))  # a link stays, its target is rotated
+        is_rotated = not is_stream(path)
+        # A link stays, its target is rotated. The target of a link to a pipe is no path.
+        self._path = Path(os.path.realpath(path)) if is_rotated else path
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
         old = (f"{self._path.name}.{number}" for number in range(1, backups + 1))
         self._names = [self._path, *map(self._path.with_name, old)]
         self._file = self._open()
-        self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self._is_rotated = is_rotated
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            if self._is_regular:
+            if self._is_rotated:
                 self._turn_to_current()
             if os.write(self._file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -126,6 +126,7 @@ class Lab:
             options=Options(),
             protocol=settings.protocol,
             max_in_flight=settings.max_workers,
+            server_max=settings.server_max,
             timeout=settings.timeout,
             server_wait=settings.server_wait,
             stop=self.stop,

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from stt_lib.domain.models import ChunkSequence, Outcome
 from stt_lib.errors import FailureKind, ServerTrouble, Stopped, StoreError, StoreUnavailable
 from stt_lib.pipeline.heartbeat import Heartbeat
 from stt_lib.servers.transport import Reply
+from stt_lib.timing import Timing
 from tests.pipeline.lab import Lab, Posted, answer, echo, refuse
 from tests.support.manual_time import START, ManualTiming
 from tests.support.memory_store import Away, Network
@@ -283,6 +285,77 @@ def test_a_chunk_that_makes_servers_crash_ends_up_alone(lab: Lab) -> None:
     assert set(failures(lab)) == {"rec-7"}
     assert sorted(lab.text) == sorted(f"rec{n}" for n in range(30) if n != 7)
     assert list(lab.database.claims) == []
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """In real time, with pauses of milliseconds."""
+    monkeypatch.setattr("stt_lib.servers.health.BUSY_BASE_SECONDS", 0.002)
+    monkeypatch.setattr("stt_lib.servers.health.BUSY_MAX_SECONDS", 0.02)
+    monkeypatch.setattr("stt_lib.servers.pool.POLL_SECONDS", 0.001)
+    return Lab(timing=Timing())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("others", [0, 10])
+def test_audio_to_which_a_server_always_says_busy_does_not_block_the_backlog(
+    brisk: Lab, workers: int, others: int
+) -> None:
+    """A gateway answers 503 when its server dies of one chunk; to all else it works."""
+    brisk.record(range(8), start=START + timedelta(days=1))
+    for number in range(others):
+        brisk.record(range(2), f"recording{number}")
+    brisk.script = lambda posted: refuse(503) if "rec5" in posted else echo(posted)
+    report = brisk.run(max_workers=workers, server_wait=30.0)
+    assert report.halted_by is None
+    assert failures(brisk) == {"rec-5": ("server_error", 1, 0)}
+    assert len(brisk.pending) == 1
+    assert {f"rec{n}" for n in range(8) if n != 5} <= set(brisk.text)
+    assert sum("rec5" in posted for posted in brisk.requests) < 40
+    assert brisk.stats.figures().servers["http://memory"].errors.keys() == {"server_error"}
+
+
+@pytest.mark.parametrize("wait", [None, "0"])
+def test_nothing_is_blamed_when_a_server_is_too_busy_for_a_test_clip_as_well(
+    brisk: Lab, wait: str | None
+) -> None:
+    brisk.record(range(3))
+    full = Reply(503, {"retry-after": wait} if wait else {}, b"")
+    refused = 0
+
+    def full_for_long(posted: Posted) -> Reply:
+        nonlocal refused
+        refused += 1
+        return full if refused <= 12 else echo(posted)
+
+    brisk.script = full_for_long
+    brisk.probe = lambda: full
+    assert brisk.run(server_wait=30.0, max_workers=1).halted_by is None
+    brisk.assert_all_done()
+    assert len(brisk.requests) == 13
+
+
+def test_a_full_server_that_has_room_for_a_test_clip_is_asked_at_once(brisk: Lab) -> None:
+    """It has room for the request as well, or says again that it is busy."""
+    brisk.record(range(3))
+    replies = iter([*(refuse(503) for _ in range(3)), Reply(503, {"retry-after": "0"}, b"")])
+    brisk.script = lambda posted: next(replies, None) or echo(posted)
+    assert brisk.process(only(brisk), retries=0).outcome is Outcome.TRANSCRIBED
+    assert len(brisk.requests) == 5
+
+
+def test_a_request_is_not_posted_again_once_the_run_is_stopped(brisk: Lab) -> None:
+    brisk.record(range(3))
+    brisk.script = lambda posted: refuse(503)
+
+    def probed() -> Reply:
+        brisk.stop.set()
+        return answer([])
+
+    brisk.probe = probed
+    with pytest.raises(Stopped):
+        brisk.process(only(brisk))
+    assert len(brisk.requests) == 3
 
 
 def test_a_defect_is_counted_on_each_chunk(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from stt_lib.errors import FailureKind, ServerBusy, ServerTrouble
 from stt_lib.servers.diagnosis import retry_after
-from stt_lib.servers.health import Server
+from stt_lib.servers.health import THRESHOLD, Server
 from tests.support.manual_time import ManualTiming
 
 
@@ -119,3 +119,45 @@ def test_an_answer_ends_a_pause_for_which_the_server_has_not_asked(
     server.failed(ServerBusy("busy", "stt", 20.0))
     server.answered()
     assert not server.takes_requests(timing.monotonic() + 19.9)
+
+
+def test_a_server_that_has_asked_for_a_pause_does_not_serve_until_it_ends(
+    server: Server, timing: ManualTiming
+) -> None:
+    """Also when requests that were sent before are answered meanwhile."""
+    server.failed(ServerBusy("busy", "stt", 20.0))
+    server.answered()
+    timing.sleep(19.9)
+    assert not server.serves
+    timing.sleep(0.1)
+    assert server.serves
+
+
+def test_a_pause_that_is_much_longer_than_the_last_one_logged_is_logged(
+    server: Server, timing: ManualTiming
+) -> None:
+    """Whatever came before it; but a server that asks for a minute again and again is not."""
+    timing.sleep(1.0)
+
+    def is_logged(asked: float | None) -> bool:
+        return server.failed(ServerBusy("busy", "stt", asked), seconds=1.0) is not None
+
+    assert [is_logged(asked) for asked in (5.0, None, 20.0)] == [True, False, False]
+    server.answered()
+    assert [is_logged(asked) for asked in (600.0, 600.0, 60.0)] == [True, False, False]
+    timing.sleep(3600.0)
+    server.answered()
+    assert [is_logged(asked) for asked in (5.0, 60.0, 60.0)] == [True, True, False]
+
+
+def test_after_trouble_that_is_not_busy_the_breaker_decides_whether_it_serves(
+    server: Server, timing: ManualTiming
+) -> None:
+    served = []
+    for _ in range(THRESHOLD):
+        server.failed(ServerBusy("busy", "stt", None))
+        assert not server.serves
+        timing.sleep(1.0)
+        server.failed(ServerTrouble(FailureKind.TIMEOUT, "too late", "stt"))
+        served.append(server.serves)
+    assert served == [True, True, False]

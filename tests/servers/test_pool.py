@@ -9,8 +9,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from stt_lib.errors import FailureKind, ServerTrouble
-from tests.pipeline.lab import Lab
+from stt_lib.domain.models import Chunk
+from stt_lib.errors import FailureKind, ServerBusy, ServerMisconfigured, ServerTrouble
+from stt_lib.servers.health import BUSY_BASE_SECONDS
+from stt_lib.servers.pool import ServerPool
+from stt_lib.timing import Timing
+from tests.pipeline.lab import Lab, refuse
+from tests.pipeline.lab import echo as respond
 from tests.support.manual_time import ManualTiming
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import World
@@ -102,6 +107,45 @@ def test_a_server_with_the_wrong_key_is_left_out_and_named_once(
     assert done.stderr.count("is out for this run") == 1
     assert "STT_API_KEY" in done.stderr
     world.assert_all_done()
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_has_answered_is_tried_again_whatever_is_wrong_with_it(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Its container is being replaced, and the proxy in front of it knows no address so far."""
+    monkeypatch.setattr("stt_lib.servers.health.FIRST_REST_SECONDS", 0.002)
+    monkeypatch.setattr("stt_lib.servers.pool.POLL_SECONDS", 0.001)
+    lab = Lab(timing=Timing())
+    for number in range(4):
+        lab.record(range(2), f"recording{number}")
+    replies = iter([None, refuse(status), refuse(status)])
+    lab.script = lambda posted: next(replies, None) or respond(posted)
+    lab.probe = lambda: next(replies, None) or respond(("probe",))
+    report = lab.run(max_workers=1, server_wait=30.0)
+    assert (report.halted_by, len(lab.requests)) == (None, 5)
+    lab.assert_all_done()
+
+
+def test_a_wrong_answer_without_any_right_one_before_ends_the_use_of_a_server() -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings())
+    [server] = pool.servers
+    wrong = ServerMisconfigured(FailureKind.WRONG_SERVER, "no", server.name)
+    pool._trouble(server, wrong, certain=False, seconds=0.0)
+    assert server.misconfigured
+    assert is_outage(pool)
+
+
+def test_a_decoder_that_is_missing_here_ends_the_use_of_a_server_that_has_answered() -> None:
+    """It transcribes test clips all the same, and would be back each time."""
+    lab = Lab()
+    pool = lab.pool(lab.settings())
+    [server] = pool.servers
+    pool._answered(server)
+    missing = ServerMisconfigured(FailureKind.REJECTED, "pip install av", server.name)
+    pool._trouble(server, missing, certain=False, seconds=0.0)
+    assert is_outage(pool)
 
 
 def test_the_log_says_when_a_server_rests_until_when_and_when_it_is_back(
@@ -257,3 +301,108 @@ def test_an_outage_does_not_end_a_run_that_has_just_found_a_server() -> None:
     pool.line_up(1)
     with pool.slot(2, audio=1.0) as slot:
         assert slot.server.url == "http://memory"
+
+
+def is_outage(pool: ServerPool) -> bool:
+    with pool._lock:
+        return pool._is_outage()
+
+
+@pytest.mark.parametrize("order", ["refused answered", "answered refused"])
+def test_a_long_pause_is_an_outage_whichever_answer_came_last(order: str) -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings(server_wait=60.0))
+    [server] = pool.servers
+    busy = ServerBusy("busy", server.name, 3600.0)
+    for event in order.split():
+        if event == "answered":
+            pool._answered(server)
+        else:
+            pool._trouble(server, busy, certain=False, seconds=0.1)
+    assert not is_outage(pool)
+    lab.timing.sleep(59.9)
+    assert not is_outage(pool)
+    lab.timing.sleep(0.1)
+    assert is_outage(pool)
+
+
+def test_no_outage_began_with_a_busy_answer_before_a_long_request() -> None:
+    lab = Lab()
+    pool = lab.pool(lab.settings(server_wait=60.0))
+    [server] = pool.servers
+    busy = ServerBusy("busy", server.name, None)
+    late = ServerTrouble(FailureKind.TIMEOUT, "too late", server.name)
+    for error in (busy, late, busy):
+        pool._trouble(server, error, certain=False, seconds=0.0)
+        assert not is_outage(pool)
+        lab.timing.sleep(96.0)
+    assert is_outage(pool)
+
+
+def test_refusals_of_slots_that_were_granted_together_count_as_one() -> None:
+    """Whenever their threads get to run."""
+    lab = Lab()
+    lab.script = lambda posted: refuse(503)
+    pool = lab.pool(lab.settings(max_workers=8))
+    [server] = pool.servers
+    limits = []
+    audio = [Chunk(0, 0, lab.timing.now(), b"rec0", "opus", 10.0)]
+    with pool.slot(1, audio=10.0) as one, pool.slot(2, audio=10.0) as other:
+        for slot in (one, other):
+            lab.timing.sleep(0.1)
+            with pytest.raises(ServerBusy):
+                pool.transcribe(slot, audio)
+            limits.append(server.limit.value)
+    assert limits[0] == limits[1] < 8
+    assert server.takes_requests(lab.timing.monotonic() + BUSY_BASE_SECONDS)
+
+
+URL = "http://memory"
+
+
+@pytest.fixture
+def followed() -> tuple[ServerPool, ManualTiming]:
+    """A pool whose servers are addresses of a name, and its clock."""
+    timing = ManualTiming()
+    lab = Lab(timing=timing)
+    settings = lab.settings(max_workers=8, server_max=2)
+    return lab.pool(dataclasses.replace(settings, server_url=())), timing
+
+
+def test_server_max_holds_for_an_address_that_comes_and_goes(
+    followed: tuple[ServerPool, ManualTiming],
+) -> None:
+    pool, timing = followed
+    with ExitStack() as slots:
+        for look in range(3):
+            pool.follow("name", [URL])
+            [server] = pool.servers
+            if look == 0:
+                slots.enter_context(pool.slot(1, audio=1.0))
+                slots.enter_context(pool.slot(2, audio=1.0))
+            assert not server.takes_requests(timing.monotonic())
+            pool.follow("name", [])
+        assert pool.in_flight == 2
+    pool.follow("name", [URL])
+    assert pool.servers == [server]
+    assert server.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "seconds"),
+    [(ServerBusy("busy", URL, 60.0), 60.0), (ServerTrouble(FailureKind.CONNECTION, "", URL), 1.0)],
+)
+def test_an_address_that_comes_back_is_still_left_alone_until_its_pause_or_rest_ends(
+    followed: tuple[ServerPool, ManualTiming], trouble: ServerTrouble, seconds: float
+) -> None:
+    pool, timing = followed
+    pool.follow("name", [URL])
+    [server] = pool.servers
+    pool._trouble(server, trouble, certain=True, seconds=0.1)
+    for urls in ([], [], [URL]):
+        pool.follow("name", urls)
+    assert pool.servers == [server]
+    timing.sleep(seconds)
+    for urls in ([], [URL]):
+        pool.follow("name", urls)
+    assert pool.servers != [server], "nothing is kept for ever"

@@ -1,11 +1,13 @@
 """What HTTP does to a request: interim answers, deadlines, and errors of the network."""
 
+import socket
 import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,8 +164,45 @@ def running_tls(folder: Path) -> Iterator[FakeWhisper]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(make_certificates(folder).server)
     with running() as fake:
-        fake._server.socket = context.wrap_socket(fake._server.socket, server_side=True)
+        # The handshake comes with the first read, so that no client holds up the others.
+        fake._server.socket = context.wrap_socket(
+            fake._server.socket, server_side=True, do_handshake_on_connect=False
+        )
         yield fake
+
+
+@pytest.mark.parametrize("read", [0, 1000])
+def test_a_secure_connection_that_breaks_is_as_broken_as_any(tmp_path: Path, read: int) -> None:
+    """In the handshake, or in the upload: nothing is wrong with the address."""
+    with running_tls(tmp_path) as fake:
+        hang_up_once(fake, read)
+        url = fake.url.replace("http://", "https://")
+        parts: list[Part] = [("files", ("a.opus", 3_000_000 * b"a", "audio/opus"))]
+        channel = http_channels(tmp_path / "authority.pem")()
+        with pytest.raises(ServerTrouble) as caught:
+            channel.post(url, parts, {}, server=url, seconds=20.0)
+        assert caught.value.kind is FailureKind.CONNECTION
+        assert channel.post(url, parts, {}, server=url, seconds=20.0).status == 200
+        channel.close()
+
+
+def hang_up_once(fake: FakeWhisper, read: int) -> None:
+    """End the first connection once so many bytes of the request have come."""
+    accept = fake._server.get_request
+    seen: list[Any] = []
+
+    def get_request() -> Any:
+        connection, address = accept()
+        if not seen:
+            seen.append(connection)
+            if read:
+                connection.recv(read)
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+            raise ConnectionAbortedError
+        return connection, address
+
+    fake._server.get_request = get_request  # type: ignore[method-assign]
 
 
 def test_a_certificate_that_nobody_knows_is_named(channel: Channel, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import ast
 import fcntl
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -119,6 +120,50 @@ def test_a_linked_log_is_rotated_where_it_lies(tmp_path: Path) -> None:
 
 def sometimes(request: Request) -> Reply:
     return status(400) if request.audio[0].startswith(b"bad") else echo(request)
+
+
+LOGS_ONE_LINE = """
+import logging, pathlib, sys
+from stt_lib.telemetry.rotation import RotatedFile
+handler = RotatedFile(pathlib.Path(sys.argv[1]), 10, 1)
+handler.emit(logging.makeLogRecord({"msg": "a line longer than ten bytes"}))
+handler.emit(logging.makeLogRecord({"msg": "another"}))
+"""
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_log_may_go_to_the_pipe_that_is_the_output(path: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS_ONE_LINE, path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("a line longer than ten bytes\nanother\n", "")
+
+
+def test_a_log_may_go_to_a_pipe_of_the_shell() -> None:
+    """>(command) gives the path of a pipe that is not the output."""
+    reader, writer = os.pipe()
+    subprocess.run(
+        [sys.executable, "-c", LOGS_ONE_LINE, f"/dev/fd/{writer}"],
+        cwd=ROOT,
+        pass_fds=[writer],
+        check=True,
+    )
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        assert stream.read() == "a line longer than ten bytes\nanother\n"
+
+
+def test_a_file_that_is_the_output_is_not_rotated(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    with file.open("ab") as stream:
+        subprocess.run(
+            [sys.executable, "-c", LOGS_ONE_LINE, "/dev/stdout"],
+            cwd=ROOT,
+            stdout=stream,
+            check=True,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert file.read_text() == "a line longer than ten bytes\nanother\n"
 
 
 def test_json_is_one_object_a_line_with_stable_fields(world: World, whisper: FakeWhisper) -> None:
