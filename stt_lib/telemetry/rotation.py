@@ -12,9 +12,9 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 from pathlib import Path
 
-from stt_lib.files import is_stream
 from stt_lib.telemetry.events import Event
 
 log = logging.getLogger("stt")
@@ -25,7 +25,7 @@ class RotatedFile(logging.Handler):
 
     A line that another process writes during a rotation ends up at the end of `path.1`. Where
     renaming or locking fails, the file grows: a line matters more than its size. Pipes, devices and
-    the file that our own output is redirected to are never rotated.
+    what paths such as /dev/stdout lead to are never rotated.
     """
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
@@ -36,15 +36,16 @@ class RotatedFile(logging.Handler):
         """
         super().__init__()
         self._has_failed = False
-        is_rotated = not is_stream(path)
-        # A link stays, its target is rotated. The target of a link to a pipe is no path.
-        self._path = Path(os.path.realpath(path)) if is_rotated else path
+        # A link stays, its target is rotated; but those like /dev/stdout lead to what others opened.
+        is_opened_by_others = path.absolute().parts[1] in ("dev", "proc")
+        self._path = path if is_opened_by_others else Path(os.path.realpath(path))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
         old = (f"{self._path.name}.{number}" for number in range(1, backups + 1))
         self._names = [self._path, *map(self._path.with_name, old)]
         self._file = self._open()
-        self._is_rotated = is_rotated
+        is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self._is_rotated = is_regular and not is_opened_by_others
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
