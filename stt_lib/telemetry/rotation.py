@@ -36,8 +36,8 @@ class RotatedFile(logging.Handler):
         """
         super().__init__()
         self._has_failed = False
-        # A link stays, its target is rotated; but those like /dev/stdout lead to what others opened.
-        is_opened_by_others = path.absolute().parts[1] in ("dev", "proc")
+        # A link stays, its target is rotated; but those like /dev/stdout lead to foreign files.
+        is_opened_by_others = path.absolute().parts[1:2] in (("dev",), ("proc",))
         self._path = path if is_opened_by_others else Path(os.path.realpath(path))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
