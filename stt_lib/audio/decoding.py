@@ -30,6 +30,10 @@ CANCELLED = 0.1
 MOST_SPEAKERS = 8
 """Channels. FFmpeg assumes a layout of speakers for up to this many, and mixes them by it."""
 
+HIGHEST_RATE = 768_000
+"""Hertz. The highest sample rate of recorders. The rate in a damaged header may be a thousand times
+as high, and to resample from there takes seconds."""
+
 MEMORY_SECONDS = 1.0
 """Seconds. Time constant of the energies that decide how two channels are mixed."""
 
@@ -136,7 +140,10 @@ def _frames(source: BinaryIO, name: str, track: int) -> Iterator[AudioFrame]:
         packets = container.demux(container.streams.audio[track])
         while True:
             try:
-                yield from next(packets).decode()
+                for frame in next(packets).decode():
+                    if frame.sample_rate > HIGHEST_RATE:
+                        raise NotAudio(f"{name} has {frame.sample_rate:,} samples a second")
+                    yield frame
             except (StopIteration, av.EOFError):
                 return
             except av.InvalidDataError:

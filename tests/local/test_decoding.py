@@ -138,7 +138,14 @@ def test_no_damage_raises_anything_else(end: int, noise: bytes, position: int) -
         decode(data, "x")
 
 
-@settings(max_examples=100, deadline=None)
+def test_a_rate_beyond_that_of_any_recorder_is_refused() -> None:
+    data = bytearray(interleaved(tone(0.1)[np.newaxis]))
+    data[27] = 33
+    with pytest.raises(NotAudio, match="samples a second"):
+        decode(bytes(data), "x")
+
+
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.integers(20, 43), st.integers(0, 255), min_size=1, max_size=3))
 @example({22: 9})
 @example({22: 255, 23: 255})
