@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from shlex import quote
 from typing import Any
 
 import click
@@ -62,7 +63,7 @@ def _story(story: ChunkStory, place: str) -> Iterator[str]:
     yield f"  start      {at(story.start)}"
     yield f"  state      {_state(story)}"
     if story.parked_at is not None:
-        yield f"  to retry   {PROGRAM} errors retry {short_id(story.id)}{place}"
+        yield f"  to retry   {PROGRAM} errors retry {quote(one_line(shown_id(story.id)))}{place}"
     if story.history:
         yield f"  failures   {story.failures} caused by its audio; the most recent attempts:"
     for past in story.history:

@@ -454,9 +454,16 @@ class Runner:
             deadline = self._timing.monotonic() + AFTER_CUT_SECONDS
         self._report.abandoned = len(self._under_way)
         self._report.unfinished += len(self._under_way)
+        self._end_planning()
         self._report.stopped = self._stop.is_set() and self._report.halted_by is None
-        self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
         self._executor.shutdown(wait=not self._under_way, cancel_futures=True)
+
+    def _end_planning(self) -> None:
+        was_stopping = self._stop.is_set()
+        self._planners.shutdown(wait=not self._under_way, cancel_futures=True)
+        planning = self._planning
+        if planning and planning.done() and not (planning.cancelled() or was_stopping):
+            self._take_in_batch(planning)  # MongoDB may have been away all the time
 
     def _end_in_time(self) -> None:
         """Stop whoever still waits for MongoDB after `max_runtime`, if need be for ever."""

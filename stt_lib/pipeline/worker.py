@@ -322,6 +322,7 @@ class _Job:
                         logs.retrying(self._sequence, failures, error)
                 except Suspect as error:
                     suspicions += 1
+                    busy_answers = 0
                     if is_search or suspicions > 1:
                         raise
                     logs.retrying(self._sequence, suspicions, error)

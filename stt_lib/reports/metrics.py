@@ -110,7 +110,7 @@ class Exporter(Collector):
     def _store(self) -> Store:
         """Opened by the first query that finds MongoDB; each one fails at once while it is away."""
         uri, database = self._settings.mongodb_uri, self._settings.mongodb_database
-        return self._opened.enter_context(Store(uri, database, mongo_wait=0.0))
+        return self._opened.enter_context(Store(uri, database, mongo_wait=0.0, stop=self._over))
 
     def refresh(self) -> None:
         """Query the database and write the file."""

@@ -86,13 +86,13 @@ def _wanted(reply: Reply, server: str, protocol: str) -> str | None:
 
 
 def retry_after(value: str | None) -> float | datetime | None:
-    """Seconds to wait, or until when, by a Retry-After header; None if there is none.
+    """Seconds to wait, or until when, by a Retry-After header; None if it asks for no wait.
 
     Source: RFC 9110 section 10.2.3.
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return float(text) or None
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):

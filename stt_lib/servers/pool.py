@@ -38,6 +38,10 @@ log = logging.getLogger("stt")
 POLL_SECONDS: Final = 0.25
 """Seconds. Interval at which a waiting thread looks for the end of a pause, or a stop."""
 
+PROOFS: Final = 3
+"""Test clips that a server transcribes between refusals of one request before that is suspected:
+behind one address there may be several servers, some of them full."""
+
 BUSY_ANSWERS: Final = 3
 """Busy answers in a row to one request, after which the request itself may be the cause."""
 
@@ -333,20 +337,23 @@ class ServerPool:
 
         Some servers and gateways say "busy" when they fail with certain audio. Retried for ever, it
         would hold up the backlog, because its ticket is the first. If the server refuses it once
-        more, transcribes a test clip, and refuses it again right after that, the audio is suspected
-        as after a persistent 5xx. A full server refuses the clip as well.
+        more, and again right after each of `PROOFS` test clips that it transcribes, the audio is
+        suspected as after a persistent 5xx. A full server refuses a clip as well.
 
         A full server that has room just for the clip gets a wrong verdict. That loses no words: it
         takes two before whole audio is searched for a bad chunk, and one against a chunk alone
         before that chunk is left to a later run.
         """
-        try:
-            return self._posted(slot, chunks, when_sent)
-        except ServerBusy as busy:
-            if busy.retry_after is not None or not self._probe(slot) or self._stop.is_set():
-                raise
-        with self._lock:
-            self._count_in_rates(sum(chunk.seconds for chunk in chunks))
+        for _ in range(PROOFS):
+            try:
+                return self._posted(slot, chunks, when_sent)
+            except ServerBusy as busy:
+                if busy.retry_after is not None or self._stop.is_set():
+                    raise
+                if not self._probe(slot) or self._stop.is_set():
+                    raise
+            with self._lock:
+                self._count_in_rates(sum(chunk.seconds for chunk in chunks))
         try:
             return self._posted(slot, chunks, when_sent)
         except ServerBusy as busy:
@@ -475,7 +482,7 @@ class ServerPool:
         with self._lock:
             self._last_trouble = error
             news = server.failed(error, certain=certain, seconds=seconds)
-            if server.serves:  # its breaker decides: no outage has begun yet
+            if server.serves and server in self.servers:  # its breaker decides: no outage so far
                 self._out_since = None
             if error.kind is FailureKind.TIMEOUT and server.is_out:
                 self._give_up_overdue(server)

@@ -75,13 +75,16 @@ class Chunks:
 
     def count_pending(self, selection: Selection = ALL, *, only_failed: bool = False) -> int:
         """How many chunks are pending and not parked, or with `only_failed` failed before."""
+        return self._db.run(lambda: self._counted(selection, only_failed), seconds=None)
+
+    def _counted(self, selection: Selection, only_failed: bool) -> int:
         index = "stt_failed" if only_failed else "stt_pending"
         if selection == ALL and self._indexes.has(index):
             # This command counts the keys of an index without looking at each.
             command = {"count": "audio_chunks", "query": {}, "hint": index}
-            return int(self._db.run(lambda: self._db.raw.command(command), seconds=None)["n"])
+            return int(self._db.raw.command(command)["n"])
         stages = [*only_selected(selection, {"_id": 1}), {"$count": "chunks"}]
-        rows = self.backlog(stages, only_failed=only_failed)
+        rows = list(self._backlog(stages, only_failed))
         return int(rows[0]["chunks"]) if rows else 0
 
     def backlog(self, stages: list[Document], *, only_failed: bool) -> list[Document]:

@@ -5,6 +5,7 @@ The driver's errors are mapped to our own here and nowhere else.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -136,9 +137,22 @@ class Database:
                 is_too_late = self._is_too_late(began, patience)
                 if _lacks_index(error):
                     self.when_hint_fails()  # which may wait for a build, however long it takes
+                    is_too_late = is_too_late and attempt > 1
                 if not _is_transient(error) or is_too_late:
                     raise self.translated(error) from None  # its text may quote documents
                 self._prepare_retry(error, attempt)
+
+    def run_until_stopped(self, operation: Callable[[], object]) -> None:
+        """Run an operation, whose errors do not matter, but wait for its end only until a stop."""
+
+        def run() -> None:
+            with suppress(SttError):
+                self.run(operation, seconds=None)
+
+        if not self._stop.is_set():
+            thread = self._timing.start_thread(run, "stt-index")
+            while thread.is_alive() and not self._stop.is_set():
+                thread.join(FIRST_DELAY)
 
     def _limited(self, operation: Callable[[], T], seconds: float | None, deadline: float) -> T:
         """The limit includes the search for a server, which precedes the operation."""

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -199,8 +198,7 @@ class Indexes:
         if listed:
             log.info("Waiting for the indexes of audio_chunks", extra=Event.INDEX.of())
             models = [index.model for index in listed]
-            with suppress(ConfigurationError, StoreError):  # whoever only reads may not create
-                self._db.run(lambda: self._db.chunks.create_indexes(models), seconds=None)
+            self._db.run_until_stopped(lambda: self._db.chunks.create_indexes(models))
 
     def _read(self) -> dict[str, str]:
         try:

@@ -37,7 +37,7 @@ class RotatedFile(logging.Handler):
         super().__init__()
         self._has_failed = False
         # A link stays, its target is rotated; but those like /dev/stdout lead to foreign files.
-        is_opened_by_others = path.absolute().parts[1:2] in (("dev",), ("proc",))
+        is_opened_by_others = _leads_to_an_open_file(path.absolute())
         self._path = path if is_opened_by_others else Path(os.path.realpath(path))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
@@ -109,3 +109,12 @@ class RotatedFile(logging.Handler):
         # O_NONBLOCK: opening a FIFO that nobody reads must fail instead of waiting.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         return os.open(self._path, flags, 0o666)
+
+
+def _leads_to_an_open_file(path: Path) -> bool:
+    """Whether a path is a link to a file descriptor, such as /dev/stdout, or leads to one."""
+    while path.is_symlink():
+        if path.parts[1] in ("dev", "proc"):
+            return True
+        path = path.parent / path.readlink()
+    return False

@@ -9,6 +9,7 @@ import pytest
 
 from stt_lib.domain.models import Outcome
 from stt_lib.errors import StoreError, StoreUnavailable
+from stt_lib.pipeline.runner import Report
 from stt_lib.servers.pool import ServerPool, Slot
 from stt_lib.servers.transport import Reply
 from stt_lib.timing import REAL
@@ -221,12 +222,12 @@ def test_a_watching_run_ends_in_time_though_mongodb_is_away(
 
     store = lab.store(mongo_wait=math.inf, network=Gone())
     runner = lab.runner(store, watch="0.1", max_runtime="1")
-    running = threading.Thread(target=runner.run, daemon=True)
+    reports: list[Report] = []
+    running = threading.Thread(target=lambda: reports.append(runner.run()), daemon=True)
     running.start()
     running.join(30)
-    has_ended = not running.is_alive()
     lab.stop.set()
-    assert has_ended
+    assert [type(report.halted_by) for report in reports] == [StoreUnavailable]
 
 
 def test_a_stop_lets_requests_finish_and_releases_the_rest(lab: Lab) -> None:

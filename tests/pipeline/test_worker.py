@@ -1,6 +1,7 @@
 """One sequence from claim to mark, on a store in memory."""
 
 import logging
+import random
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -333,6 +334,18 @@ def test_nothing_is_blamed_when_a_server_is_too_busy_for_a_test_clip_as_well(
     assert brisk.run(server_wait=30.0, max_workers=1).halted_by is None
     brisk.assert_all_done()
     assert len(brisk.requests) == 13
+
+
+def test_nothing_is_blamed_when_each_request_meets_another_server(brisk: Lab) -> None:
+    """A load balancer in front of servers that are full nine times out of ten."""
+    rng = random.Random(1)
+    for number in range(15):
+        brisk.record([0], f"recording{number}", start=START + timedelta(hours=number))
+    brisk.script = lambda posted: refuse(503) if rng.random() < 0.9 else echo(posted)
+    brisk.probe = lambda: refuse(503) if rng.random() < 0.9 else answer([])
+    assert brisk.run(max_workers=1, server_wait=60.0).halted_by is None
+    assert failures(brisk) == {}
+    brisk.assert_all_done()
 
 
 def test_a_full_server_that_has_room_for_a_test_clip_is_asked_at_once(brisk: Lab) -> None:

@@ -139,6 +139,16 @@ def test_a_log_may_go_to_the_pipe_that_is_the_output(path: str) -> None:
     assert (done.stdout, done.stderr) == ("a line longer than ten bytes\nanother\n", "")
 
 
+def test_a_log_may_go_to_a_link_to_the_output(tmp_path: Path) -> None:
+    """As in images whose log is a link to /dev/stdout."""
+    link = tmp_path / "stt.log"
+    link.symlink_to("/dev/stdout")
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS_ONE_LINE, link], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("a line longer than ten bytes\nanother\n", "")
+
+
 def test_a_log_may_go_to_a_pipe_of_the_shell() -> None:
     """>(command) gives the path of a pipe that is not the output."""
     reader, writer = os.pipe()
