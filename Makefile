@@ -37,7 +37,7 @@ simulate: $(VENV)/ready  ## simulate runs under faults: make simulate SEEDS=2000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes an hour
-	$(BIN)/python -m pytest tests/soak --soak
+	$(BIN)/python -m pytest tests/soak --soak -n 2 --dist worksteal
 
 images:  ## build the images of the worker and the server with docker, podman or buildah
 	deploy/docker/build.sh

@@ -16,15 +16,14 @@ T = TypeVar("T")
 
 LONG_TIMEOUT_SECONDS = 3600
 
-_FIGURES = pytest.StashKey[list[str]]()
+PARTS = 2
+"""Parts into which the longest test is divided, because `make soak` runs in so many processes."""
+
+FIGURES = "figures"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the long version of each proof")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_FIGURES] = []
 
 
 def _is_long(config: pytest.Config) -> bool:
@@ -38,13 +37,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS), append=False)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        metafunc.parametrize("part", range(PARTS if _is_long(metafunc.config) else 1))
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     if _is_long(config):
-        terminalreporter.section("figures")
-        for line in config.stash[_FIGURES]:
-            terminalreporter.write_line(line)
+        terminalreporter.section(FIGURES)
+        for outcome in ("passed", "failed"):
+            for report in terminalreporter.getreports(outcome):
+                for name, text in report.user_properties:
+                    if name == FIGURES:
+                        terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {text}")
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was done, for the record: shown at the end of a long run."""
+    """What was done, for the record: shown at the end of a long run, whichever process did it."""
 
-    lines: list[str]
-    test: str
+    properties: list[tuple[str, object]]
 
     def add(self, text: str) -> None:
-        self.lines.append(f"{self.test}: {text}")
+        self.properties.append((FIGURES, text))
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
-    return Figures(request.config.stash[_FIGURES], request.node.name)
+    return Figures(request.node.user_properties)
 
 
 @pytest.fixture
