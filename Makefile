@@ -36,7 +36,7 @@ docs: $(VENV)/ready  ## generate docs/configuration.md
 simulate: $(VENV)/ready  ## simulate runs under faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes an hour
+soak: $(VENV)/ready $(RAY_VENV)/ready  ## hundreds of kills and failovers on the real parts; takes up to an hour
 	$(BIN)/python -m pytest tests/soak --soak -n 2 --dist worksteal
 
 images:  ## build the images of the worker and the server with docker, podman or buildah

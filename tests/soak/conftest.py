@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if _is_long(config):
         for item in items:
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS), append=False)
+        items.sort(key=_part)  # those at the other end begin in the other process
+
+
+def _part(item: pytest.Item) -> int:
+    callspec = getattr(item, "callspec", None)
+    return 0 if callspec is None else int(callspec.params.get("part", 0))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
