@@ -14,10 +14,13 @@ import logging
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from stt_lib.telemetry.events import Event
 
 log = logging.getLogger("stt")
+
+MAX_LINKS: Final = 40  # as many links as Linux follows; see path_resolution(7)
 
 
 class RotatedFile(logging.Handler):
@@ -113,7 +116,9 @@ class RotatedFile(logging.Handler):
 
 def _leads_to_an_open_file(path: Path) -> bool:
     """Whether a path is a link to a file descriptor, such as /dev/stdout, or leads to one."""
-    while path.is_symlink():
+    for _ in range(MAX_LINKS):  # links may form a loop
+        if not path.is_symlink():
+            break
         if path.parts[1] in ("dev", "proc"):
             return True
         path = path.parent / path.readlink()
