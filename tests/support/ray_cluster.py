@@ -27,9 +27,6 @@ BIN = ROOT / ".venv-ray" / "bin"
 """Ray has an environment of its own: it needs hundreds of megabytes and pins of its own."""
 
 MARK = "STT_TEST_RAY_NODE"
-HEAD_PORTS = (6379, 7000, 8100, 8500, 20100, 20500, 21000)
-"""Ray hands out 10002 to 19999 to its workers, so its own port must lie outside."""
-
 START_SECONDS = 120.0
 COUNT_CPUS = """
 import ray
@@ -85,7 +82,7 @@ class Cluster:
         self._cpus = cpus
         # The paths of Ray's sockets have to be short.
         self._temporary = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
-        self._address = f"127.0.0.1:{next(port for port in HEAD_PORTS if _is_free(port))}"
+        self._address = f"127.0.0.1:{free_port()}"
         self._port = free_port()
         self._env = {
             "PATH": f"{BIN}:{os.environ['PATH']}",
