@@ -7,7 +7,7 @@ is only ever removed where such a neighbour was really part of the request.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,14 @@ class Cut:
 class Context:
     """The neighbours of a claim, and the seams with their transcripts."""
 
-    def __init__(self, store: Store, claim: Claim, *, decides: bool = True) -> None:
-        """`decides`: what this claim decides about seams holds, for its transcript is the first."""
+    def __init__(
+        self, store: Store, claim: Claim, *, is_replacement: bool, pause: Callable[[], None]
+    ) -> None:
+        """`pause` is called between two looks at the claim of somebody else; it may raise."""
         self._store = store
-        self._decides = decides
         self._claim = claim
+        self._is_replacement = is_replacement
+        self._pause = pause
         owned = claim.loaded.owned
         done = [chunk for chunk in claim.loaded.chunks if identity(chunk.id) in owned]
         beside = [chunk for chunk in (*claim.loaded.neighbours, *done) if chunk.problem is None]
@@ -66,21 +69,20 @@ class Context:
         """The chunks to post: the run, and its neighbours unless those have failed themselves."""
         if max(chunk.excuses for chunk in run) >= FAILURES_BEFORE_ALONE:
             return run
-        before = [c for c in self._at(run[0].index - 1) if self._may_join(c, (c.id, run[0].id))]
-        after = [c for c in self._at(run[-1].index + 1) if self._may_join(c, (run[-1].id, c.id))]
+        before = filter(self._may_join, self._at(run[0].index - 1))
+        after = filter(self._may_join, self._at(run[-1].index + 1))
         return (*before, *run, *after)
 
     def _at(self, index: int) -> list[Chunk]:
         return [self._by_index[index]] if index in self._by_index else []
 
-    def _may_join(self, neighbour: Chunk, pair: tuple[Any, Any]) -> bool:
-        """Whether a neighbour may be posted with the chunk beside it.
+    def _may_join(self, neighbour: Chunk) -> bool:
+        """Whether a neighbour may be posted with our chunks.
 
-        A transcript that may be replaced must not decide where it meets a pending neighbour.
+        A replacement that is not saved in the end must not have decided anything: it is posted
+        without pending neighbours.
         """
-        if neighbour.failures:
-            return False
-        return self._decides or self._is_saved(neighbour) or self._decided(pair) is not None
+        return not neighbour.failures and (not self._is_replacement or self._is_saved(neighbour))
 
     def own(self, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
         """The verdict without the text that belongs to the transcripts of the neighbours.
@@ -92,6 +94,8 @@ class Context:
         no_speech = [dropped.segment for dropped in verdict.dropped]
         joined: list[Any] = []
         for cut in self._cuts(heard):
+            while self._is_replacement and self._has_to_wait(cut):
+                self._pause()
             overlap = cut.overlap(segments)
             beside = self._transcript_of(cut.neighbour)
             if cut.neighbour in heard.audio:
@@ -114,6 +118,18 @@ class Context:
             *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
         ]
 
+    def _has_to_wait(self, cut: Cut) -> bool:
+        """Whether somebody who began before us may be replacing the transcript beside ours.
+
+        Each side would go by text that the other one replaces, and both might give up the same
+        word. Where both go by a decided seam, they may be replaced at the same time.
+        """
+        ours, theirs = self._transcript_of(cut.own), self._transcript_of(cut.neighbour)
+        is_kept = _keeps_seam(ours, cut.neighbour) and _keeps_seam(theirs, cut.own)
+        if is_kept and self._decided(cut.pair) is not None:
+            return False
+        return self._store.claims.is_behind(self._claim.token, cut.neighbour.id)
+
     def _seam(
         self, cut: Cut, beside: Transcript | None, overlap: Overlap, heard: Heard
     ) -> Seam | None:
@@ -134,10 +150,7 @@ class Context:
 
         Of two workers on the same chunks, one may decide and the other one be the first to save.
         """
-        seam = self._decided(cut.pair)
-        if beside is None or beside.joined is None or cut.own.id in beside.joined:
-            return seam
-        return None
+        return self._decided(cut.pair) if _keeps_seam(beside, cut.own) else None
 
     def _is_saved(self, neighbour: Chunk) -> bool:
         return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned
@@ -147,6 +160,11 @@ class Context:
 
     def _transcript_of(self, neighbour: Chunk) -> Transcript | None:
         return self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
+
+
+def _keeps_seam(transcript: Transcript | None, beside: Chunk) -> bool:
+    """Whether a transcript, if there is one, goes by the seam with this chunk beside it."""
+    return transcript is None or transcript.joined is None or beside.id in transcript.joined
 
 
 def _end_of(transcript: Transcript | None, cut: Cut) -> Seam:

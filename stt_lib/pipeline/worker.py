@@ -63,6 +63,9 @@ log = logging.getLogger("stt")
 MAX_MESSAGE = 300
 """Characters of an error's message that are stored."""
 
+PAUSE_SECONDS = 0.2
+"""Seconds between two looks at whether a replacement still has to wait for another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -176,8 +179,10 @@ class _Job:
         self._sequence = sequence
         self._claim = claim
         self._ticket = ticket
-        # A replacement that is not saved in the end must not have decided anything.
-        self._context = Context(worker.store, claim, decides=sequence.revision is None)
+        is_replacement = sequence.revision is not None
+        self._context = Context(
+            worker.store, claim, is_replacement=is_replacement, pause=self._pause
+        )
         self._open = {identity(chunk.id): chunk for chunk in claim.loaded.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None
@@ -406,6 +411,10 @@ class _Job:
             ),
             joined=joined,
         )
+
+    def _pause(self) -> None:
+        if self._worker.stop.wait(PAUSE_SECONDS):
+            raise Stopped
 
     def _next_revision(self) -> Revision:
         old = self._sequence.revision

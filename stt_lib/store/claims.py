@@ -21,13 +21,11 @@ CLOCK_ERROR_MS: Final = 60_000
 """Milliseconds. A claim that lasts longer than this and its lease comes from a wrong clock."""
 
 _LEASE: Final[Document] = {"$cond": [{"$isNumber": "$lease_ms"}, "$lease_ms", 0]}
-_EXPIRED: Final[Document] = {
-    "$expr": {
-        "$or": [
-            {"$lte": ["$until", "$$NOW"]},
-            {"$gt": ["$until", {"$add": ["$$NOW", _LEASE, CLOCK_ERROR_MS]}]},
-        ]
-    }
+_HAS_EXPIRED: Final[Document] = {
+    "$or": [
+        {"$lte": ["$until", "$$NOW"]},
+        {"$gt": ["$until", {"$add": ["$$NOW", _LEASE, CLOCK_ERROR_MS]}]},
+    ]
 }
 
 
@@ -95,7 +93,8 @@ class Claims:
     def delete_expired(self) -> int:
         """Delete the claims of workers that died or froze; returns how many."""
         # The delete checks its filter again on each document: a renewal meanwhile saves it.
-        return self._db.run(lambda: self._db.claims.delete_many(_EXPIRED)).deleted_count
+        query = {"$expr": _HAS_EXPIRED}
+        return self._db.run(lambda: self._db.claims.delete_many(query)).deleted_count
 
     def held(self, chunk_ids: Iterable[Any]) -> frozenset[Hashable]:
         """Which of these chunks (by `identity`) are under a claim."""
@@ -103,6 +102,12 @@ class Claims:
         found = self._db.find(self._db.claims, {"chunk_ids": {"$in": ids}}, {"chunk_ids": 1})
         claimed = {identity(i) for document in found for i in mapping.owned_ids(document)}
         return frozenset(claimed.intersection(map(identity, ids)))
+
+    def is_behind(self, token: str, chunk_id: Any) -> bool:
+        """Whether a chunk is under another claim, older than this one and not expired."""
+        query = {"$or": [{"_id": token}, {"chunk_ids": chunk_id}], "$expr": {"$not": _HAS_EXPIRED}}
+        found = self._db.find(self._db.claims, query, {"at": 1}, sort=[("at", 1), ("_id", 1)])
+        return bool(found) and found[0]["_id"] != token
 
     def on_chunk(self, chunk_id: Any) -> Document | None:
         """The claim on a chunk, if there is one."""

@@ -172,6 +172,22 @@ class TestClaims:
         until = bench.store.claims.live()["token"]
         assert before <= until - timedelta(seconds=LEASE) <= bench.store.now()
 
+    def test_a_claim_is_behind_an_older_one_while_that_one_lasts(self, bench: Bench) -> None:
+        claims = bench.store.claims
+        assert not claims.is_behind("new", "rec-0")
+        claims.acquire(sequence(0, 1), "old", "worker")
+        bench.wait(LEASE * 0.6)
+        claims.acquire(sequence(2), "new", "worker")
+        assert claims.is_behind("new", "rec-1")
+        assert not claims.is_behind("old", "rec-2")
+        assert not claims.is_behind("new", "rec-3")
+        bench.wait(LEASE * 0.6)
+        assert not claims.is_behind("new", "rec-1"), "its holder is dead or frozen"
+        claims.renew(["old"])
+        assert claims.is_behind("new", "rec-1")
+        claims.release("old")
+        assert not claims.is_behind("new", "rec-1")
+
     def test_holders(self, bench: Bench) -> None:
         claims = bench.store.claims
         claims.acquire(sequence(0), "a", "one")

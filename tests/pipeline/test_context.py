@@ -1,7 +1,8 @@
 """Speech that is cut: whatever is said, refused and done in whichever order, no word is lost."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stt_lib.domain.models import Seam, Selection
+from stt_lib.domain.models import ALL, Seam, Selection
+from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
 from tests.pipeline.lab import Lab, Posted, Script, answer, refuse
@@ -235,3 +237,139 @@ def test_transcripts_name_the_neighbours_they_were_joined_with(first: Selection)
     lab.record(range(2))
     done_by_hand(lab, first)
     assert [transcript.joined for transcript in lab.transcripts] == [("rec-1",), ("rec-0",)]
+
+
+# -- transcripts are replaced -----------------------------------------------------------------
+
+
+def halves(posted: Posted) -> Reply:
+    """Both chunks have the word at the cut when they are heard alone."""
+    match posted:
+        case ["rec0"]:
+            return timed("four five six", 6.0, 8.0, 9.7)
+        case ["rec1"]:
+            return timed("six seven", 0.0, 3.0)
+        case _:
+            return timed("four five six seven", 6.0, 8.0, 9.7, 13.0)
+
+
+def replacement(lab: Lab, chunk: int) -> tuple[Any, Callable[[], object]]:
+    """A connection, and what replaces the transcript of one chunk on it."""
+    store = lab.store()
+    source, sink = Retranscription(store, (), ALL, model=None), TranscriptSink(store, ())
+    found = source.sequences(run_started=START, excluding=())
+    [sequence] = [s for s in found if s.chunks[0].id == f"rec-{chunk}"]
+    return store, lambda: lab.process(sequence, store=store, source=source, sink=sink)
+
+
+def run_both(
+    lab: Lab, one: tuple[Any, Callable[[], object]], two: tuple[Any, Callable[[], object]]
+) -> None:
+    """The second one works after the first has read a transcript, until it ends or waits."""
+    (store, run), (other, run_other) = one, two
+    read, is_behind = store.transcripts.of_chunk, other.claims.is_behind
+    is_waiting = threading.Event()
+    pool = ThreadPoolExecutor(1)
+    others: list[Future[object]] = []
+
+    def looked(*place: Any) -> bool:
+        is_waiting.set()
+        return bool(is_behind(*place))
+
+    def read_and_let_the_other_work(*place: Any) -> Any:
+        found = read(*place)
+        if not others:
+            lab.timing.sleep(1.0)
+            others.append(pool.submit(run_other))
+            eventually(lambda: is_waiting.is_set() or others[0].done(), what="it ends or waits")
+        return found
+
+    store.transcripts.of_chunk = read_and_let_the_other_work
+    other.claims.is_behind = looked
+    run()
+    others[0].result(20)
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_replacements_lose_no_word_though_one_text_was_saved_without_regard_to_the_seam(
+    first: int,
+) -> None:
+    lab = Lab()
+    lab.record([0])
+    [ours] = lab.planned()
+
+    def script(posted: Posted) -> Reply:
+        if posted == ("rec0",):
+            lab.record([1])
+            [both] = lab.planned()
+            lab.process(replace(both, chunks=both.chunks[1:]))
+        return halves(posted)
+
+    lab.script = script
+    lab.process(ours)
+    assert [transcript.joined for transcript in lab.transcripts] == [(), ("rec-0",)]
+    lab.script = halves
+    run_both(lab, replacement(lab, first), replacement(lab, 1 - first))
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_replacements_lose_no_word_though_no_seam_was_decided(first: int) -> None:
+    lab = Lab()
+    lab.script = lambda posted: halves(posted) if len(posted) == 1 else refuse(413)
+    lab.record(range(2))
+    done_by_hand(lab)
+    assert lab.text == ["four", "five", "six", "six", "seven"]
+    lab.script = halves
+    run_both(lab, replacement(lab, first), replacement(lab, 1 - first))
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+@pytest.mark.parametrize("is_replaced_first", [False, True])
+def test_a_replacement_beside_a_pending_chunk_loses_no_word(is_replaced_first: bool) -> None:
+    """The old text was saved without regard to what a killed worker had decided."""
+    lab = Lab()
+    lab.script = halves
+    lab.record([0])
+    done_by_hand(lab)
+    words, seconds = ("four", "five", "six", "seven"), (-3.85, -1.85, -0.15, 3.15)
+    lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 2, 0.0), START)
+    lab.record([1])
+    [sequence] = lab.planned()
+    store = lab.store()
+    pending = store, lambda: lab.process(sequence, store=store)
+    both = [pending, replacement(lab, 0)]
+    run_both(lab, *(reversed(both) if is_replaced_first else both))
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+def test_seams_that_both_sides_keep_let_them_be_replaced_at_the_same_time() -> None:
+    lab = Lab()
+    lab.script = halves
+    lab.record(range(2))
+    done_by_hand(lab, until(1))
+    assert [transcript.joined for transcript in lab.transcripts] == [("rec-1",), ("rec-0",)]
+    (store, run), other = replacement(lab, 1), replacement(lab, 0)
+    store.claims.is_behind = lambda *_: pytest.fail("nobody has to wait")
+    run_both(lab, (store, run), other)
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+def test_replacing_the_later_transcript_first_loses_no_word() -> None:
+    """The end of the earlier one says nothing of the words beyond it."""
+    lab = Lab()
+    lab.script = lambda posted: (
+        timed("four five", 6.0, 8.0)
+        if posted == ("rec0",)
+        else timed("four five six seven", 6.0, 8.0, 10.1, 13.0)
+    )
+    for index in (0, 1):
+        lab.record([index])
+        done_by_hand(lab)
+    for _ in range(2):
+        store = lab.store()
+        source = Retranscription(store, (), ALL, model=None)
+        lab.runner(store, source, TranscriptSink(store, ()), max_workers=1).run()
+        assert lab.text == ["four", "five", "six", "seven"]
+    assert {transcript.revision for transcript in lab.transcripts} == {3}

@@ -286,6 +286,12 @@ class Claims(_Part):
     def _claimed(self) -> set[Hashable]:
         return {identity(i) for claim in self._db.claims for i in claim["chunk_ids"]}
 
+    def is_behind(self, token: str, chunk_id: Any) -> bool:
+        found = self._read("find claims", lambda: list(self._db.claims))
+        live = [claim for claim in found if not self._is_expired(claim)]
+        ours = [c for c in live if c["_id"] == token or chunk_id in c["chunk_ids"]]
+        return min(ours, key=lambda c: (c["at"], c["_id"]))["_id"] != token if ours else False
+
     def live(self) -> dict[str, datetime]:
         return self._read("find claims", lambda: {c["_id"]: c["until"] for c in self._db.claims})
 
