@@ -7,13 +7,14 @@ is only ever removed where such a neighbour was really part of the request.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stt_lib.domain.bisection import Heard
 from stt_lib.domain.models import Chunk, Claim, Seam, Segment, Transcript, identity
 from stt_lib.domain.stitching import Overlap, Side
+from stt_lib.domain.timeline import Timeline
 from stt_lib.filtering import Verdict
 from stt_lib.store import Store
 
@@ -24,15 +25,11 @@ the cause."""
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """An end of the claimed chunks beyond which a neighbour was posted; `side` is the claimed one.
-
-    `position` is that of the cut in the posted audio, in seconds.
-    """
+    """An end of the claimed chunks with a neighbour beyond it; `side` is the claimed one."""
 
     side: Side
     own: Chunk
     neighbour: Chunk
-    position: float
 
     @property
     def pair(self) -> tuple[Any, Any]:
@@ -40,24 +37,24 @@ class Cut:
         pair = (self.own.id, self.neighbour.id)
         return pair if self.side is Side.EARLIER else pair[::-1]
 
-    def overlap(self, segments: Sequence[Segment]) -> Overlap:
+    def position(self, timeline: Timeline) -> float:
+        """Seconds from the start of the posted audio."""
+        return timeline.end if self.side is Side.EARLIER else timeline.begin
+
+    def overlap(self, segments: Sequence[Segment], timeline: Timeline) -> Overlap:
         """The segments around the cut: both chunks beside it were heard."""
         reach = (self.own.seconds, self.neighbour.seconds)
         ordered = reach if self.side is Side.EARLIER else reach[::-1]
-        return Overlap(segments, self.position, ordered, self.side)
+        return Overlap(segments, self.position(timeline), ordered, self.side)
 
 
 class Context:
     """The neighbours of a claim, and the seams with their transcripts."""
 
-    def __init__(
-        self, store: Store, claim: Claim, *, is_replacement: bool, pause: Callable[[], None]
-    ) -> None:
-        """`pause` is called between two looks at the claim of somebody else; it may raise."""
+    def __init__(self, store: Store, claim: Claim, *, is_replacement: bool) -> None:
         self._store = store
         self._claim = claim
         self._is_replacement = is_replacement
-        self._pause = pause
         owned = claim.loaded.owned
         done = [chunk for chunk in claim.loaded.chunks if identity(chunk.id) in owned]
         beside = [chunk for chunk in (*claim.loaded.neighbours, *done) if chunk.problem is None]
@@ -69,20 +66,50 @@ class Context:
         """The chunks to post: the run, and its neighbours unless those have failed themselves."""
         if max(chunk.excuses for chunk in run) >= FAILURES_BEFORE_ALONE:
             return run
-        before = filter(self._may_join, self._at(run[0].index - 1))
-        after = filter(self._may_join, self._at(run[-1].index + 1))
+        cuts = [cut for cut in self._cuts(run) if self._may_join(cut)]
+        before = [cut.neighbour for cut in cuts if cut.side is Side.LATER]
+        after = [cut.neighbour for cut in cuts if cut.side is Side.EARLIER]
         return (*before, *run, *after)
 
-    def _at(self, index: int) -> list[Chunk]:
-        return [self._by_index[index]] if index in self._by_index else []
+    def _cuts(self, run: tuple[Chunk, ...]) -> list[Cut]:
+        first, last = run[0], run[-1]
+        before, after = self._by_index.get(first.index - 1), self._by_index.get(last.index + 1)
+        return [
+            *([Cut(Side.LATER, first, before)] if before else []),
+            *([Cut(Side.EARLIER, last, after)] if after else []),
+        ]
 
-    def _may_join(self, neighbour: Chunk) -> bool:
+    def _may_join(self, cut: Cut) -> bool:
         """Whether a neighbour may be posted with our chunks.
 
-        A replacement that is not saved in the end must not have decided anything: it is posted
-        without pending neighbours.
+        A replacement may never be saved, so it must not decide a seam: with a pending neighbour
+        it goes by the one that the old text keeps.
         """
-        return not neighbour.failures and (not self._is_replacement or self._is_saved(neighbour))
+        if cut.neighbour.failures:
+            return False
+        if not self._is_replacement or self._is_saved(cut.neighbour):
+            return True
+        ours = self._transcript_of(cut.own)
+        return _keeps_seam(ours, cut.neighbour) and self._decided(cut) is not None
+
+    def has_to_wait(self, heard: Heard) -> bool:
+        """Whether somebody who began before us is replacing a transcript that was posted beside.
+
+        Each side would go by text that the other one replaces, and both might give up the same
+        word. Where both keep a decided seam, they may be replaced at the same time.
+        """
+        if not self._is_replacement:
+            return False
+        return any(
+            self._is_behind(c) for c in self._cuts(heard.chunks) if c.neighbour in heard.audio
+        )
+
+    def _is_behind(self, cut: Cut) -> bool:
+        if not self._store.claims.is_behind(self._claim.token, cut.neighbour.id):
+            return False
+        ours, theirs = self._transcript_of(cut.own), self._transcript_of(cut.neighbour)
+        is_kept = _keeps_seam(ours, cut.neighbour) and _keeps_seam(theirs, cut.own)
+        return not (is_kept and self._decided(cut) is not None)
 
     def own(self, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
         """The verdict without the text that belongs to the transcripts of the neighbours.
@@ -93,10 +120,8 @@ class Context:
         segments: Sequence[Segment] = verdict.kept
         no_speech = [dropped.segment for dropped in verdict.dropped]
         joined: list[Any] = []
-        for cut in self._cuts(heard):
-            while self._is_replacement and self._has_to_wait(cut):
-                self._pause()
-            overlap = cut.overlap(segments)
+        for cut in self._cuts(heard.chunks):
+            overlap = cut.overlap(segments, timeline)
             beside = self._transcript_of(cut.neighbour)
             if cut.neighbour in heard.audio:
                 seam = self._seam(cut, beside, overlap, heard)
@@ -107,28 +132,6 @@ class Context:
                 joined.append(cut.neighbour.id)
         dropped = (dropped for dropped in verdict.dropped if timeline.holds(dropped.segment))
         return Verdict(tuple(segments), tuple(dropped)), tuple(joined)
-
-    def _cuts(self, heard: Heard) -> list[Cut]:
-        """The ends of our chunks beyond which there is a neighbour, posted or not."""
-        first, last = heard.chunks[0], heard.chunks[-1]
-        before = heard.audio[:1] if heard.audio[0] is not first else self._at(first.index - 1)
-        after = heard.audio[-1:] if heard.audio[-1] is not last else self._at(last.index + 1)
-        return [
-            *(Cut(Side.LATER, first, chunk, heard.timeline.begin) for chunk in before),
-            *(Cut(Side.EARLIER, last, chunk, heard.timeline.end) for chunk in after),
-        ]
-
-    def _has_to_wait(self, cut: Cut) -> bool:
-        """Whether somebody who began before us may be replacing the transcript beside ours.
-
-        Each side would go by text that the other one replaces, and both might give up the same
-        word. Where both go by a decided seam, they may be replaced at the same time.
-        """
-        ours, theirs = self._transcript_of(cut.own), self._transcript_of(cut.neighbour)
-        is_kept = _keeps_seam(ours, cut.neighbour) and _keeps_seam(theirs, cut.own)
-        if is_kept and self._decided(cut.pair) is not None:
-            return False
-        return self._store.claims.is_behind(self._claim.token, cut.neighbour.id)
 
     def _seam(
         self, cut: Cut, beside: Transcript | None, overlap: Overlap, heard: Heard
@@ -142,29 +145,34 @@ class Context:
         if beside is not None or self._is_saved(cut.neighbour):
             return self._agreed(cut, beside)
         proposed = overlap.propose()
-        at = heard.timeline.at(cut.position + proposed.moment)
+        at = heard.timeline.at(cut.position(heard.timeline) + proposed.moment)
         return self._store.seams.decide(self._claim.original_id, cut.pair, proposed, at)
 
     def _agreed(self, cut: Cut, beside: Transcript | None) -> Seam | None:
-        """The decided seam, unless the transcript beside ours was saved without regard to it.
+        """The decided seam, unless a transcript was saved without regard to it.
 
         Of two workers on the same chunks, one may decide and the other one be the first to save.
+        That transcript may be the one beside ours, or the one that we replace: then whoever has
+        the pending chunks beside it goes by its text.
         """
-        return self._decided(cut.pair) if _keeps_seam(beside, cut.own) else None
+        is_kept = _keeps_seam(beside, cut.own)
+        if self._is_replacement and beside is None:
+            is_kept = _keeps_seam(self._transcript_of(cut.own), cut.neighbour)
+        return self._decided(cut) if is_kept else None
 
     def _is_saved(self, neighbour: Chunk) -> bool:
         return neighbour.is_done or identity(neighbour.id) in self._claim.loaded.owned
 
-    def _decided(self, pair: tuple[Any, Any]) -> Seam | None:
-        return self._store.seams.find(self._claim.original_id, pair)
+    def _decided(self, cut: Cut) -> Seam | None:
+        return self._store.seams.find(self._claim.original_id, cut.pair)
 
     def _transcript_of(self, neighbour: Chunk) -> Transcript | None:
         return self._store.transcripts.of_chunk(self._claim.original_id, neighbour.id)
 
 
-def _keeps_seam(transcript: Transcript | None, beside: Chunk) -> bool:
-    """Whether a transcript, if there is one, goes by the seam with this chunk beside it."""
-    return transcript is None or transcript.joined is None or beside.id in transcript.joined
+def _keeps_seam(transcript: Transcript | None, neighbour: Chunk) -> bool:
+    """Whether a transcript, if there is one, keeps the seam that was decided with a neighbour."""
+    return transcript is None or transcript.joined is None or neighbour.id in transcript.joined
 
 
 def _end_of(transcript: Transcript | None, cut: Cut) -> Seam:

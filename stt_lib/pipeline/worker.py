@@ -63,8 +63,8 @@ log = logging.getLogger("stt")
 MAX_MESSAGE = 300
 """Characters of an error's message that are stored."""
 
-PAUSE_SECONDS = 0.2
-"""Seconds between two looks at whether a replacement still has to wait for another one."""
+TURN_POLL_SECONDS = 0.2
+"""Seconds. How often a waiting replacement checks whether its turn has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,7 @@ class _Job:
         self._claim = claim
         self._ticket = ticket
         is_replacement = sequence.revision is not None
-        self._context = Context(
-            worker.store, claim, is_replacement=is_replacement, pause=self._pause
-        )
+        self._context = Context(worker.store, claim, is_replacement=is_replacement)
         self._open = {identity(chunk.id): chunk for chunk in claim.loaded.chunks}
         self._outcomes: set[Outcome] = set()
         self._started: float | None = None
@@ -368,6 +366,7 @@ class _Job:
         It does if the chunks hold no speech, but also if the server makes up times. Then they have
         to be heard alone.
         """
+        self._wait_for_turn(heard)
         began = self._timing.monotonic()
         surroundings = filtering.Surroundings.of(heard.answer, heard.audio)
         verdict = filtering.judge(heard.answer.segments, surroundings, self._worker.filter)
@@ -384,6 +383,22 @@ class _Job:
         self._close(heard.chunks, Outcome.TRANSCRIBED if own.kept else Outcome.EMPTY)
         self._worker.stats.saved(self._timing.monotonic() - began)
         return True
+
+    def _wait_for_turn(self, heard: Heard) -> None:
+        """Let an older replacement beside ours end; after a stop for `grace` seconds at most.
+
+        Raises:
+            ClaimLost: our claim has expired meanwhile.
+            Stopped: the other one has not ended in time.
+        """
+        left = self._settings.grace
+        while self._context.has_to_wait(heard):
+            if self._worker.stop.wait(TURN_POLL_SECONDS):
+                if left <= 0:
+                    raise Stopped
+                left -= TURN_POLL_SECONDS
+                self._timing.sleep(TURN_POLL_SECONDS)
+            self._worker.heartbeat.refresh(self._claim.token)
 
     def _transcript(
         self, heard: Heard, verdict: filtering.Verdict, joined: tuple[Any, ...]
@@ -411,10 +426,6 @@ class _Job:
             ),
             joined=joined,
         )
-
-    def _pause(self) -> None:
-        if self._worker.stop.wait(PAUSE_SECONDS):
-            raise Stopped
 
     def _next_revision(self) -> Revision:
         old = self._sequence.revision

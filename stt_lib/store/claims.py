@@ -104,7 +104,7 @@ class Claims:
         return frozenset(claimed.intersection(map(identity, ids)))
 
     def is_behind(self, token: str, chunk_id: Any) -> bool:
-        """Whether a chunk is under another claim, older than this one and not expired."""
+        """Whether a chunk is held by another claim, older than this one and not expired."""
         query = {"$or": [{"_id": token}, {"chunk_ids": chunk_id}], "$expr": {"$not": _HAS_EXPIRED}}
         found = self._db.find(self._db.claims, query, {"at": 1}, sort=[("at", 1), ("_id", 1)])
         return bool(found) and found[0]["_id"] != token

@@ -15,6 +15,7 @@ from stt_lib.domain.models import ALL, Seam, Selection
 from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
+from stt_lib.timing import REAL
 from tests.pipeline.lab import Lab, Posted, Script, answer, refuse
 from tests.support.manual_time import START
 from tests.support.waiting import eventually
@@ -264,24 +265,30 @@ def replacement(lab: Lab, chunk: int) -> tuple[Any, Callable[[], object]]:
 
 def run_both(
     lab: Lab, one: tuple[Any, Callable[[], object]], two: tuple[Any, Callable[[], object]]
-) -> None:
-    """The second one works after the first has read a transcript, until it ends or waits."""
+) -> bool:
+    """Let the second one work after the first has read a transcript, until it ends or waits.
+
+    Returns whether it had to wait.
+    """
     (store, run), (other, run_other) = one, two
     read, is_behind = store.transcripts.of_chunk, other.claims.is_behind
-    is_waiting = threading.Event()
+    has_waited = threading.Event()
     pool = ThreadPoolExecutor(1)
     others: list[Future[object]] = []
+    looks: list[bool] = []
 
     def looked(*place: Any) -> bool:
-        is_waiting.set()
-        return bool(is_behind(*place))
+        looks.append(is_behind(*place))
+        if len(looks) > 1:
+            has_waited.set()
+        return looks[-1]
 
     def read_and_let_the_other_work(*place: Any) -> Any:
         found = read(*place)
         if not others:
             lab.timing.sleep(1.0)
             others.append(pool.submit(run_other))
-            eventually(lambda: is_waiting.is_set() or others[0].done(), what="it ends or waits")
+            eventually(lambda: has_waited.is_set() or others[0].done(), what="it ends or waits")
         return found
 
     store.transcripts.of_chunk = read_and_let_the_other_work
@@ -289,6 +296,7 @@ def run_both(
     run()
     others[0].result(20)
     pool.shutdown()
+    return has_waited.is_set()
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -350,10 +358,74 @@ def test_seams_that_both_sides_keep_let_them_be_replaced_at_the_same_time() -> N
     lab.record(range(2))
     done_by_hand(lab, until(1))
     assert [transcript.joined for transcript in lab.transcripts] == [("rec-1",), ("rec-0",)]
-    (store, run), other = replacement(lab, 1), replacement(lab, 0)
-    store.claims.is_behind = lambda *_: pytest.fail("nobody has to wait")
-    run_both(lab, (store, run), other)
+    assert not run_both(lab, replacement(lab, 1), replacement(lab, 0))
     assert lab.text == ["four", "five", "six", "seven"]
+
+
+def test_a_replacement_beside_a_pending_chunk_goes_by_the_seam_that_the_old_text_keeps() -> None:
+    lab = Lab()
+    lab.script = lambda posted: (
+        timed("four five six seven", 6.0, 8.0, 9.4, 13.0)
+        if len(posted) == 2
+        else timed("four five si", 6.0, 8.0, 9.4)
+    )
+    lab.record(range(2))
+    store = lab.store()
+    lab.runner(store, PendingChunks(store, until(1))).run()
+    assert [transcript.joined for transcript in lab.transcripts] == [("rec-1",)]
+    _, replace_it = replacement(lab, 0)
+    replace_it()
+    done_by_hand(lab)
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+def test_a_word_that_a_pending_chunk_keeps_is_not_added_to_a_replacement() -> None:
+    """The seam would leave "six" to the old text, which was saved without regard to it."""
+    lab = Lab()
+    lab.script = lambda posted: (
+        timed("four five", 6.0, 8.0)
+        if posted == ("rec0",)
+        else timed("four five six seven", 6.0, 8.0, 10.1, 13.0)
+    )
+    lab.record([0])
+    done_by_hand(lab)
+    words, seconds = ("four", "five", "six", "seven"), (-3.85, -1.85, 0.25, 3.15)
+    lab.store().seams.decide("rec", ("rec-0", "rec-1"), Seam(words, seconds, 3, 0.0), START)
+    lab.record([1])
+    [sequence] = lab.planned()
+    store = lab.store()
+    run_both(lab, (store, lambda: lab.process(sequence, store=store)), replacement(lab, 0))
+    assert lab.text == ["four", "five", "six", "seven"]
+
+
+def test_a_replacement_that_waits_is_saved_after_a_stop_too() -> None:
+    """The answer is there, and the other one ends within the time for requests in flight."""
+    lab = Lab(timing=REAL)
+    lab.script = lambda posted: halves(posted) if len(posted) == 1 else refuse(413)
+    lab.record(range(2))
+    done_by_hand(lab)
+    lab.script = halves
+    store, replace_it = replacement(lab, 0)
+    other = lab.store()
+    is_behind = store.claims.is_behind
+    looks: list[bool] = []
+
+    def looked(*place: Any) -> bool:
+        looks.append(is_behind(*place))
+        match len(looks):
+            case 1:
+                lab.stop.set()
+            case 3:
+                other.claims.release("other")
+        return looks[-1]
+
+    store.claims.is_behind = looked
+    found = Retranscription(other, (), ALL, model=None).sequences(run_started=START, excluding=())
+    [sequence] = [s for s in found if s.chunks[0].id == "rec-1"]
+    assert other.claims.acquire(sequence, "other", "other")
+    replace_it()
+    assert looks == [True, True, True, False]
+    assert [transcript.revision for transcript in lab.transcripts] == [2, 1]
 
 
 def test_replacing_the_later_transcript_first_loses_no_word() -> None:

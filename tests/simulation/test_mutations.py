@@ -68,8 +68,8 @@ def _text_cut_without_its_audio(patch: Patch) -> None:
 
     def own(context: Context, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
         segments: Sequence[Segment] = verdict.kept
-        for cut in context._cuts(heard):
-            overlap = cut.overlap(segments)
+        for cut in context._cuts(heard.chunks):
+            overlap = cut.overlap(segments, heard.timeline)
             beside = context._transcript_of(cut.neighbour)
             seam = context._seam(cut, beside, overlap, heard)
             segments = overlap.own(seam or _end_of(beside, cut))

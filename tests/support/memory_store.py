@@ -289,8 +289,9 @@ class Claims(_Part):
     def is_behind(self, token: str, chunk_id: Any) -> bool:
         found = self._read("find claims", lambda: list(self._db.claims))
         live = [claim for claim in found if not self._is_expired(claim)]
-        ours = [c for c in live if c["_id"] == token or chunk_id in c["chunk_ids"]]
-        return min(ours, key=lambda c: (c["at"], c["_id"]))["_id"] != token if ours else False
+        wanted = identity(chunk_id)
+        held = [c for c in live if c["_id"] == token or wanted in map(identity, c["chunk_ids"])]
+        return bool(held) and min(held, key=lambda c: (c["at"], c["_id"]))["_id"] != token
 
     def live(self) -> dict[str, datetime]:
         return self._read("find claims", lambda: {c["_id"]: c["until"] for c in self._db.claims})
