@@ -72,6 +72,7 @@ class Context:
         return (*before, *run, *after)
 
     def _cuts(self, run: tuple[Chunk, ...]) -> list[Cut]:
+        """The ends of these chunks beyond which there is a neighbour, posted or not."""
         first, last = run[0], run[-1]
         before, after = self._by_index.get(first.index - 1), self._by_index.get(last.index + 1)
         return [
@@ -93,23 +94,24 @@ class Context:
         return _keeps_seam(ours, cut.neighbour) and self._decided(cut) is not None
 
     def has_to_wait(self, heard: Heard) -> bool:
-        """Whether somebody who began before us is replacing a transcript that was posted beside.
+        """Whether an older claim is about to replace a transcript that ours has to fit.
 
         Each side would go by text that the other one replaces, and both might give up the same
         word. Where both keep a decided seam, they may be replaced at the same time.
         """
-        if not self._is_replacement:
-            return False
+        cuts = self._cuts(heard.chunks) if self._is_replacement else []
         return any(
-            self._is_behind(c) for c in self._cuts(heard.chunks) if c.neighbour in heard.audio
+            self._store.claims.is_behind(self._claim.token, cut.neighbour.id)
+            and not self._is_settled(cut)
+            for cut in cuts
+            if cut.neighbour in heard.audio
         )
 
-    def _is_behind(self, cut: Cut) -> bool:
-        if not self._store.claims.is_behind(self._claim.token, cut.neighbour.id):
-            return False
+    def _is_settled(self, cut: Cut) -> bool:
+        """Whether the transcripts on both sides, as they are now, keep a decided seam."""
         ours, theirs = self._transcript_of(cut.own), self._transcript_of(cut.neighbour)
         is_kept = _keeps_seam(ours, cut.neighbour) and _keeps_seam(theirs, cut.own)
-        return not (is_kept and self._decided(cut) is not None)
+        return is_kept and self._decided(cut) is not None
 
     def own(self, heard: Heard, verdict: Verdict) -> tuple[Verdict, tuple[Any, ...]]:
         """The verdict without the text that belongs to the transcripts of the neighbours.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stt_lib.domain.models import ALL, Seam, Selection
+from stt_lib.domain.models import ALL, ChunkSequence, Seam, Selection
 from stt_lib.pipeline.retranscription import Retranscription, TranscriptSink
 from stt_lib.pipeline.sources import PendingChunks
 from stt_lib.servers.transport import Reply
@@ -254,12 +254,25 @@ def halves(posted: Posted) -> Reply:
             return timed("four five six seven", 6.0, 8.0, 9.7, 13.0)
 
 
+def apart(posted: Posted) -> Reply:
+    """Heard with the second chunk, the first one has no word more than alone."""
+    if posted == ("rec0",):
+        return timed("four five", 6.0, 8.0)
+    return timed("four five six seven", 6.0, 8.0, 10.1, 13.0)
+
+
+def transcribed(source: Retranscription, chunk: int) -> ChunkSequence:
+    """What is planned for the transcript of one chunk."""
+    found = source.sequences(run_started=START, excluding=())
+    [sequence] = [s for s in found if s.chunks[0].id == f"rec-{chunk}"]
+    return sequence
+
+
 def replacement(lab: Lab, chunk: int) -> tuple[Any, Callable[[], object]]:
     """A connection, and what replaces the transcript of one chunk on it."""
     store = lab.store()
     source, sink = Retranscription(store, (), ALL, model=None), TranscriptSink(store, ())
-    found = source.sequences(run_started=START, excluding=())
-    [sequence] = [s for s in found if s.chunks[0].id == f"rec-{chunk}"]
+    sequence = transcribed(source, chunk)
     return store, lambda: lab.process(sequence, store=store, source=source, sink=sink)
 
 
@@ -382,11 +395,7 @@ def test_a_replacement_beside_a_pending_chunk_goes_by_the_seam_that_the_old_text
 def test_a_word_that_a_pending_chunk_keeps_is_not_added_to_a_replacement() -> None:
     """The seam would leave "six" to the old text, which was saved without regard to it."""
     lab = Lab()
-    lab.script = lambda posted: (
-        timed("four five", 6.0, 8.0)
-        if posted == ("rec0",)
-        else timed("four five six seven", 6.0, 8.0, 10.1, 13.0)
-    )
+    lab.script = apart
     lab.record([0])
     done_by_hand(lab)
     words, seconds = ("four", "five", "six", "seven"), (-3.85, -1.85, 0.25, 3.15)
@@ -420,8 +429,7 @@ def test_a_replacement_that_waits_is_saved_after_a_stop_too() -> None:
         return looks[-1]
 
     store.claims.is_behind = looked
-    found = Retranscription(other, (), ALL, model=None).sequences(run_started=START, excluding=())
-    [sequence] = [s for s in found if s.chunks[0].id == "rec-1"]
+    sequence = transcribed(Retranscription(other, (), ALL, model=None), 1)
     assert other.claims.acquire(sequence, "other", "other")
     replace_it()
     assert looks == [True, True, True, False]
@@ -431,11 +439,7 @@ def test_a_replacement_that_waits_is_saved_after_a_stop_too() -> None:
 def test_replacing_the_later_transcript_first_loses_no_word() -> None:
     """The end of the earlier one says nothing of the words beyond it."""
     lab = Lab()
-    lab.script = lambda posted: (
-        timed("four five", 6.0, 8.0)
-        if posted == ("rec0",)
-        else timed("four five six seven", 6.0, 8.0, 10.1, 13.0)
-    )
+    lab.script = apart
     for index in (0, 1):
         lab.record([index])
         done_by_hand(lab)

@@ -154,7 +154,7 @@ class Cluster:
         return node
 
     def _is_up(self) -> bool:
-        return not _is_free(int(self._address.rpartition(":")[2])) and self._cpus_there() > 0
+        return _listens(int(self._address.rpartition(":")[2])) and self._cpus_there() > 0
 
     def _cpus_there(self) -> int:
         done = self._run("python", "-c", COUNT_CPUS, check=False)
@@ -172,6 +172,6 @@ class Cluster:
         return done.stdout
 
 
-def _is_free(port: int) -> bool:
+def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
