@@ -30,7 +30,7 @@ class Options(BaseModel, extra="forbid"):
     """Requests that one replica computes at a time: 1 on a CPU, on a GPU as many as `batch`."""
 
     batch: int | None = None
-    """Windows of speech that a call of the model decodes at most: 1 on a CPU, 16 on a GPU."""
+    """Windows of speech that a call of the model decodes at most: 4 on a CPU, 16 on a GPU."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -44,7 +44,7 @@ class Options(BaseModel, extra="forbid"):
     @property
     def windows(self) -> int:
         """Windows of speech per call of the model, at most."""
-        return self.batch or (MOST if self.gpus else 1)
+        return self.batch or MOST["cuda" if self.gpus else "cpu"]
 
     @property
     def requests(self) -> int:

@@ -328,7 +328,7 @@ class Settings:
         None,
         EMBEDDED,
         COUNT,
-        "Windows of speech decoded at once; by default 16 on a GPU, 1 on a CPU",
+        "Windows of speech decoded at once; by default 16 on a GPU, 4 on a CPU",
     )
 
     def __post_init__(self) -> None:

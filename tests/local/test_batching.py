@@ -1,9 +1,9 @@
-"""Windows of concurrent requests in one call of the model: faster, and nobody's text changes."""
+"""Windows in one call of the model: faster, and nobody's text changes."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +12,7 @@ import pytest
 from ctranslate2 import StorageView
 
 from stt_lib.audio.decoding import Samples, decode
-from stt_lib.local import batching
-from stt_lib.local.batching import BatchedModel, Call
+from stt_lib.local.batching import BatchedModel
 from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.sounds import noise, sample, speech
 from tests.support.waiting import eventually
@@ -24,12 +23,12 @@ def quick(_windows: int) -> None: ...
 
 @pytest.fixture(scope="module")
 def alone() -> Transcriber:
-    return Transcriber(parallel=1)
+    return Transcriber(parallel=1, batch=1)
 
 
 @pytest.fixture(scope="module")
 def batched() -> Transcriber:
-    return Transcriber(parallel=4, batch=4)
+    return Transcriber(parallel=1, batch=4)
 
 
 def at_once(transcriber: Transcriber, sounds: list[Samples]) -> list[dict[str, Any]]:
@@ -61,7 +60,6 @@ class Controlled:
     """The transcriber's own model; a test decides when calls are made and what they return."""
 
     def __init__(self, batched: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert batched._batched
         self._model = batched._batched._model
         self.may_go_on = threading.Event()
         self.may_go_on.set()
@@ -89,7 +87,6 @@ def in_one_call(
     transcriber: Transcriber, model: Controlled, sounds: list[Samples], *cancelled: bool
 ) -> list[Any]:
     """Return the answers, or the exceptions, of requests that meet while the model is busy."""
-    assert transcriber._batched
     model.may_go_on.clear()
     with ThreadPoolExecutor(len(sounds) + 1) as pool:
         first = pool.submit(transcriber.transcribe, speech(2), lambda: False)
@@ -99,15 +96,15 @@ def in_one_call(
             pool.submit(transcriber.transcribe, sound, Hanging(up))
             for sound, up in zip(sounds, gone, strict=False)
         ]
-        waiting = transcriber._batched._calls
-        eventually(lambda: waiting.qsize() == len(sounds), what="all requests wait")
+        waiting = transcriber._batched
+        eventually(lambda: len(waiting._calls) == len(sounds), what="all requests wait")
         model.may_go_on.set()
         first.result()
         return [one.exception() or one.result() for one in asked]
 
 
 class Hanging:
-    """A client that hangs up after its first window, or never."""
+    """A client that hangs up before its second window, or never."""
 
     def __init__(self, up: bool) -> None:
         self._up, self._asked = up, 0
@@ -145,12 +142,11 @@ def test_a_slow_model_is_waited_for_and_is_not_silence(
     alone: Transcriber, batched: Transcriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Controlled(batched, monkeypatch)
-    monkeypatch.setattr(batching, "WAIT_SECONDS", 0.0)
     model.may_go_on.clear()
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(batched.transcribe, speech(5), lambda: False) for _ in range(2)]
         eventually(lambda: len(model.calls) == 1)
-        # Far longer than any wait of the batches: nobody has given up meanwhile.
+        # Nobody has given up meanwhile.
         done, _ = wait(asked, timeout=0.5)
         assert done == set()
         model.may_go_on.set()
@@ -166,8 +162,7 @@ def test_a_client_that_vanishes_leaves_the_texts_of_its_companions_unharmed(
     first, second = in_one_call(batched, model, [long, speech(5)], True)
     assert isinstance(first, HungUp)
     assert texts(second) == texts(alone.transcribe(speech(5), lambda: False))
-    assert batched._batched
-    assert batched._batched._requests == 0, "nobody waits for its windows any more"
+    assert batched._batched._expected == set(), "nobody waits for its windows any more"
 
 
 def test_sound_beyond_thirty_seconds_is_heard_to_its_end(
@@ -219,7 +214,7 @@ def answers(model: Model, batched: BatchedModel, *asked: Callable[[], Any]) -> l
         first = pool.submit(ask(batched, 0.0))
         assert model.began.wait(60)
         waiting = [pool.submit(question) for question in asked]
-        eventually(lambda: batched._calls.qsize() == len(asked), what="all wait")
+        eventually(lambda: len(batched._calls) == len(asked), what="all wait")
         model.may_go_on.set()
         first.result()
         return [future.exception() or future.result() for future in waiting]
@@ -264,12 +259,56 @@ def test_languages_are_detected_in_one_call_and_none_is_mixed_up() -> None:
     assert model.detections == [2]
 
 
-def test_a_window_left_over_by_one_batch_waits_no_second_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(batching, "WAIT_SECONDS", 3600)
-    batched = BatchedModel(Model(), 8)
-    left = Call(np.zeros((1, 2, 3), np.float32), [1, 2], waits_until=time.monotonic())
-    batched._left = [left]
-    with ThreadPoolExecutor(1) as pool, batched.request(), batched.request():
-        assert pool.submit(batched._batch).result(timeout=60) == [left]
+def test_a_call_waits_for_windows_in_progress_but_not_for_one_that_fails() -> None:
+    model = Model()
+    model.may_go_on.set()
+    batched = BatchedModel(model, 8)
+    with ThreadPoolExecutor(2) as pool:
+        with suppress(ZeroDivisionError), batched.window():
+            asked = [pool.submit(ask(batched, value)) for value in (1, 2)]
+            eventually(lambda: len(batched._calls) == 2)
+            done, _ = wait(asked, timeout=0.1)
+            assert done == set()
+            raise ZeroDivisionError
+        assert [future.result(60) for future in asked] == [1, 2]
+    assert [len(values) for values, _ in model.calls] == [2]
+
+
+def test_on_a_cpu_the_windows_are_shared_evenly_among_the_calls() -> None:
+    model = Model()
+    batched = BatchedModel(model, 8, device="cpu", parallel=2)
+    ready = threading.Barrier(4)
+
+    def window(value: float) -> Any:
+        with batched.window():
+            ready.wait(60)
+            return ask(batched, value)()
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(window, value) for value in range(4)]
+        eventually(lambda: len(model.calls) == 2, what="both calls are made")
+        model.may_go_on.set()
+        assert [future.result(60) for future in asked] == [0, 1, 2, 3]
+    assert [len(values) for values, _ in model.calls] == [2, 2]
+
+
+def test_on_a_cpu_a_window_whose_language_was_detected_is_not_encoded_again() -> None:
+    class Encoder:
+        encoded = 0
+
+        def encode(self, features: StorageView, to_cpu: bool) -> StorageView:
+            self.encoded += 1
+            return features
+
+        def detect_language(self, features: StorageView) -> list[Any]:
+            return [[("<|fr|>", 1.0)]]
+
+    model = Encoder()
+    batched = BatchedModel(model, 4, device="cpu")
+    features = StorageView.from_array(np.zeros((1, 2, 3), np.float32))
+    detected = batched.encode(features)
+    assert batched.detect_language(detected) == [[("<|fr|>", 1.0)]]
+    assert batched.encode(features) is detected
+    assert model.encoded == 1
+    batched.encode(features)
+    assert model.encoded == 2, "the next window"

@@ -15,6 +15,7 @@ import requests
 from uvicorn.server import ServerState
 
 from stt_lib.errors import ConfigurationError
+from stt_lib.local.batching import BatchedModel
 from stt_lib.local.ingest import read_recording
 from stt_lib.local.server import service
 from stt_lib.local.server.app import Connection, _config, serve
@@ -259,6 +260,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def idle_service() -> Service:
     transcriber = Transcriber.__new__(Transcriber)
+    transcriber._batched = BatchedModel(None, 1)
     transcriber.model, transcriber.parallel = "none", 1
     return Service(transcriber, api_key=None, queue=1, max_bytes=1000)
 

@@ -34,6 +34,8 @@ class BrokenTranscriber(Transcriber):
     def languages(self) -> list[str]:
         return ["en"]
 
+    def observe_batches(self, observe: Callable[[int], object]) -> None: ...
+
     def transcribe(
         self, audio: Samples, cancelled: Callable[[], bool], **hints: str | None
     ) -> dict[str, Any]:

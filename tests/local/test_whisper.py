@@ -7,6 +7,7 @@ import pytest
 
 from stt_lib.audio.decoding import Samples
 from stt_lib.errors import ConfigurationError
+from stt_lib.local.batching import BatchedModel
 from stt_lib.local.transcriber import HungUp, Transcriber
 from tests.local.sounds import noise, speech
 
@@ -98,6 +99,7 @@ def polyglot() -> tuple[Polyglot, Transcriber]:
     transcriber = Transcriber.__new__(Transcriber)
     transcriber.model, transcriber.device = "polyglot", "cuda"
     transcriber._whisper = cast(Any, model)
+    transcriber._batched, transcriber._threads = BatchedModel(model, 1), 1
     return model, transcriber
 
 
