@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
@@ -155,11 +156,22 @@ def _mixed(frames: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
     mixer = _Mixer(rate)
     for (*_, channels), alike in groupby(map(_mixable, frames), _shape):
         resampler = AudioResampler("fltp", "mono" if channels == 1 else "stereo", rate)
-        for frame in alike:
-            # Time stamps restart in every link of a chained Ogg file; only the order counts.
-            frame.pts = None
-            yield from map(mixer.mono, resampler.resample(frame))
+        for piece in _joined(alike):
+            yield from map(mixer.mono, resampler.resample(piece))
         yield from map(mixer.mono, resampler.resample(None))
+
+
+def _joined(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+    """Join frames to a second of sound: to resample a short one costs more than to decode it."""
+    fifo = AudioFifo()
+    for frame in frames:
+        # Time stamps restart in every link of a chained Ogg file; only the order counts.
+        frame.pts = None
+        fifo.write(frame)
+        if fifo.samples >= frame.sample_rate and (joined := fifo.read()):
+            yield joined
+    if rest := fifo.read():
+        yield rest
 
 
 def _mixable(frame: AudioFrame) -> AudioFrame:

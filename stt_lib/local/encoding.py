@@ -2,7 +2,6 @@
 
 import io
 import struct
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,18 +10,14 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 
-from stt_lib.audio.decoding import Samples
+from stt_lib.audio import ogg
+from stt_lib.audio.decoding import WHISPER_RATE, Samples
 
-RATE = 48_000
-FRAME = 960
+FRAME = WHISPER_RATE // 50
 """Samples per packet (20 ms)."""
 
 PRE_ROLL = 4 * FRAME
 """Samples before a piece that let the decoder settle; RFC 7845 recommends these 80 ms."""
-
-BANDWIDTH = "8000"
-"""Hertz. The bandwidth of Whisper's input, known as wideband in telephony. Bits spent on higher
-frequencies are wasted: without this limit 65 of 3470 words were wrong, with it 45 (same size)."""
 
 BIT_RATE = 40_000
 """Bits per second, about 18 MB per hour. At 24, 32 and 40 kbit/s, 48, 45 and 35 of the same words
@@ -41,7 +36,7 @@ NOTHING: Samples = np.zeros(0, dtype=np.float32)
 
 
 class Piece(NamedTuple):
-    """Mono sound at 48 kHz, with up to PRE_ROLL samples of sound before it and FRAME after it."""
+    """Mono sound at 16 kHz, with up to PRE_ROLL samples of sound before it and FRAME after it."""
 
     samples: Samples
     before: Samples = NOTHING
@@ -57,19 +52,17 @@ def encode(piece: Piece) -> bytes:
     file = io.BytesIO()
     end = piece.before.size + piece.samples.size
     with av.open(file, mode="w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=RATE, layout="mono")
+        stream = container.add_stream("libopus", rate=WHISPER_RATE, layout="mono")
         stream.bit_rate = BIT_RATE
         stream.options = {
             "application": APPLICATION,
             "compression_level": COMPLEXITY,
-            "cutoff": BANDWIDTH,
         }
         _skip_at_start(stream.codec_context, piece.before.size)
-        for frame in _frames(_with_neighbours(piece)):
-            for packet in stream.encode(frame):
-                if packet.pts is not None and packet.pts < end:
-                    packet.duration = min(packet.duration or FRAME, end - packet.pts)
-                    container.mux(packet)
+        for packet in stream.encode(_frame(_with_neighbours(piece))):
+            if packet.pts is not None and packet.pts < end:
+                packet.duration = min(packet.duration or FRAME, end - packet.pts)
+                container.mux(packet)
     return file.getvalue()
 
 
@@ -78,7 +71,7 @@ def _skip_at_start(encoder: AudioCodecContext, samples: int) -> None:
     encoder.open(strict=False)
     header = bytearray(encoder.extradata or b"")
     (delay,) = struct.unpack_from("<H", header, 10)
-    struct.pack_into("<H", header, 10, delay + samples)
+    struct.pack_into("<H", header, 10, delay + samples * ogg.SAMPLE_RATE // WHISPER_RATE)
     encoder.extradata = bytes(header)
 
 
@@ -89,11 +82,9 @@ def _with_neighbours(piece: Piece) -> Samples:
     return np.pad(sound, (0, missing + -(sound.size + missing) % FRAME))
 
 
-def _frames(sound: Samples) -> Iterator[AudioFrame]:
-    for position in range(0, sound.size, FRAME):
-        block = sound[np.newaxis, position : position + FRAME]
-        frame = AudioFrame.from_ndarray(block, format="flt", layout="mono")
-        frame.sample_rate = RATE
-        frame.time_base = Fraction(1, RATE)
-        frame.pts = position
-        yield frame
+def _frame(sound: Samples) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(sound[np.newaxis], format="flt", layout="mono")
+    frame.sample_rate = WHISPER_RATE
+    frame.time_base = Fraction(1, WHISPER_RATE)
+    frame.pts = 0
+    return frame

@@ -3,9 +3,7 @@
 import hashlib
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -26,12 +24,12 @@ from stt_lib.audio.decoding import (
 from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError, Stopped
 from stt_lib.local import encoding, vad
-from stt_lib.local.cores import cores
+from stt_lib.local.cores import on_all
 from stt_lib.local.encoding import Piece
 from stt_lib.timing import Event
 
 CHUNK_SECONDS = 10
-CHUNK_SAMPLES = CHUNK_SECONDS * encoding.RATE
+CHUNK_SAMPLES = CHUNK_SECONDS * WHISPER_RATE
 SHORTEST = encoding.FRAME
 """Samples (20 ms). A shorter remainder at the end is left out, because it holds no word."""
 
@@ -40,9 +38,6 @@ PADDING = 0.3
 consonants. A chunk that holds any of it is marked as speech."""
 
 ID_BYTES = 12
-
-MOST_ENCODERS = 4
-"""Threads. Each holds 2 MB of sound; more are faster than what reads the chunks."""
 
 SAMPLES = tuple(
     Path(__file__).with_name("samples") / f"{name}.opus"
@@ -95,25 +90,20 @@ class Recording:
         """
         try:
             with self.path.open("rb") as source:
-                yield from self._cut(source)
+                yield from on_all(self._chunk, self._cut(source))
         except OSError as exc:
             raise _unreadable(self.path, exc) from exc
 
-    def _cut(self, source: BinaryIO) -> Iterator[NewChunk]:
+    def _cut(self, source: BinaryIO) -> Iterator[tuple[int, Piece, float]]:
+        """Yield number, sound and probability of speech of each chunk."""
         verdicts = _verdicts(self.speech)
-        threads = min(cores(), MOST_ENCODERS)
-        ahead: deque[Future[NewChunk]] = deque()
         self._check(_version(source) == self.version)
-        with ThreadPoolExecutor(threads, "stt-encoder") as pool:
-            sound = stream(source, str(self.path), encoding.RATE, track=self.track)
-            pieces = (p for p in regrouped(sound, CHUNK_SAMPLES) if p.size >= SHORTEST)
-            for index, piece in enumerate(_with_neighbours(pieces)):
-                self._check(index < len(verdicts))
-                ahead.append(pool.submit(self._chunk, index, piece, verdicts[index]))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            self._check(_version(source) == self.version)
-            yield from (chunk.result() for chunk in ahead)
+        sound = stream(source, str(self.path), WHISPER_RATE, track=self.track)
+        pieces = (p for p in regrouped(sound, CHUNK_SAMPLES) if p.size >= SHORTEST)
+        for index, piece in enumerate(_with_neighbours(pieces)):
+            self._check(index < len(verdicts))
+            yield index, piece, verdicts[index]
+        self._check(_version(source) == self.version)
 
     def _check(self, is_unchanged: bool) -> None:
         if not is_unchanged:
@@ -121,7 +111,8 @@ class Recording:
                 f"{self.path} changed while it was read: repeat the command once it is complete"
             )
 
-    def _chunk(self, index: int, piece: Piece, prob: float) -> NewChunk:
+    def _chunk(self, cut: tuple[int, Piece, float]) -> NewChunk:
+        index, piece, prob = cut
         return NewChunk(
             id_bytes=self._chunk_id(index),
             original_id_bytes=self.id_bytes,

@@ -1,6 +1,5 @@
 """Where somebody speaks, according to Silero, and the windows of sound that the model hears."""
 
-import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples, regrouped
 from stt_lib.domain.text import runs
+from stt_lib.local.cores import on_all
 
 WINDOW = 512
 """Samples (32 ms at 16 kHz) that the detector judges at a time."""
@@ -72,17 +72,25 @@ class Window(NamedTuple):
 
 def probabilities(blocks: Iterable[Samples]) -> Samples:
     """Return the probability of speech in each window of mono sound at 16 kHz."""
-    session = get_vad_model().session
-    memory = np.zeros((1, 1, 128), np.float32)
+    return np.concatenate([np.zeros(0, np.float32), *on_all(_judged, _with_warm_up(blocks))])
+
+
+def _with_warm_up(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, Samples]]:
     before = np.zeros(CONTEXT, np.float32)
-    found = [np.zeros(0, np.float32)]
     for block in regrouped(blocks, BLOCK):
-        sound = np.concatenate([before, np.pad(block, (0, -block.size % WINDOW))])
-        rows = np.ascontiguousarray(sliding_window_view(sound, CONTEXT + WINDOW)[::WINDOW])
-        output, _, _ = session.run(None, {"input": rows, "h": memory, "c": memory})
-        found.append(output.reshape(-1)[-math.ceil(block.size / WINDOW) :])
-        before = sound[-(CONTEXT + WARM_UP) :]
-    return np.concatenate(found)
+        padded = np.pad(block, (0, -block.size % WINDOW))
+        yield before, padded
+        before = np.concatenate([before, padded])[-(CONTEXT + WARM_UP) :]
+
+
+def _judged(sound: tuple[Samples, Samples]) -> Samples:
+    """The probabilities in the second of two sounds, the first of which only warms up."""
+    before, block = sound
+    views = sliding_window_view(np.concatenate([before, block]), CONTEXT + WINDOW)[::WINDOW]
+    memory = np.zeros((1, 1, 128), np.float32)
+    given = {"input": np.ascontiguousarray(views), "h": memory, "c": memory}
+    output, _, _ = get_vad_model().session.run(None, given)
+    return np.asarray(output.reshape(-1)[-block.size // WINDOW :])
 
 
 def speech_probability(per_window: Samples) -> float:

@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from stt_lib.audio.decoding import Samples, decode, stream
+from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode, stream
 from stt_lib.domain.models import NewChunk
 from stt_lib.errors import InputError, Stopped
-from stt_lib.local import encoding, ingest
+from stt_lib.local import cores
 from stt_lib.local.ingest import read_recording, survey
 from tests.local.sounds import SAMPLES, encoded, noise, sample, silent_video, speech, sweep, tone
 
@@ -26,7 +26,7 @@ def write(path: Path, sound: Samples) -> Path:
 
 
 def sound_of(chunk: NewChunk) -> Samples:
-    return np.concatenate(list(stream(io.BytesIO(chunk.data), "x", encoding.RATE)))
+    return np.concatenate(list(stream(io.BytesIO(chunk.data), "x", WHISPER_RATE)))
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def birds() -> list[NewChunk]:
 
 
 def test_every_chunk_lasts_ten_seconds_and_the_last_the_rest(birds: list[NewChunk]) -> None:
-    total = sum(b.size for b in stream(io.BytesIO(sample("birds")), "x", encoding.RATE))
+    total = sum(b.size for b in stream(io.BytesIO(sample("birds")), "x", WHISPER_RATE))
     sizes = [sound_of(chunk).size for chunk in birds]
-    assert set(sizes[:-1]) == {10 * encoding.RATE}
-    assert 0 < sizes[-1] <= 10 * encoding.RATE
+    assert set(sizes[:-1]) == {10 * WHISPER_RATE}
+    assert 0 < sizes[-1] <= 10 * WHISPER_RATE
     assert sum(sizes) == total
 
 
@@ -158,19 +158,19 @@ def test_the_name_of_the_file_is_kept(birds: list[NewChunk]) -> None:
 
 
 def test_chunks_play_on_from_one_another_without_a_click() -> None:
-    original = np.concatenate(list(stream(io.BytesIO(sample("library")), "x", encoding.RATE)))
+    original = np.concatenate(list(stream(io.BytesIO(sample("library")), "x", WHISPER_RATE)))
     chunks = read_recording(SAMPLES / "library.opus", START)
     played = np.concatenate([sound_of(chunk) for chunk in chunks])
     assert played.size == original.size
     leaps = np.abs(np.diff(played - original))
-    for border in (10 * encoding.RATE, 20 * encoding.RATE, 30 * encoding.RATE):
+    for border in (10 * WHISPER_RATE, 20 * WHISPER_RATE, 30 * WHISPER_RATE):
         assert leaps[border - 5 : border + 5].max() < np.quantile(leaps, 0.999)
     assert np.corrcoef(played, original)[0, 1] > 0.8
 
 
 def test_a_chain_of_chunks_is_the_recording(birds: list[NewChunk]) -> None:
     chain = decode(b"".join(chunk.data for chunk in birds), "chain")
-    assert chain.size == pytest.approx(sum(sound_of(c).size for c in birds) / 3, abs=2)
+    assert chain.size == pytest.approx(sum(sound_of(c).size for c in birds), abs=2)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_a_chain_of_chunks_is_the_recording(birds: list[NewChunk]) -> None:
     [(10, [10.0]), (10.01, [10.0]), (20.5, [10.0, 10.0, 0.5]), (0.05, [0.05])],
 )
 def test_lengths_at_the_border(tmp_path: Path, seconds: float, expected: list[float]) -> None:
-    chunks = read_recording(write(tmp_path / "a.wav", sweep(seconds, encoding.RATE)), START)
-    assert [sound_of(c).size / encoding.RATE for c in chunks] == pytest.approx(expected, abs=0.0001)
+    chunks = read_recording(write(tmp_path / "a.wav", sweep(seconds, 48_000)), START)
+    assert [sound_of(c).size / WHISPER_RATE for c in chunks] == pytest.approx(expected, abs=0.0001)
 
 
 def test_marks_speech_and_only_speech_within_a_recording(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_a_file_that_changes_between_the_two_readings_is_not_taken_for_whole(
     *,
     is_early: bool,
 ) -> None:
-    monkeypatch.setattr(ingest, "cores", lambda: 1)
-    path = write(tmp_path / "a.wav", sweep(45, encoding.RATE))
+    monkeypatch.setattr(cores, "cores", lambda: 1)
+    path = write(tmp_path / "a.wav", sweep(45, 48_000))
     recording = survey(path, START)
     chunks = recording.chunks()
     if not is_early:
@@ -239,7 +239,7 @@ def test_a_file_that_changes_between_the_two_readings_is_not_taken_for_whole(
 
 
 def test_more_sound_than_was_surveyed_is_a_change(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", sweep(25, encoding.RATE))
+    path = write(tmp_path / "a.wav", sweep(25, 48_000))
     recording = replace(survey(path, START), speech=np.zeros(1, np.float32))
     with pytest.raises(InputError, match="changed while it was read"):
         list(recording.chunks())
