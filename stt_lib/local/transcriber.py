@@ -4,21 +4,20 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib import import_module, util
-from typing import Any, NamedTuple
+from typing import Any
 
 import ctranslate2
 from faster_whisper import WhisperModel
 from faster_whisper.transcribe import Segment, TranscriptionInfo
-from faster_whisper.transcribe import Word as AlignedWord
 
-from stt_lib.audio.decoding import WHISPER_RATE, Samples
+from stt_lib.audio.decoding import Samples
 from stt_lib.domain.text import runs
 from stt_lib.errors import ConfigurationError
-from stt_lib.local import batching, vad
+from stt_lib.local import batching, listening, vad
 from stt_lib.local.batching import BatchedModel
 from stt_lib.local.cores import cores
+from stt_lib.local.listening import Heard, Word
 from stt_lib.local.vad import Window, windows
 
 BUNDLED_MODEL = "tiny.en"
@@ -32,9 +31,6 @@ LANGUAGES = 5
 GAP = 0.8
 """Seconds. A longer pause between two words ends a segment."""
 
-MARGIN = 0.1
-"""Seconds that a word may go on after the detector has found an end of speech."""
-
 SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 CLAUSE_ENDS = (",", ";", ":", "、", "，")
 LONG = 7.0
@@ -46,23 +42,6 @@ COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32",
 
 class HungUp(Exception):
     """The client that waited for the text has gone."""
-
-
-class Word(NamedTuple):
-    """A word with its leading blank; seconds from the start of the sound."""
-
-    text: str
-    start: float
-    end: float
-    probability: float | None = None
-
-
-class Heard(NamedTuple):
-    """What the model made of a window."""
-
-    window: Window
-    segment: Segment
-    info: TranscriptionInfo
 
 
 class Transcriber:
@@ -143,42 +122,46 @@ class Transcriber:
         text that might have come before. Raises HungUp once `cancelled`, asked before every
         window, returns True.
         """
+
+        def hear(
+            sound: Samples, known: str | None, no_repeat: int
+        ) -> tuple[Segment | None, TranscriptionInfo]:
+            if cancelled():
+                raise HungUp
+            return self._hear(
+                sound,
+                language=known or language,
+                initial_prompt=prompt,
+                no_repeat_ngram_size=no_repeat,
+            )
+
+        def listen(window: Window) -> list[Heard]:
+            return listening.listen(window, audio, hear)
+
         found = windows(vad.probabilities([audio]))
-        hear = partial(self._heard, audio, cancelled, language, prompt)
         with ThreadPoolExecutor(self._threads, "whisper-windows") as pool:
-            heard = [one for one in pool.map(hear, found) if one]
+            heard = [one for parts in pool.map(listen, found) for one in parts]
         return {
             **_languages(heard, language or "en"),
             "segments": [segment for one in heard for segment in _segments(one)],
             "model": self.model,
         }
 
-    def _heard(
-        self,
-        audio: Samples,
-        cancelled: Callable[[], bool],
-        language: str | None,
-        prompt: str | None,
-        window: Window,
-    ) -> Heard | None:
-        """What the model makes of a window, if anything."""
-        if cancelled():
-            raise HungUp
+    def _hear(self, sound: Samples, **options: Any) -> tuple[Segment | None, TranscriptionInfo]:
         with self._batched.window():
             found, info = self._whisper.transcribe(
-                audio[round(window.start * WHISPER_RATE) : round(window.end * WHISPER_RATE)],
+                sound,
                 beam_size=BEAM_SIZE,
-                language=language,
-                initial_prompt=prompt,
+                temperature=0.0,
                 condition_on_previous_text=False,
                 without_timestamps=True,
                 # Alignment on GPUs has an open fault, see CTranslate2 issue 2064.
                 word_timestamps=self.device == "cpu",
+                **options,
             )
             # Without timestamps the first segment is the text of the whole window. Asked for
             # another one, the model would listen to the silence after the last word.
-            segment = next(iter(found), None)
-        return Heard(window, segment, info) if segment else None
+            return next(iter(found), None), info
 
 
 def _best(device: str) -> str:
@@ -213,7 +196,7 @@ def _languages(heard: list[Heard], otherwise: str) -> dict[str, Any]:
     seconds: defaultdict[str, float] = defaultdict(float)
     probs: defaultdict[str, float] = defaultdict(float)
     total = sum(one.window.end - one.window.start for one in heard)
-    for window, _, info in heard:
+    for window, _, info, _ in heard:
         share = (window.end - window.start) / total
         seconds[info.language] += share
         # An English-only model knows no probabilities but its own language's.
@@ -229,62 +212,32 @@ def _languages(heard: list[Heard], otherwise: str) -> dict[str, Any]:
 
 def _segments(heard: Heard) -> Iterator[dict[str, Any]]:
     """Split the text of a window into sentences, as JSON will carry them."""
-    _, segment, info = heard
-    scores = {
-        "language": info.language,
-        "no_speech_prob": _score(segment.no_speech_prob),
-        "avg_logprob": _score(segment.avg_logprob),
-        "compression_ratio": _score(segment.compression_ratio),
-    }
-    for words in runs(_words(heard), _ends):
+    said = [(word, one) for one in (heard, *heard.passed_over) for word in one.words()]
+    said.sort(key=lambda each: each[0].start)
+    for sentence in runs(said, _ends):
+        words = [word for word, _ in sentence]
+        _, (_, segment, info, _) = sentence[0]
         yield {
             "text": "".join(word.text for word in words),
             "start": words[0].start,
             "end": words[-1].end,
             "words": [_as_json(word) for word in words],
-            **scores,
+            "language": info.language,
+            "no_speech_prob": _score(segment.no_speech_prob),
+            "avg_logprob": _score(segment.avg_logprob),
+            "compression_ratio": _score(segment.compression_ratio),
         }
 
 
-def _ends(sentence: list[Word], following: Word) -> bool:
-    last = sentence[-1]
-    is_long = last.end - sentence[0].start > LONG
+def _ends(sentence: list[tuple[Word, Heard]], following: tuple[Word, Heard]) -> bool:
+    first, last = sentence[0][0], sentence[-1][0]
+    is_long = last.end - first.start > LONG
     return (
-        following.start - last.end >= GAP
+        following[1] is not sentence[-1][1]
+        or following[0].start - last.end >= GAP
         or last.text.endswith(SENTENCE_ENDS)
         or (is_long and last.text.endswith(CLAUSE_ENDS))
     )
-
-
-def _words(heard: Heard) -> list[Word]:
-    """Return the words in order, within the speech of the window."""
-    window, segment, _ = heard
-    if segment.words is None:
-        return _spread(segment.text, window)
-    return [_in_speech(window, word) for word in segment.words]
-
-
-def _in_speech(window: Window, word: AlignedWord) -> Word:
-    """Keep a word within its span of speech: alignment draws the last one out into the pause."""
-    start, end = window.start + word.start, window.start + word.end
-    span = min(window.spans, key=lambda s: max(s.start - start, start - s.end))
-    latest = span.end + MARGIN
-    start = min(max(start, span.start), latest)
-    end = min(max(end, start), latest)
-    return Word(word.word, round(start, 2), round(end, 2), _score(word.probability))
-
-
-def _spread(text: str, window: Window) -> list[Word]:
-    """Give each word a share of the window by its letters."""
-    first, last = window.spans[0].start, window.spans[-1].end
-    per_letter = (last - first) / max(1, len(text.strip()))
-    words: list[Word] = []
-    start = first
-    for word in text.split():
-        end = start + per_letter * (len(word) + 1)
-        words.append(Word(f" {word}", round(start, 2), round(min(end, last), 2)))
-        start = end
-    return words
 
 
 def _as_json(word: Word) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where somebody speaks, according to Silero, and the windows of sound that the model hears."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -156,6 +156,40 @@ def windows(per_window: Samples) -> list[Window]:
         Window(max(0.0, group[0].start - before), group[-1].end + after, tuple(group))
         for group, (before, after) in zip(groups, pairwise(margins), strict=False)
     ]
+
+
+def part(window: Window, first: int, behind: int) -> Window:
+    """Return the part of a window with the spans from number `first` to before number `behind`."""
+    spans = window.spans
+    start, end = window.start, window.end
+    if first > 0:
+        start = max(spans[first].start - PADDING, _middle_of_pause(spans, first))
+    if behind < len(spans):
+        end = min(spans[behind - 1].end + PADDING, _middle_of_pause(spans, behind))
+    return Window(start, end, spans[first:behind])
+
+
+def halves(window: Window) -> tuple[Window, ...]:
+    """Cut a window at the longest pause, if possible in its middle half; nothing without any."""
+    cuts = range(1, len(window.spans))
+    if not cuts:
+        return ()
+    quarter = (window.end - window.start) / 4
+    middle = [
+        cut
+        for cut in cuts
+        if quarter < _middle_of_pause(window.spans, cut) - window.start < 3 * quarter
+    ]
+    longest = max(middle or cuts, key=lambda cut: _pause(window.spans, cut))
+    return part(window, 0, longest), part(window, longest, len(window.spans))
+
+
+def _pause(spans: Sequence[Span], at: int) -> float:
+    return spans[at].start - spans[at - 1].end
+
+
+def _middle_of_pause(spans: Sequence[Span], at: int) -> float:
+    return (spans[at - 1].end + spans[at].start) / 2
 
 
 def _is_another(group: list[Span], span: Span) -> bool:

@@ -84,7 +84,7 @@ class Polyglot:
             language_probability=0.8,
             all_language_probs=[(language, 0.8), (other, 0.2)],
         )
-        scores = {"no_speech_prob": 0.0, "avg_logprob": float("-inf"), "compression_ratio": 1.0}
+        scores = {"no_speech_prob": 0.0, "avg_logprob": float("nan"), "compression_ratio": 1.0}
         return self._segments(language, scores), info
 
     @staticmethod
