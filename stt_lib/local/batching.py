@@ -1,8 +1,8 @@
 """Batching: windows that are transcribed at the same time share calls of the model.
 
 On a CPU, the common calls cost less; a GPU needs them to be busy. Everything else stays with the
-thread of each window: features, times, and the decision to hear it again at a higher temperature.
-So a bad window costs the others nothing.
+thread of each window: features, times, and the decision to hear it again. So a bad window costs the
+others nothing.
 """
 
 import math
