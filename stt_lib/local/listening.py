@@ -34,8 +34,8 @@ MARGIN = 0.1
 """Seconds that a word may go on after the detector has found an end of speech."""
 
 Hear = Callable[[Samples, str | None, int], tuple[Segment | None, TranscriptionInfo]]
-"""Has the model hear a sound in a language, or in any. In the text, no sequence of so many tokens
-occurs twice, unless the number is 0."""
+"""Has the model hear a sound in a language, or in any. A number other than 0 is the length in
+tokens of what the text must not repeat."""
 
 
 class Word(NamedTuple):
@@ -134,9 +134,9 @@ def _is_beside(again: Heard, words: list[Word]) -> bool:
 
 
 def _in_speech(window: Window, word: AlignedWord) -> Word:
-    """Keep a word within its span of speech: alignment draws the last one out into the pause."""
+    """Keep a word within its speech: alignment draws those around a pause out into it."""
     start, end = window.start + word.start, window.start + word.end
-    span = min(window.spans, key=lambda s: max(s.start - start, start - s.end))
+    span = max(window.spans, key=lambda s: min(s.end, end) - max(s.start, start))
     latest = span.end + MARGIN
     start = min(max(start, span.start), latest)
     end = min(max(end, start), latest)

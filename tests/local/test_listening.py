@@ -106,6 +106,25 @@ def test_what_is_passed_over_twice_is_heard_alone() -> None:
     assert starts == pytest.approx([1, 6, 11], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (4.0, 6.4, (6.0, 6.4)),  # the first word of a sentence, drawn out into the pause before it
+        (3.5, 6.1, (3.5, 4.1)),  # the last word, drawn out into the pause after it
+        (4.2, 4.6, (4.1, 4.1)),
+        (5.5, 5.9, (6.0, 6.0)),
+    ],
+)
+def test_a_word_belongs_to_the_speech_with_most_of_it(
+    start: float, end: float, expected: tuple[float, float]
+) -> None:
+    words = [SimpleNamespace(word=" one", start=start - 1, end=end - 1, probability=1)]
+    segment: Any = SimpleNamespace(text=" one", words=words)
+    info: Any = None
+    [word] = Heard(window((1, 4), (6, 8)), segment, info).words()
+    assert (word.start, word.end) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("end", [6.4, 8.0])
 def test_short_speech_without_a_word_is_not_heard_again(end: float) -> None:
     model = Model({1: "one", 6: "two"}, passes_over=(6,))
