@@ -73,6 +73,7 @@ class BatchedModel:
         try:
             yield
         finally:
+            self._detected.__dict__.clear()
             with self._changed:
                 self._expected.discard(threading.get_ident())
                 self._changed.notify_all()

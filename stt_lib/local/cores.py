@@ -11,7 +11,6 @@ from typing import TypeVar
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """What a container may use: microseconds of CPU time per period, then the period; or `max`."""
 
-
 MOST_THREADS = 4
 """Threads that work on a sound at a time; more are faster than what reads it."""
 

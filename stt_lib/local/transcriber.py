@@ -1,6 +1,7 @@
 """The Whisper model: loaded once, used by several threads."""
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,9 @@ class Transcriber:
         self._batched = self._whisper.model = BatchedModel(
             self._whisper.model, batch, device=self.device, parallel=self.parallel
         )
-        self._threads = batch * (self.parallel if self.device == "cpu" else 1)
+        # Each window in progress takes some megabytes, so requests share this number of them.
+        self._windows = batch * (self.parallel if self.device == "cpu" else 1)
+        self._room = threading.Semaphore(self._windows)
 
     @property
     def languages(self) -> list[str]:
@@ -139,7 +142,7 @@ class Transcriber:
             return listening.listen(window, audio, hear)
 
         found = windows(vad.probabilities([audio]))
-        with ThreadPoolExecutor(self._threads, "whisper-windows") as pool:
+        with ThreadPoolExecutor(self._windows, "whisper-windows") as pool:
             heard = [one for parts in pool.map(listen, found) for one in parts]
         return {
             **_languages(heard, language or "en"),
@@ -148,7 +151,7 @@ class Transcriber:
         }
 
     def _hear(self, sound: Samples, **options: Any) -> tuple[Segment | None, TranscriptionInfo]:
-        with self._batched.window():
+        with self._room, self._batched.window():
             found, info = self._whisper.transcribe(
                 sound,
                 beam_size=BEAM_SIZE,

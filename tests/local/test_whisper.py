@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -99,7 +101,8 @@ def polyglot() -> tuple[Polyglot, Transcriber]:
     transcriber = Transcriber.__new__(Transcriber)
     transcriber.model, transcriber.device = "polyglot", "cuda"
     transcriber._whisper = cast(Any, model)
-    transcriber._batched, transcriber._threads = BatchedModel(model, 1), 1
+    transcriber._batched = BatchedModel(model, 1)
+    transcriber._windows, transcriber._room = 1, threading.Semaphore(1)
     return model, transcriber
 
 
@@ -133,3 +136,33 @@ def test_without_alignment_the_words_share_the_speech(
     assert second["end"] == pytest.approx(8, abs=0.3)
     assert first["avg_logprob"] is None
     assert set(first["words"][0]) == {"word", "start", "end"}
+
+
+def test_requests_share_the_windows_that_may_be_in_progress() -> None:
+    class Pair:
+        """Hears two windows at a time, neither more nor fewer."""
+
+        def __init__(self) -> None:
+            self.both = threading.Barrier(2)
+            self.in_progress = 0
+            self.most = 0
+
+        def transcribe(self, _sound: Samples, **_options: Any) -> tuple[Iterator[Any], Any]:
+            self.in_progress += 1
+            self.most = max(self.most, self.in_progress)
+            self.both.wait(60)
+            self.in_progress -= 1
+            self.both.wait(60)
+            return iter(()), None
+
+    model = Pair()
+    transcriber = Transcriber.__new__(Transcriber)
+    transcriber.model, transcriber.device = "pair", "cpu"
+    transcriber._whisper = cast(Any, model)
+    transcriber._batched = BatchedModel(model, 1)
+    transcriber._windows, transcriber._room = 2, threading.Semaphore(2)
+    sound = np.concatenate([speech(5), noise(4, 0.001), speech(5)])
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(transcriber.transcribe, sound, lambda: False) for _ in range(2)]
+        assert [future.result(60)["segments"] for future in asked] == [[], []]
+    assert model.most == 2
