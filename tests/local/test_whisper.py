@@ -144,14 +144,17 @@ def test_requests_share_the_windows_that_may_be_in_progress() -> None:
 
         def __init__(self) -> None:
             self.both = threading.Barrier(2)
+            self.counting = threading.Lock()
             self.in_progress = 0
             self.most = 0
 
         def transcribe(self, _sound: Samples, **_options: Any) -> tuple[Iterator[Any], Any]:
-            self.in_progress += 1
-            self.most = max(self.most, self.in_progress)
+            with self.counting:
+                self.in_progress += 1
+                self.most = max(self.most, self.in_progress)
             self.both.wait(60)
-            self.in_progress -= 1
+            with self.counting:
+                self.in_progress -= 1
             self.both.wait(60)
             return iter(()), None
 
