@@ -170,6 +170,19 @@ def test_the_times_of_sentences_are_those_of_the_sound(voice: Voice, tmp_path: P
         assert 0 < abs(sound[start - 800 : start - 320]).max() < 0.01, "quiet, not silent"
 
 
+def test_sentences_are_repeated_in_a_row_with_their_own_times(voice: Voice) -> None:
+    [repeated] = [condition for condition in CONDITIONS if condition.most_times > 1]
+    sound, said = recordings.joined(voice.sentences, repeated, random.Random(1))
+    texts = [sentence.text for sentence in said]
+    assert texts == sorted(texts)
+    assert {texts.count(text) for text in texts} <= {1, 2, 3}
+    assert len(texts) > len(set(texts)) == 3
+    for sentence in said:
+        start = round(sentence.start * WHISPER_RATE)
+        assert abs(sound[start : start + 800]).max() > 0.1
+        assert not sound[start - 800 : start].any()
+
+
 def test_builds_differ_in_what_nobody_hears_only(voice: Voice, tmp_path: Path) -> None:
     sounds = []
     for build in (0, 1, 0):

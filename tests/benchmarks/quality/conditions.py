@@ -40,6 +40,8 @@ class Condition:
     pause: Pauses
     treat: Treatment
     is_available: Callable[[Part], bool] = lambda part: True
+    most_times: int = 1
+    """How often a sentence is said in a row at most, as telephone prompts are."""
 
 
 # -- pauses ---------------------------------------------------------------------------------------
@@ -136,6 +138,7 @@ CLEAN = Condition("clean", thinking, untouched)
 CONDITIONS = (
     CLEAN,
     Condition("continuous", reading, untouched),
+    Condition("repeated", thinking, untouched, most_times=3),
     Condition("babble 10 dB", thinking, partial(with_babble, decibels=10), _has_crowd),
     Condition("babble 0 dB", thinking, partial(with_babble, decibels=0), _has_crowd),
     Condition("music 10 dB", thinking, partial(with_music, decibels=10), _has_music),

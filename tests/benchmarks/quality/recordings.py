@@ -105,7 +105,7 @@ def joined(
     sounds: list[Samples] = []
     said: list[Sentence] = []
     size = 0
-    for number, sentence in enumerate(sentences):
+    for number, sentence in enumerate(_repeated(sentences, condition.most_times, rng)):
         pause, sound = condition.pause(number, rng), sentence.sound()
         quiet = round(pause * WHISPER_RATE)
         start = (size + quiet) / WHISPER_RATE
@@ -113,6 +113,12 @@ def joined(
         size += quiet + sound.size
         said.append(Sentence(start, size / WHISPER_RATE, sentence.text, pause))
     return np.concatenate(sounds), tuple(said)
+
+
+def _repeated(sentences: Sequence[Spoken], most: int, rng: random.Random) -> Iterator[Spoken]:
+    for sentence in sentences:
+        for _ in range(rng.randint(1, most) if most > 1 else 1):
+            yield sentence
 
 
 def _room(size: int, seed: str) -> Samples:
