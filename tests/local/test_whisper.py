@@ -95,15 +95,20 @@ class Polyglot:
         raise AssertionError("the silence after the last word is not listened to")
 
 
+def with_model(model: object, device: str, *, windows: int) -> Transcriber:
+    """A transcriber of another model, with so many windows in progress."""
+    transcriber = Transcriber.__new__(Transcriber)
+    transcriber.model, transcriber.device = "a test's", device
+    transcriber._whisper = cast(Any, model)
+    transcriber._batched = BatchedModel(model, 1)
+    transcriber._windows, transcriber._room = windows, threading.Semaphore(windows)
+    return transcriber
+
+
 @pytest.fixture
 def polyglot() -> tuple[Polyglot, Transcriber]:
     model = Polyglot()
-    transcriber = Transcriber.__new__(Transcriber)
-    transcriber.model, transcriber.device = "polyglot", "cuda"
-    transcriber._whisper = cast(Any, model)
-    transcriber._batched = BatchedModel(model, 1)
-    transcriber._windows, transcriber._room = 1, threading.Semaphore(1)
-    return model, transcriber
+    return model, with_model(model, "cuda", windows=1)
 
 
 def test_every_window_has_its_language(polyglot: tuple[Polyglot, Transcriber]) -> None:
@@ -159,11 +164,7 @@ def test_requests_share_the_windows_that_may_be_in_progress() -> None:
             return iter(()), None
 
     model = Pair()
-    transcriber = Transcriber.__new__(Transcriber)
-    transcriber.model, transcriber.device = "pair", "cpu"
-    transcriber._whisper = cast(Any, model)
-    transcriber._batched = BatchedModel(model, 1)
-    transcriber._windows, transcriber._room = 2, threading.Semaphore(2)
+    transcriber = with_model(model, "cpu", windows=2)
     sound = np.concatenate([speech(5), noise(4, 0.001), speech(5)])
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(transcriber.transcribe, sound, lambda: False) for _ in range(2)]
