@@ -9,6 +9,8 @@ from tests.support.world import START, World
 
 RUNS = 8
 SEQUENCES = 240
+REQUEST_SECONDS = 0.4
+"""Several times what a claim takes on a busy machine, as everywhere that audio is transcribed."""
 
 
 def test_eight_runs_started_together_are_refused_one_claim_in_ten_at_most(
@@ -18,7 +20,7 @@ def test_eight_runs_started_together_are_refused_one_claim_in_ten_at_most(
         world.record([0, 1], original_id=number, start=START + timedelta(hours=number))
 
     def script(request: Request) -> Reply:
-        time.sleep(0.1)
+        time.sleep(REQUEST_SECONDS)
         return echo(request)
 
     whisper.script = script
@@ -28,6 +30,6 @@ def test_eight_runs_started_together_are_refused_one_claim_in_ten_at_most(
         refused = sum(hand.log.count("another worker has it") for hand in hands)
         stale = sum(hand.log.count("nothing is left to do") for hand in hands)
     assert refused <= SEQUENCES / 10, (refused, stale)
-    assert stale <= SEQUENCES / 3, (refused, stale)
+    assert stale <= SEQUENCES / 10, (refused, stale)
     assert len(whisper.sequences) == SEQUENCES
     world.assert_all_done()
