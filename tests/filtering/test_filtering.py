@@ -132,11 +132,22 @@ def test_politeness_without_any_evidence_for_speech_goes() -> None:
     assert kept(judge("Yes.")) == ["Yes."]
 
 
-@pytest.mark.parametrize("text", ["Oh", "ok", "That's it.", "Hmm.", "Uh-huh", "Oh my God!"])
+CRIES = ["Ahhhhh!", "Ugh.", "Grrrr!", "HA HA HA", "Hahahaha! Hahahaha!", "Shhhhhh!", "Uuuuh, ohh!"]
+
+
+@pytest.mark.parametrize("text", ["Oh", "ok", "That's it.", "Hmm.", "Uh-huh", "Oh my God!", *CRIES])
 def test_interjections_go_when_model_and_detector_are_unsure(text: str) -> None:
     assert kept(judge(text, **UNSURE, around=detected(0.8))) == []
     assert kept(judge(text, **SURE, around=detected(0.97))) == [text]
     assert kept(judge(SENTENCE, text, **SURE, around=detected(0.8))) == [SENTENCE, text]
+
+
+@pytest.mark.parametrize("text", ["Hello?", "I'm sorry.", "Run!"])
+def test_a_short_text_stays_only_if_model_or_detector_are_sure(text: str) -> None:
+    guessed: dict[str, Any] = {"no_speech_prob": 0.5, "avg_logprob": -1.6}
+    assert kept(judge(text, **guessed, around=detected(0.6))) == []
+    assert kept(judge(text, **guessed, around=detected(0.9))) == [text]
+    assert kept(judge(text, **SURE, around=detected(0.6))) == [text]
 
 
 @pytest.mark.parametrize("text", ["Yes.", "No.", "Four.", "Seventeen.", "Tomorrow."])
@@ -378,10 +389,12 @@ def test_strict_drops_no_less_than_normal() -> None:
 def test_own_phrases_add_to_ours_and_win(tmp_path: Path) -> None:
     file = tmp_path / "phrases.txt"
     file.write_text(
-        "\ufeff[keep]\nThank you\n[telltale]\n# mine\nOver and out!\n\n[common en]\nRoger\n"
+        "\ufeff[keep]\nThank you\nThe AAA\n"
+        "[telltale]\n# mine\nOver and out!\n\n[common en]\nRoger\n"
     )
     mine = filtering.policy("normal", file)
-    assert kept(judge("Over and out.", "Thank you.", by=mine, **UNSURE)) == ["Thank you."]
+    told = ["Thank you.", "The AAA."]
+    assert kept(judge("Over and out.", *told, by=mine, **UNSURE)) == told
     assert kept(judge("Thanks for watching", by=mine)) == []
     assert kept(judge("Roger.", by=mine)) == []
     assert kept(judge("Roger.", SENTENCE, by=mine, **SURE)) == ["Roger.", SENTENCE]
