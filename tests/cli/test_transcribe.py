@@ -23,6 +23,7 @@ from tests.support.waiting import eventually
 from tests.support.whisper import FakeWhisper, Reply, Request, echo, status
 from tests.support.world import START, World
 
+PHONE_CHUNKS = 7
 PROBE = (ROOT / "stt_lib" / "servers" / "probe.opus").read_bytes()
 
 pytestmark = pytest.mark.timeout(120)
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.timeout(120)
 def _in_a_folder_with_recordings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.folder)
     shutil.copy(SAMPLES / "library.opus", "talk.mp3")
-    shutil.copy(SAMPLES / "tides.opus", "tides.opus")
+    shutil.copy(SAMPLES / "phone.opus", "phone.opus")
 
 
 def posted(whisper: FakeWhisper) -> set[bytes]:
@@ -48,9 +49,9 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
     world: World, whisper: FakeWhisper
 ) -> None:
     Path("bad.wav").write_text("no sound")
-    done = world.run("transcribe", "bad.wav", "talk.mp3", "missing.wav", "tides.opus")
+    done = world.run("transcribe", "bad.wav", "talk.mp3", "missing.wav", "phone.opus")
     assert done.returncode == 1
-    assert sorted(done.stdout.splitlines()) == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
+    assert sorted(done.stdout.splitlines()) == ["phone.opus: phone.txt", "talk.mp3: talk.txt"]
     errors = sorted(done.stderr.splitlines())
     assert errors == [
         "stt: bad.wav is not audio",
@@ -58,7 +59,7 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
     ]
     assert "testing" in Path("talk.txt").read_text()
     assert not Path("bad.txt").exists()
-    assert len(posted(whisper)) == 4 + 33
+    assert len(posted(whisper)) == 4 + PHONE_CHUNKS
 
     count = len(whisper.requests)
     again = world.run("transcribe", "talk.mp3", "--format", "vtt", "-o", "subtitles/vtt")
@@ -70,7 +71,7 @@ def test_good_files_become_texts_and_bad_ones_are_listed(
 
 def test_a_file_name_need_not_be_utf_8(world: World) -> None:
     sound = Path("talk.mp3").rename(os.fsdecode(b"caf\xe9.mp3"))
-    done = world.run("transcribe", str(sound), "tides.opus")
+    done = world.run("transcribe", str(sound), "phone.opus")
     assert done.returncode == 0, done.stderr
     assert "caf?.mp3: caf?.txt" in done.stdout.splitlines()
     assert "testing" in sound.with_suffix(".txt").read_text()
@@ -96,6 +97,8 @@ def test_a_file_that_vanishes_before_it_is_read_costs_no_other(store: Store) -> 
 
 
 def test_a_killed_command_is_finished_by_the_next(world: World, whisper: FakeWhisper) -> None:
+    shutil.copy(SAMPLES / "tides.opus", "tides.opus")  # two sequences
+
     def hold_short_ones(request: Request) -> Reply:
         if len(request.audio) < 20:
             whisper.released.wait(60)
@@ -163,8 +166,8 @@ def test_a_text_is_not_replaced_by_nothing(world: World, whisper: FakeWhisper) -
 def test_a_recording_is_not_replaced_by_its_text(world: World, whisper: FakeWhisper) -> None:
     sound = Path("talk.mp3").rename("talk.txt")
     before = sound.read_bytes()
-    shutil.copy(SAMPLES / "tides.opus", "talk.opus")
-    for files in (["talk.txt", "tides.opus"], ["talk.opus", "talk.txt"]):
+    shutil.copy(SAMPLES / "phone.opus", "talk.opus")
+    for files in (["talk.txt", "phone.opus"], ["talk.opus", "talk.txt"]):
         done = world.run("transcribe", *files)
         assert done.returncode == 2
         assert "talk.txt would be replaced by the text of" in done.stderr
@@ -182,7 +185,7 @@ def test_repeated_with_a_pattern_it_leaves_the_texts_out(world: World) -> None:
 
 def test_what_cannot_be_written_is_said_before_the_work(world: World, whisper: FakeWhisper) -> None:
     Path("talk.txt").mkdir()
-    done = world.run("transcribe", "tides.opus", "talk.mp3")
+    done = world.run("transcribe", "phone.opus", "talk.mp3")
     assert done.returncode == 2
     assert "talk.txt cannot be written" in done.stderr
     assert not whisper.requests
@@ -215,7 +218,7 @@ def test_each_text_is_written_once_its_file_is_done(
         return status(400) if has_failed and talk[1] in said else echo(request)
 
     whisper.script = only_talk
-    files = "talk.mp3", "tides.opus"
+    files = "talk.mp3", "phone.opus"
     process = world.start("transcribe", *files, "--max-workers", "3", env={"STT_GRACE": "0.1"})
     try:
         eventually(Path("talk.txt").exists, seconds=60)
@@ -227,16 +230,16 @@ def test_each_text_is_written_once_its_file_is_done(
     assert "1 of 2 texts written; run the same command again to continue" in err
     assert ("talk.mp3: 1 chunk not transcribed" in err) == has_failed
     assert "testing" in Path("talk.txt").read_text()
-    assert not Path("tides.txt").exists()
+    assert not Path("phone.txt").exists()
 
     whisper.script = echo
     whisper.requests.clear()
     done = world.run("transcribe", *files)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == ["talk.mp3: talk.txt", "tides.opus: tides.txt"]
+    assert sorted(done.stdout.splitlines()) == ["phone.opus: phone.txt", "talk.mp3: talk.txt"]
     posted_again = {sound for sound in map(ending, posted(whisper)) if sound in talk}
     assert posted_again == set(talk[:3] if has_failed else []), "the failed one and its neighbours"
-    assert len(posted(whisper)) == 33 + len(posted_again)
+    assert len(posted(whisper)) == PHONE_CHUNKS + len(posted_again)
 
 
 def test_what_failed_is_reported_and_tried_again(world: World, whisper: FakeWhisper) -> None:
