@@ -18,8 +18,8 @@ install: $(VENV)/local  ## install the worker and the embedded stack into .venv,
 demo: $(VENV)/local  ## transcribe sample recordings with an embedded MongoDB and Whisper server
 	$(BIN)/python stt.py demo
 
-test: $(VENV)/ready  ## run the test suite, in three processes because much of it is waiting
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/ready  ## run the test suite, in four processes because much of it is waiting
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready  ## check style and types
 	$(BIN)/ruff check

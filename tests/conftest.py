@@ -15,6 +15,17 @@ from tests.support.whisper import FakeWhisper
 from tests.support.world import World
 
 
+LONGEST = {
+    *("test_scenarios.py", "test_transcribe.py", "test_readme.py", "test_demo.py"),
+    *("test_simulation.py", "test_errors.py", "test_cut_speech.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
     """A person's own settings must not decide how the tests end."""

@@ -17,8 +17,8 @@ from tests.support.speech import words
 from tests.support.talk import told
 from tests.support.world import START, World
 
-FIRST, BEYOND = 10, 16
-"""A minute of the lecture on the tides."""
+FIRST, BEYOND = 11, 15
+"""Forty seconds of the lecture on the tides."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_lecture_in_two_parts_reads_like_the_whole(
         world = World(mongod.uri, tmp_path, whisper_url)
         texts[name] = transcribed(world, lecture, *runs)
         world.close()
-    assert len(texts["whole"]) > 120
+    assert len(texts["whole"]) > 80
     for name in ("later part first", "earlier part first"):
         changes = jiwer.process_words(" ".join(texts["whole"]), " ".join(texts[name]))
         # The model mishears a word here or there by where its audio begins: "then" for "when".
