@@ -45,7 +45,7 @@ images:  ## build the images of the worker and the server with docker, podman or
 bench: $(VENV)/ready  ## measure speed, memory and load on MongoDB beside a bare loop of requests
 	$(BIN)/python -m tests.benchmarks
 
-bench-material: $(VENV)/ready  ## bring real recordings for the two benchmarks below (700 MB)
+bench-material: $(VENV)/ready  ## bring real recordings for the two benchmarks below (1 GB)
 	$(BIN)/python -m tests.benchmarks.material --bring
 
 bench-quality: $(VENV)/ready  ## measure word error rates beside the model on the whole recording

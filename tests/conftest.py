@@ -14,7 +14,6 @@ from tests.support.leaks import PASSWORD, USER, leaks
 from tests.support.whisper import FakeWhisper
 from tests.support.world import World
 
-
 LONGEST = {
     *("test_scenarios.py", "test_transcribe.py", "test_readme.py", "test_demo.py"),
     *("test_simulation.py", "test_errors.py", "test_cut_speech.py"),

@@ -366,7 +366,7 @@ def listed(part: Part) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.material")
-    parser.add_argument("--bring", action="store_true", help="fetch what is missing (700 MB)")
+    parser.add_argument("--bring", action="store_true", help="fetch what is missing (1 GB)")
     if parser.parse_args().bring:
         for source in SOURCES:
             if not source.is_there:
