@@ -62,7 +62,7 @@ class Phrases:
 
         What a word repeats three times or more counts once: "Ahhhh" is "Ah", and "Hahaha" is "Ha".
         """
-        if not words or len(words) > MAX_WORDS:
+        if not words or len(words) > MAX_WORDS or _said_once(words[0]) not in self._lengths:
             return None
         words = [_said_once(word) for word in words]
         parts = []
