@@ -10,7 +10,7 @@ from tests.support.world import START, World
 RUNS = 8
 SEQUENCES = 240
 REQUEST_SECONDS = 0.4
-"""Several times what a claim takes on a busy machine, as everywhere that audio is transcribed."""
+"""Much longer than a claim takes on a busy machine, as real requests are."""
 
 
 def test_eight_runs_started_together_are_refused_one_claim_in_ten_at_most(

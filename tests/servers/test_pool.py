@@ -190,7 +190,7 @@ def test_a_server_that_refuses_too_many_at_once_gets_fewer(
             if len(at_work) >= 2:
                 return status(503, Retry_After="0")
             at_work.append(request)
-        whisper.released.wait(0.25)  # long beside what a busy machine delays answers by
+        whisper.released.wait(0.25)  # much longer than answers are delayed on a busy machine
         with whisper.changed:
             at_work.remove(request)
         return echo(request)
